@@ -1,0 +1,1 @@
+//! The terminal: flags, and output to a screen.

@@ -1,0 +1,1 @@
+//! One file per command group; reached from the terminal and over SSH alike.

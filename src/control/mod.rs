@@ -1,0 +1,1 @@
+//! The Unix sockets: one for hooks and local commands, one for proxies.

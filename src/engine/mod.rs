@@ -1,0 +1,1 @@
+//! The container engine; the sole importer of bollard.

@@ -1,0 +1,1 @@
+//! Repositories: reading trees, bridging receive-pack. Never Docker.

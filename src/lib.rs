@@ -1,0 +1,26 @@
+//! `paas`: a git-push deployment server. ARCHITECTURE.md traces one push.
+//!
+//! Modules stand in layers and import downward only, never a sibling.
+
+// 1. the terminal
+pub mod cli;
+// 2. wiring
+pub mod server;
+// 3. entrances
+pub mod control;
+pub mod ssh;
+// 4. commands and the pipeline
+pub mod command;
+pub mod deploy;
+// 5. workers
+pub mod buildpack;
+pub mod engine;
+pub mod git;
+pub mod logs;
+pub mod proxy;
+pub mod store;
+// 6. leaves
+pub mod model;
+pub mod output;
+pub mod settings;
+pub mod spawn;

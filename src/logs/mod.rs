@@ -1,0 +1,1 @@
+//! App logs, kept on disk. Never Docker.

@@ -1,0 +1,2 @@
+//! See `paas::cli`.
+fn main() {}

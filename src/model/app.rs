@@ -1,0 +1,86 @@
+//! Apps, and the people behind keys.
+
+use super::name::{AppName, KeyName};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// An app's number; paths on disk and engine names of shared things come from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AppId(pub i64);
+
+/// Number of a stored public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeyId(pub i64);
+
+/// One app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Its number.
+    pub id: AppId,
+    /// Its name.
+    pub name: AppName,
+    /// The branch whose push deploys, once known: `main`.
+    pub deploy_branch: Option<String>,
+    /// The stable port on loopback.
+    pub port: u16,
+    /// The user's wish that nothing runs, until start, restart or a release.
+    pub stopped: bool,
+    /// Seconds since the epoch, UTC.
+    pub created_at: i64,
+}
+
+/// The one status of an app, everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AppStatus {
+    /// A deploy is under way.
+    Building,
+    /// Its processes run.
+    Running,
+    /// Put to sleep for want of requests.
+    Sleeping,
+    /// Stopped by its user, scaled to nothing, or not deployed yet.
+    Stopped,
+    /// Its processes have exited.
+    Crashed,
+    /// Its first deploy failed; nothing ever ran.
+    Failed,
+}
+
+impl std::fmt::Display for AppStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Building => "building",
+            Self::Running => "running",
+            Self::Sleeping => "sleeping",
+            Self::Stopped => "stopped",
+            Self::Crashed => "crashed",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// Who asks: the key that signed, or the owner of the data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The key; `None` for the local socket.
+    pub key: Option<(KeyId, KeyName)>,
+    /// Where from.
+    pub origin: Origin,
+}
+
+/// The way by which a caller came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Over SSH from this address.
+    Ssh(SocketAddr),
+    /// Over the local socket, as this user id.
+    Local(u32),
+}
+
+impl Caller {
+    /// Name for logs and `why` columns.
+    pub fn name(&self) -> &str {
+        self.key.as_ref().map_or("local", |(_, name)| name.as_str())
+    }
+}

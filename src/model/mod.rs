@@ -1,0 +1,21 @@
+//! Plain types of the field: no I/O, no async, nothing below them.
+
+pub mod app;
+pub mod config;
+pub mod name;
+pub mod plan;
+pub mod problem;
+pub mod release;
+pub mod route;
+pub mod source;
+pub mod workload;
+
+pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
+pub use config::ConfigVars;
+pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
+pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, Recipe, RunCommand};
+pub use problem::Problem;
+pub use release::{CommitId, Formation, Release, ReleaseId, ReleaseState, Why};
+pub use route::{FromProxy, Route, RouteTable, Target, ToProxy};
+pub use source::{EntryKind, SourceEntry, SourceTree};
+pub use workload::{Limits, ProcessName, ProcessState, Workload};

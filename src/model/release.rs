@@ -1,0 +1,148 @@
+//! Releases: immutable, numbered; and the formation that says how many run.
+
+use super::app::AppId;
+use super::config::ConfigVars;
+use super::name::ProcessType;
+use super::plan::RunCommand;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Row number of a release, unique over all apps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ReleaseId(pub i64);
+
+/// A commit's object id: 40 lower-case hex digits.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommitId(String);
+
+/// Text that is no object id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an object id of 40 hex digits")]
+pub struct NotACommitId;
+
+impl CommitId {
+    /// The only constructor.
+    pub fn parse(text: &str) -> Result<Self, NotACommitId> {
+        let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+        if text.len() == 40 && text.bytes().all(hex) { Ok(Self(text.to_owned())) } else { Err(NotACommitId) }
+    }
+
+    /// All 40 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first eight digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..8]
+    }
+
+    /// Git's way of saying "no object".
+    pub fn is_zero(&self) -> bool {
+        self.0.bytes().all(|c| c == b'0')
+    }
+}
+
+impl fmt::Display for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for CommitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for CommitId {
+    type Error = NotACommitId;
+    fn try_from(text: String) -> Result<Self, NotACommitId> {
+        Self::parse(&text)
+    }
+}
+
+impl From<CommitId> for String {
+    fn from(id: CommitId) -> String {
+        id.0
+    }
+}
+
+/// Where a release stands: preparing → ready → current → retired, or failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseState {
+    /// Being built and started; nothing of it is visible.
+    Preparing,
+    /// Its health check has passed; it may be promoted.
+    Ready,
+    /// It serves.
+    Current,
+    /// It served once.
+    Retired,
+    /// It never served.
+    Failed,
+}
+
+/// What caused a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// A push to the deploy branch.
+    Push,
+    /// Config vars were set or unset.
+    Config,
+}
+
+/// One release: commit + image + config + commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Row number.
+    pub id: ReleaseId,
+    /// The app's.
+    pub app: AppId,
+    /// `1` for `v1`.
+    pub number: u32,
+    /// What was built.
+    pub commit: CommitId,
+    /// Image reference; empty until the build has ended.
+    pub image: String,
+    /// The image's id (`sha256:…`); empty until the build has ended.
+    pub image_id: String,
+    /// Config at that moment.
+    pub config: ConfigVars,
+    /// Commands per process type, without `release`.
+    pub processes: BTreeMap<ProcessType, RunCommand>,
+    /// The port web listens on.
+    pub port: u16,
+    /// The language's environment, below the config.
+    pub env: BTreeMap<String, String>,
+    /// See `BuildPlan::worker_mib`.
+    pub worker_mib: Option<u32>,
+    /// `Python 3.11`.
+    pub runtime: String,
+    /// Whether the image runs as root by its own wish (an own Dockerfile).
+    pub root: bool,
+    /// Why it was made.
+    pub why: Why,
+    /// Who made it: a key's name, or `local`.
+    pub who: String,
+    /// Where it stands.
+    pub state: ReleaseState,
+    /// Seconds since the epoch, UTC.
+    pub created_at: i64,
+}
+
+/// How many processes of each type an app wants. Belongs to the app, not a release.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Formation(pub BTreeMap<ProcessType, u32>);
+
+impl Formation {
+    /// The count of a type: what was set, else 1 for web and 0 for the others.
+    pub fn count(&self, kind: &ProcessType) -> u32 {
+        self.0.get(kind).copied().unwrap_or_else(|| u32::from(kind.is_web()))
+    }
+}

@@ -1,0 +1,79 @@
+//! Routes, and the two messages between the control plane and a proxy.
+//!
+//! The socket carries these and nothing else, each as a 4-byte big-endian
+//! length and a JSON document of that many bytes (at most 64 MiB).
+
+use super::name::{AppName, HostName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// One process that can take requests.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Target {
+    /// Container address and port.
+    pub address: SocketAddr,
+    /// `web.1`, for log lines.
+    pub process: String,
+    /// `3` for `v3`; addresses are used again, so (address, release) is the identity.
+    pub release: u32,
+}
+
+/// Where an app's requests go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The app.
+    pub app: AppName,
+    /// Host names without port, in lower case.
+    pub hosts: Vec<HostName>,
+    /// Its own port on loopback, where any host name will do.
+    pub port: Option<u16>,
+    /// Processes in turn; empty: every request is answered by `outage`.
+    pub targets: Vec<Target>,
+    /// Heroku's code while `targets` is empty: `H10` (crashed), `H14` (no web
+    /// processes).
+    pub outage: String,
+}
+
+/// Everything a proxy knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteTable {
+    /// Grows by one with each change, over restarts too.
+    pub version: u64,
+    /// By app name.
+    pub routes: BTreeMap<AppName, Route>,
+}
+
+/// What the control plane says to a proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToProxy {
+    /// Use this table from now on; answered by `Ack` once it is in force.
+    Table(RouteTable),
+}
+
+/// What a proxy says to the control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FromProxy {
+    /// First message of a connection.
+    Hello {
+        /// The proxy's process id.
+        pid: u32,
+        /// Version of the table it serves from.
+        version: u64,
+    },
+    /// This version is in force: no new request uses an older one.
+    Ack {
+        /// The table's version.
+        version: u64,
+        /// Ports that could not be listened on, with the reason.
+        refused_ports: BTreeMap<u16, String>,
+    },
+    /// A target that is no longer in the table has finished its last request.
+    /// Sent once for each target that a table removed (at once if it was idle).
+    Drained {
+        /// The target.
+        target: Target,
+    },
+}

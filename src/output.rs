@@ -1,0 +1,74 @@
+//! Text for people: the lines of a push, and the streams a command speaks over.
+
+use crate::model::Problem;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+
+/// The three streams of a command, wherever it came from (SSH, local socket).
+pub struct Streams {
+    /// What the user types or pipes in; ends when they close it.
+    pub stdin: Box<dyn AsyncRead + Send + Unpin>,
+    /// Results.
+    pub stdout: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Notices and errors.
+    pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Cancelled when the user went away or pressed Ctrl-C.
+    pub gone: CancellationToken,
+}
+
+/// `-----> text`
+pub fn step(text: &str) -> String {
+    format!("-----> {text}")
+}
+
+/// `       text`
+pub fn detail(text: &str) -> String {
+    format!("       {text}")
+}
+
+/// ` !     text`
+pub fn warning(text: &str) -> String {
+    format!(" !     {text}")
+}
+
+/// Every line of a problem behind ` !     `.
+pub fn problem(problem: &Problem) -> Vec<String> {
+    problem.lines().map(|line| if line.is_empty() { " !".to_owned() } else { warning(line) }).collect()
+}
+
+/// A line from a stranger (a build, an app) made safe for a terminal: control
+/// bytes go, but tabs and colour (SGR, `ESC [ digits ; … m`) stay.
+pub fn tame(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        if let Some(length) = sgr_length(rest) {
+            safe.push_str(&rest[..length]);
+            rest = &rest[length..];
+            continue;
+        }
+        if c == '\t' || !c.is_control() {
+            safe.push(c);
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    safe
+}
+
+/// Length in bytes of the SGR sequence that `text` begins with.
+fn sgr_length(text: &str) -> Option<usize> {
+    let body = text.strip_prefix("\x1b[")?;
+    let digits = body.bytes().take_while(|c| c.is_ascii_digit() || *c == b';').count();
+    (digits <= 32 && body.as_bytes().get(digits) == Some(&b'm')).then_some(2 + digits + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_stays_and_cursor_tricks_go() {
+        assert_eq!(tame("\x1b[31mred\x1b[0m\x1b[2J\x07\r\tok"), "\x1b[31mred\x1b[0m[2J\tok");
+        assert_eq!(tame("\u{9b}2J"), "2J");
+    }
+}

@@ -1,0 +1,1 @@
+//! Wires everything, starts and stops it. No logic.

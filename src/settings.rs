@@ -1,0 +1,83 @@
+//! The sole reader of environment and config file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{HostName, ImageSource, Limits};
+
+/// Which source of base images to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageSourceChoice {
+    /// Registry if one answers, else Debian; found out once.
+    Auto,
+    /// This one.
+    Only(ImageSource),
+}
+
+/// How log lines of the server itself look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON document a line.
+    Json,
+}
+
+/// How long app logs are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Age; zero stores nothing and reads the engine's log instead.
+    pub keep: Duration,
+    /// Bytes per app; the oldest go first.
+    pub max_bytes: u64,
+}
+
+/// What reaches builds and never an image's environment.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct BuildSettings {
+    /// PEM bundle of trusted certificates; by default the host's own, so that a
+    /// company's certificate that the host trusts is trusted by builds.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// Predeclared build arguments: `http_proxy`, `https_proxy`, `no_proxy`,
+    /// `PIP_INDEX_URL`, `UV_INDEX_URL`, `npm_config_registry`, `GOPROXY`,
+    /// `GOSUMDB`, `BUNDLE_MIRROR__ALL`. May hold credentials.
+    pub args: BTreeMap<String, String>,
+    /// Debian's package mirror, `http://deb.debian.org/debian`.
+    pub debian_mirror: String,
+    /// Seconds until a build is given up.
+    pub timeout: Duration,
+}
+
+/// Everything that can be set, checked.
+#[derive(Clone)]
+pub struct Settings {
+    /// `/var/lib/paas`.
+    pub data_dir: PathBuf,
+    /// SSH.
+    pub ssh_listen: SocketAddr,
+    /// HTTP.
+    pub http_listen: SocketAddr,
+    /// Reserved for the API and the dashboard.
+    pub api_listen: SocketAddr,
+    /// Apps are `<name>.<domain>`.
+    pub domain: HostName,
+    /// Engine URL, from the setting or `DOCKER_HOST`; `None`: looked for.
+    pub engine: Option<String>,
+    /// Base images.
+    pub image_source: ImageSourceChoice,
+    /// The server's own log.
+    pub log_format: LogFormat,
+    /// Stable loopback ports of apps.
+    pub port_range: RangeInclusive<u16>,
+    /// App networks are /26 subnets of this.
+    pub network_range: ipnet::Ipv4Net,
+    /// App logs.
+    pub logs: LogSettings,
+    /// Builds.
+    pub build: BuildSettings,
+    /// Each container's limits.
+    pub limits: Limits,
+}

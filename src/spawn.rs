@@ -1,0 +1,60 @@
+//! The only place that starts a process.
+//!
+//! Fixed programs, typed arguments, an empty environment but for what is set
+//! here, a process group of its own. There is no shell and no way to pass a
+//! client's words as options.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// Where programs are looked for, whatever the environment says.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Everything that git may know of the outside.
+const GIT_ENVIRONMENT: [(&str, &str); 6] = [
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("HOME", "/nonexistent"),
+    ("LC_ALL", "C.UTF-8"),
+];
+
+/// A child with a clean environment, its own process group, and stdin closed.
+fn clean(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", PATH).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    command
+}
+
+/// `git` with the given fixed arguments.
+pub fn git<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Command {
+    let mut command = clean("git");
+    command.envs(GIT_ENVIRONMENT).args(arguments);
+    command
+}
+
+/// `debootstrap --variant=minbase SUITE TARGET MIRROR`; needs root.
+/// `proxy` are the administrator's proxy settings (`http_proxy`, …).
+pub fn debootstrap(suite: &str, target: &Path, mirror: &str, proxy: &[(String, String)]) -> Command {
+    let mut command = clean("debootstrap");
+    command.envs(proxy.iter().map(|(key, value)| (key, value)));
+    command.arg("--variant=minbase").arg(suite).arg(target).arg(mirror);
+    command
+}
+
+/// This same binary as `paas proxy --data-dir DIR …`, which outlives us: its own
+/// session, not killed on drop, output to the given files.
+pub fn proxy(executable: &Path, arguments: &[&OsStr], log: std::fs::File) -> Command {
+    let mut command = clean(executable);
+    command.arg("proxy").args(arguments).kill_on_drop(false).process_group(0);
+    command.stdout(Stdio::null()).stderr(log);
+    command
+}
+
+/// Path of the running binary, even if it was replaced since.
+pub fn own_executable() -> std::io::Result<PathBuf> {
+    std::env::current_exe()
+}

@@ -1,0 +1,1 @@
+//! The SSH entrance: sessions and keys. Never builds.

@@ -1,0 +1,1 @@
+//! State in SQLite: all SQL, never network.
