@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-const COLUMNS: &str = "id, name, deploy_branch, port, stopped, created_at";
+const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, created_at";
 
 /// Prefix length of an app's network: 61 addresses for processes.
 const SUBNET_BITS: u8 = 26;
@@ -25,45 +25,50 @@ pub struct Pools {
     pub taken: Vec<Ipv4Net>,
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<(i64, String, Option<String>, u16, bool, i64)> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-}
-
-fn app(row: (i64, String, Option<String>, u16, bool, i64)) -> Result<App, StoreError> {
-    let (id, name, deploy_branch, port, stopped, created_at) = row;
-    let name = AppName::parse(&name).map_err(|error| StoreError::Value(error.to_string()))?;
-    Ok(App { id: AppId(id), name, deploy_branch, port, stopped, created_at })
+fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
+    let name: String = row.get(1)?;
+    let name = AppName::parse(&name).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
+    })?;
+    Ok(App {
+        id: AppId(row.get(0)?),
+        name,
+        repository: row.get(2)?,
+        deploy_branch: row.get(3)?,
+        port: row.get(4)?,
+        stopped: row.get(5)?,
+        created_at: row.get(6)?,
+    })
 }
 
 /// The app of this name.
 pub fn find(db: &Connection, name: &AppName) -> Result<Option<App>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM apps WHERE name = ?1");
-    db.query_row(&sql, [name.as_str()], from_row).optional()?.map(app).transpose()
+    Ok(db.query_row(&sql, [name.as_str()], from_row).optional()?)
 }
 
 /// The app of this number.
 pub fn get(db: &Connection, id: AppId) -> Result<Option<App>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM apps WHERE id = ?1");
-    db.query_row(&sql, [id.0], from_row).optional()?.map(app).transpose()
+    Ok(db.query_row(&sql, [id.0], from_row).optional()?)
 }
 
 /// All apps by name.
 pub fn list(db: &Connection) -> Result<Vec<App>, StoreError> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM apps ORDER BY name"))?;
-    let rows = statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?;
-    rows.into_iter().map(app).collect()
+    Ok(statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Creates an app with a port and a subnet of its own.
-pub fn create(db: &Connection, name: &AppName, pools: &Pools) -> Result<App, StoreError> {
+/// Creates an app with a port and a subnet of its own, over an existing repository.
+pub fn create(db: &Connection, name: &AppName, repository: &str, pools: &Pools) -> Result<App, StoreError> {
     if find(db, name)?.is_some() {
         return Err(StoreError::NameTaken(name.to_string()));
     }
     let port = free_port(db, name, &pools.ports)?;
     let subnet = free_subnet(db, pools)?;
     db.execute(
-        "INSERT INTO apps (name, port, subnet, created_at) VALUES (?1, ?2, ?3, ?4)",
-        params![name.as_str(), port, subnet.to_string(), now()],
+        "INSERT INTO apps (name, repository, port, subnet, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![name.as_str(), repository, port, subnet.to_string(), now()],
     )?;
     find(db, name)?.ok_or_else(|| StoreError::Value(format!("app {name}")))
 }
@@ -110,6 +115,14 @@ fn free_subnet(db: &Connection, pools: &Pools) -> Result<Ipv4Net, StoreError> {
         .map_err(|_| StoreError::NoSubnet)?
         .find(|net| !taken.contains(&net.to_string()) && !overlaps(net))
         .ok_or(StoreError::NoSubnet)
+}
+
+/// Gives the app another subnet, because the engine found the first one taken.
+pub fn move_subnet(db: &Connection, id: AppId, pools: &Pools) -> Result<Ipv4Net, StoreError> {
+    let net = free_subnet(db, pools)?;
+    db.execute("UPDATE apps SET subnet = ?2 WHERE id = ?1", params![id.0, net.to_string()])?;
+    db.execute("DELETE FROM addresses WHERE app = ?1", [id.0])?;
+    Ok(net)
 }
 
 /// The app's network.
@@ -210,17 +223,17 @@ mod tests {
         let (_dir, store) = scratch();
         let ports = store
             .write(|db| {
-                let first = create(db, &name("hello"), &pools(9000..=9001))?.port;
-                let second = create(db, &name("other"), &pools(9000..=9001))?.port;
-                assert!(matches!(create(db, &name("third"), &pools(9000..=9001)), Err(StoreError::NoPort)));
+                let first = create(db, &name("hello"), "hello", &pools(9000..=9001))?.port;
+                let second = create(db, &name("other"), "other", &pools(9000..=9001))?.port;
+                assert!(matches!(create(db, &name("third"), "third", &pools(9000..=9001)), Err(StoreError::NoPort)));
                 Ok([first, second])
             })
             .await
             .unwrap();
         assert_ne!(ports[0], ports[1]);
         let (_dir, again) = scratch();
-        let wide = again.write(|db| Ok(create(db, &name("hello"), &pools(10_000..=29_999))?.port)).await.unwrap();
-        assert_eq!(wide, 27_820);
+        let wide = again.write(|db| Ok(create(db, &name("hello"), "hello", &pools(10_000..=29_999))?.port)).await.unwrap();
+        assert_eq!(wide, 25_342);
     }
 
     #[tokio::test]
@@ -230,10 +243,10 @@ mod tests {
             .write(|db| {
                 let mut nets = Vec::new();
                 for app in ["a", "b", "c"] {
-                    let id = create(db, &name(app), &pools(1..=99))?.id;
+                    let id = create(db, &name(app), app, &pools(1..=99))?.id;
                     nets.push(subnet(db, id)?.to_string());
                 }
-                assert!(matches!(create(db, &name("d"), &pools(1..=99)), Err(StoreError::NoSubnet)));
+                assert!(matches!(create(db, &name("d"), "d", &pools(1..=99)), Err(StoreError::NoSubnet)));
                 Ok(nets)
             })
             .await
@@ -246,7 +259,7 @@ mod tests {
         let (_dir, store) = scratch();
         store
             .write(|db| {
-                let id = create(db, &name("a"), &pools(1..=99))?.id;
+                let id = create(db, &name("a"), "a", &pools(1..=99))?.id;
                 let web = ProcessName::parse("web.1").unwrap();
                 let first = address(db, id, 1, &web)?;
                 assert_eq!(address(db, id, 1, &web)?, first);

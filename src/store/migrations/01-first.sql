@@ -2,6 +2,7 @@
 CREATE TABLE apps (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     name          TEXT NOT NULL UNIQUE,
+    repository    TEXT NOT NULL UNIQUE,
     deploy_branch TEXT,
     port          INTEGER NOT NULL UNIQUE,
     subnet        TEXT NOT NULL UNIQUE,
