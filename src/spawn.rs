@@ -86,3 +86,8 @@ pub fn end_group(group: Option<u32>) {
         let _ = killpg(group, Signal::SIGKILL);
     });
 }
+
+/// Ends a process group at once.
+pub fn kill_group(group: i32) {
+    let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+}

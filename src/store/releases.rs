@@ -79,6 +79,7 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
     let why = match new.why {
         Why::Push => "push",
         Why::Config => "config",
+        Why::Restart => "restart",
     };
     db.execute(
         "INSERT INTO releases (app, number, commit_id, config, why, who, state, created_at)
