@@ -60,12 +60,16 @@ pub(super) struct Board {
 #[derive(Default)]
 struct State {
     table: Arc<RouteTable>,
+    /// How many tables have been in force; unlike versions it only grows.
+    turn: u64,
     live: HashMap<Target, Arc<Upstream>>,
     gone: VecDeque<Gone>,
 }
 
 struct Gone {
     upstream: Arc<Upstream>,
+    /// The first turn without it.
+    turn: u64,
     reported: bool,
 }
 
@@ -90,13 +94,17 @@ impl Board {
 
     /// Replaces the table. When this returns, no new request can reach a
     /// target that only an older table had.
-    pub(super) fn put_in_force(&self, table: Arc<RouteTable>) {
+    ///
+    /// Returns its turn, for [`Self::take_drained`].
+    pub(super) fn put_in_force(&self, table: Arc<RouteTable>) -> u64 {
         let mut state = self.state();
         let live = state.upstreams(&table, &self.drained);
         self.routing.store(Arc::new(Routing::new(&table, &live)));
         let before = std::mem::replace(&mut state.live, live);
+        state.turn += 1;
         state.retire(before);
         state.table = table;
+        state.turn
     }
 
     /// Picks a target and counts the request there; never one that a table has
@@ -121,10 +129,10 @@ impl Board {
         self.drained.notified().await;
     }
 
-    /// Removed targets that have finished and were not reported yet.
-    pub(super) fn take_drained(&self) -> Vec<Target> {
+    /// Targets removed up to this turn that have finished and were not reported yet.
+    pub(super) fn take_drained(&self, turn: u64) -> Vec<Target> {
         let mut state = self.state();
-        let finished = state.gone.iter_mut().filter(|gone| !gone.reported && gone.upstream.is_drained());
+        let finished = state.gone.iter_mut().filter(|gone| gone.turn <= turn && !gone.reported && gone.upstream.is_drained());
         finished
             .map(|gone| {
                 gone.reported = true;
@@ -182,7 +190,7 @@ impl State {
         for (target, upstream) in before {
             if !self.live.contains_key(&target) {
                 upstream.retire();
-                self.gone.push_back(Gone { upstream, reported: false });
+                self.gone.push_back(Gone { upstream, turn: self.turn, reported: false });
             }
         }
         while self.gone.len() > GONE_LIMIT && self.gone.front().is_some_and(|gone| gone.reported) {

@@ -29,6 +29,13 @@ pub(super) struct Link {
     pub(super) snapshot: PathBuf,
 }
 
+/// An acknowledgement to be sent, and up to which turn it lets us report
+/// removed targets.
+struct Ack {
+    message: FromProxy,
+    turn: u64,
+}
+
 impl Link {
     /// Connects, again and again, and does as it is told; never returns.
     pub(super) async fn follow(mut self) {
@@ -75,7 +82,7 @@ impl Link {
     async fn listen(
         &mut self,
         mut reader: OwnedReadHalf,
-        acks: &mpsc::UnboundedSender<FromProxy>,
+        acks: &mpsc::UnboundedSender<Ack>,
         tables: &mut u64,
     ) -> io::Result<()> {
         while let Some(ToProxy::Table(table)) = frame::read(&mut reader).await? {
@@ -90,15 +97,15 @@ impl Link {
 
     /// Everything that a new table changes, in the order in which nobody
     /// finds a port or a host without its app.
-    async fn put_in_force(&mut self, table: Arc<RouteTable>) -> FromProxy {
+    async fn put_in_force(&mut self, table: Arc<RouteTable>) -> Ack {
         let wanted = Board::ports(&table);
         self.ports.close_others(&wanted).await;
-        self.shared.board.put_in_force(Arc::clone(&table));
+        let turn = self.shared.board.put_in_force(Arc::clone(&table));
         let refused_ports = self.ports.open(&wanted);
         let version = table.version;
         persist(&self.snapshot, table).await;
         debug!(version, "routes in force");
-        FromProxy::Ack { version, refused_ports }
+        Ack { message: FromProxy::Ack { version, refused_ports }, turn }
     }
 }
 
@@ -112,31 +119,29 @@ async fn persist(path: &Path, table: Arc<RouteTable>) {
     }
 }
 
-/// Sends acknowledgements, and what has drained since.
+/// Sends acknowledgements, and then what has drained.
 ///
-/// Removed targets are reported from the first acknowledgement on: before it,
-/// the other side may put them back.
+/// A removed target is reported after the table that removed it was
+/// acknowledged on this connection: before that, the other side has not heard
+/// that the target is gone, or may put it back.
 async fn speak(
     board: &Board,
     mut writer: OwnedWriteHalf,
-    mut queue: mpsc::UnboundedReceiver<FromProxy>,
+    mut queue: mpsc::UnboundedReceiver<Ack>,
 ) -> io::Result<()> {
-    let mut acknowledged = false;
+    let mut turn = None;
     board.report_again();
     loop {
         tokio::select! {
-            biased;
             ack = queue.recv() => {
                 let Some(ack) = ack else { return Ok(()) };
-                frame::write(&mut writer, &ack).await?;
-                acknowledged = true;
+                frame::write(&mut writer, &ack.message).await?;
+                turn = Some(ack.turn);
             }
-            () = board.drain_news(), if acknowledged => {}
+            () = board.drain_news() => {}
         }
-        if !queue.is_empty() {
-            continue;
-        }
-        for target in board.take_drained() {
+        let drained = turn.map(|turn| board.take_drained(turn)).unwrap_or_default();
+        for target in drained {
             frame::write(&mut writer, &FromProxy::Drained { target }).await?;
         }
     }
