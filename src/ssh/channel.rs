@@ -2,21 +2,23 @@
 //! command that it may run.
 
 use super::input::{Inbox, Offer};
-use super::output::Output;
+use super::output::{Output, Traffic};
 use super::terminal::{Discipline, Terminal};
 use super::words::Refusal;
 use super::{Door, Exec, Limits, command_line};
 use crate::model::Caller;
 use crate::output::Streams;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use russh::server::Msg;
 use russh::{ChannelId, ChannelWriteHalf};
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// SSH's number for standard error.
@@ -28,7 +30,7 @@ const REFUSED: u32 = 1;
 pub(super) struct Channel {
     write: ChannelWriteHalf<Msg>,
     inbox: Arc<Inbox>,
-    traffic: Arc<Notify>,
+    traffic: Arc<Traffic>,
     used: AtomicBool,
     asked: Mutex<Asked>,
     /// The client has closed the channel or is gone.
@@ -47,7 +49,7 @@ struct Asked {
 impl Channel {
     pub(super) fn new(
         write: ChannelWriteHalf<Msg>,
-        traffic: Arc<Notify>,
+        traffic: Arc<Traffic>,
         closed: CancellationToken,
         limits: &Limits,
         spill_dir: &Path,
@@ -76,7 +78,8 @@ impl Channel {
 
     pub(super) fn set_terminal(&self, name: &str, columns: u32, rows: u32) {
         let (sender, size) = watch::channel((columns, rows));
-        let terminal = Terminal { name: name.to_owned(), columns, rows, size, discipline: Discipline::default() };
+        let terminal =
+            Terminal { name: name.to_owned(), columns, rows, size, discipline: Discipline::default() };
         self.asked(|asked| asked.terminal = Some((terminal, sender)));
     }
 
@@ -144,7 +147,8 @@ impl Channel {
                 return self.refuse(&refusal).await;
             }
         };
-        let asked = self.asked(|asked| (asked.git_protocol.clone(), asked.terminal.as_ref().map(|(t, _)| t.clone())));
+        let asked =
+            self.asked(|asked| (asked.git_protocol.clone(), asked.terminal.as_ref().map(|(t, _)| t.clone())));
         let (git_protocol, terminal) = asked;
         let streams = Streams {
             stdin: Box::new(self.inbox.reader()),
@@ -152,14 +156,18 @@ impl Channel {
             stderr: Box::new(self.output(Some(STDERR))),
             gone: self.gone.clone(),
         };
-        let running = door.run(Exec { caller, argv, git_protocol, terminal, streams });
-        if let Some(status) = self.until_stopped(running, stop).await {
-            self.finish(status).await;
+        // A command that panics must not leave its client waiting.
+        let running =
+            AssertUnwindSafe(door.run(Exec { caller, argv, git_protocol, terminal, streams })).catch_unwind();
+        match self.until_stopped(running, stop).await {
+            Some(Ok(status)) => self.finish(status).await,
+            Some(Err(_)) => self.refuse(&Refusal::Broken).await,
+            None => {}
         }
     }
 
     /// The exit status, or nothing if we had to drop the command.
-    async fn until_stopped(&self, running: impl Future<Output = u32>, stop: Stop) -> Option<u32> {
+    async fn until_stopped<T>(&self, running: impl Future<Output = T>, stop: Stop) -> Option<T> {
         tokio::pin!(running);
         tokio::select! {
             status = &mut running => return Some(status),

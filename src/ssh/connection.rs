@@ -4,6 +4,7 @@ use super::Door;
 use super::channel::Channel;
 use super::input::Offer;
 use super::listener::Server;
+use super::output::Traffic;
 use super::words::Refusal;
 use super::{command_line, socket};
 use crate::model::Caller;
@@ -16,14 +17,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Longest wait for a slow command before the session loop goes round once, so
-/// that keepalives work.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait for a command that reads nothing before its input goes to disk.
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Longest wait for a command whose share of the disk is used up.
-const LAST_PATIENCE: Duration = Duration::from_secs(600);
+const LAST_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest part of a stranger's word that is logged or repeated, characters.
 const ECHO: usize = 60;
 
@@ -40,12 +40,17 @@ pub(super) struct Connection<D: Door> {
     strangers: Vec<String>,
     logged_in: CancellationToken,
     channels: Channels,
-    traffic: Arc<Notify>,
+    traffic: Arc<Traffic>,
     gone: CancellationToken,
 }
 
 impl<D: Door> Connection<D> {
-    pub(super) fn new(server: Arc<Server<D>>, tcp: Arc<TcpStream>, peer: SocketAddr, logged_in: CancellationToken) -> Self {
+    pub(super) fn new(
+        server: Arc<Server<D>>,
+        tcp: Arc<TcpStream>,
+        peer: SocketAddr,
+        logged_in: CancellationToken,
+    ) -> Self {
         Self {
             server,
             tcp,
@@ -99,38 +104,60 @@ impl<D: Door> Connection<D> {
         tracing::info!(peer = %self.peer, what, detail = shorten(detail), "request refused");
     }
 
-    /// Input for which there is no room in memory.
+    /// Input for which there is no room in memory: makes the client wait as long
+    /// as nobody is hurt by that, then puts the input on disk.
     async fn hold(&self, channel: &Channel, mut data: Bytes) -> Result<(), Error> {
+        let inbox = channel.inbox();
         // Another channel's input must not wait for this one's command.
         let alone = self.channels().len() == 1;
-        while alone && self.quiet(channel, PATIENCE).await? {
-            match channel.inbox().offer(data) {
+        while alone && !self.traffic.is_blocked() && inbox.is_being_read() {
+            if self.quiet(channel, PATIENCE).await? == Quiet::Over {
+                break;
+            }
+            match inbox.offer(data) {
                 Offer::Taken => return Ok(()),
                 Offer::Full(back) => data = back,
             }
         }
-        let end = tokio::time::Instant::now() + LAST_PATIENCE;
-        while !channel.inbox().may_spill(data.len()) {
-            self.quiet(channel, Duration::from_secs(1)).await?;
-            match channel.inbox().offer(data) {
+        let end = Instant::now() + LAST_PATIENCE;
+        while !inbox.may_spill(data.len()) {
+            self.quiet(channel, PATIENCE).await?;
+            match inbox.offer(data) {
                 Offer::Taken => return Ok(()),
-                Offer::Full(_) if tokio::time::Instant::now() > end => return Err(Error::Disconnect),
+                Offer::Full(_) if Instant::now() > end => return Err(self.overflow()),
                 Offer::Full(back) => data = back,
             }
         }
-        Ok(channel.inbox().spill(data).await?)
+        Ok(inbox.spill(data).await?)
     }
 
-    /// Waits for room. False: the loop is wanted for something else.
-    async fn quiet(&self, channel: &Channel, patience: Duration) -> Result<bool, Error> {
+    fn overflow(&self) -> Error {
+        tracing::warn!(peer = %self.peer, "connection closed: its command does not read its input");
+        Error::Disconnect
+    }
+
+    /// Waits for room, as long as the session loop is not wanted otherwise.
+    async fn quiet(&self, channel: &Channel, patience: Duration) -> Result<Quiet, Error> {
         tokio::select! {
-            () = channel.inbox().room() => Ok(true),
-            () = self.traffic.notified() => Ok(false),
-            () = tokio::time::sleep(patience) => Ok(false),
-            () = channel.closed().cancelled() => Ok(false),
+            () = channel.inbox().room() => Ok(Quiet::Room),
+            () = self.traffic.written() => Ok(Quiet::Over),
+            () = channel.closed().cancelled() => Ok(Quiet::Over),
             () = socket::hung_up(&self.tcp) => Err(Error::Disconnect),
+            () = tokio::time::sleep(patience) => {
+                channel.inbox().give_up_waiting();
+                Ok(Quiet::Over)
+            }
         }
     }
+}
+
+/// How waiting for room ended.
+#[derive(PartialEq)]
+enum Quiet {
+    /// There may be room.
+    Room,
+    /// The session loop has something else to do.
+    Over,
 }
 
 impl<D: Door> Drop for Connection<D> {
@@ -149,7 +176,11 @@ impl<D: Door> Drop for Connection<D> {
 impl<D: Door> Handler for Connection<D> {
     type Error = Error;
 
-    async fn auth_publickey_offered(&mut self, _user: &str, offer: PublicKeyOffer<'_>) -> Result<Auth, Error> {
+    async fn auth_publickey_offered(
+        &mut self,
+        _user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Error> {
         if self.owner(offer.public_key, offer.algorithm).await.is_some() {
             return Ok(Auth::Accept);
         }
@@ -181,7 +212,8 @@ impl<D: Door> Handler for Connection<D> {
         // Data reaches `data` below; the reading half would only be filled.
         let (_, write) = channel.split();
         let (limits, spill_dir) = (&self.server.limits, &self.server.spill_dir);
-        let channel = Channel::new(write, Arc::clone(&self.traffic), self.gone.child_token(), limits, spill_dir);
+        let channel =
+            Channel::new(write, Arc::clone(&self.traffic), self.gone.child_token(), limits, spill_dir);
         self.channels().insert(channel.id(), channel);
         reply.accept().await;
         Ok(())
@@ -231,11 +263,22 @@ impl<D: Door> Handler for Connection<D> {
         self.refuse(id, session, Refusal::NoCommand)
     }
 
-    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Error> {
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
         self.refuse(id, session, Refusal::Subsystem(shorten(name)))
     }
 
-    async fn env_request(&mut self, id: ChannelId, name: &str, value: &str, session: &mut Session) -> Result<(), Error> {
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
         if name == "GIT_PROTOCOL" && command_line::is_git_protocol(value) {
             if let Some(channel) = self.channel(id) {
                 channel.set_git_protocol(value);
@@ -335,7 +378,12 @@ impl<D: Door> Handler for Connection<D> {
         Ok(())
     }
 
-    async fn tcpip_forward(&mut self, address: &str, port: &mut u32, _session: &mut Session) -> Result<bool, Error> {
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
         self.forbid("remote port forwarding", &format!("{}:{port}", shorten(address)));
         Ok(false)
     }

@@ -36,6 +36,9 @@ struct State {
     /// Read after the memory is empty; nothing goes to memory while it holds any.
     spill: Option<Spill>,
     ending: Option<Ending>,
+    /// Pieces read so far, and how many it were when waiting was given up.
+    reads: u64,
+    stalled: Option<u64>,
     reader_gone: bool,
     reader: Option<Waker>,
 }
@@ -98,6 +101,19 @@ impl Inbox {
     /// Returns when the reader has made room since the last call, perhaps.
     pub(super) async fn room(&self) {
         self.room.notified().await;
+    }
+
+    /// The command has not read for a while: nobody should wait for it until it
+    /// does, or a client that has gone would not be noticed behind its own data.
+    pub(super) fn give_up_waiting(&self) {
+        let mut state = self.state();
+        state.stalled = Some(state.reads);
+    }
+
+    /// Whether it makes sense to wait for room.
+    pub(super) fn is_being_read(&self) -> bool {
+        let state = self.state();
+        state.stalled != Some(state.reads)
     }
 
     /// Whether the file may take `length` bytes more.
@@ -214,6 +230,7 @@ impl AsyncRead for Input {
         front.advance(count);
         let empty = front.is_empty();
         state.memory_bytes -= count;
+        state.reads += 1;
         if empty {
             state.memory.pop_front();
         }
@@ -264,7 +281,11 @@ mod tests {
                 put(&inbox, &data).await;
             }
             let mut part = vec![0; usize::from(round)];
-            let count = if seen.len() + part.len() <= expected.len() { reader.read(&mut part).await.unwrap() } else { 0 };
+            let count = if seen.len() + part.len() <= expected.len() {
+                reader.read(&mut part).await.unwrap()
+            } else {
+                0
+            };
             seen.extend_from_slice(&part[..count]);
         }
         inbox.complete();

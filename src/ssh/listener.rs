@@ -3,7 +3,7 @@
 
 use super::channel::Stop;
 use super::connection::Connection;
-use super::socket::Socket;
+use super::socket::{self, Socket};
 use super::{Config, Door, Limits, SshError};
 use russh::keys::PrivateKey;
 use russh::server::{RunningSession, run_stream};
@@ -78,7 +78,10 @@ fn protocol(key: PrivateKey, limits: &Limits) -> russh::server::Config {
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![key],
         window_size: WINDOW,
-        preferred: Preferred { compression: Cow::Borrowed(&[russh::compression::NONE]), ..Preferred::DEFAULT },
+        preferred: Preferred {
+            compression: Cow::Borrowed(&[russh::compression::NONE]),
+            ..Preferred::DEFAULT
+        },
         inactivity_timeout: None,
         keepalive_interval: Some(limits.keepalive),
         keepalive_max: 3,
@@ -120,7 +123,7 @@ impl<D: Door> Server<D> {
         // Whatever ends this function ends the library's task too.
         let _cut_at_the_end = cut.clone().drop_guard();
         let connection = Connection::new(Arc::clone(&self), Arc::clone(&tcp), peer, logged_in.clone());
-        let socket = Socket::new(tcp, cut);
+        let socket = Socket::new(Arc::clone(&tcp), cut);
         let login = async {
             let mut session = run_stream(Arc::clone(&self.protocol), socket, connection).await?;
             tokio::select! {
@@ -136,7 +139,8 @@ impl<D: Door> Server<D> {
         };
         seat.logged_in();
         if let Err(error) = self.converse(session).await {
-            tracing::debug!(%peer, %error, "connection ended");
+            tracing::info!(%peer, %error, "connection ended");
+            socket::linger(&tcp).await;
         }
     }
 
@@ -165,8 +169,11 @@ impl<D: Door> Server<D> {
             }
         }
         self.stop.abort.cancel();
-        self.closing.cancel();
         self.commands.wait().await;
+        // Clients whose command has ended leave by themselves; a disconnect
+        // would hide the exit status from them.
+        let _ = within(FAREWELL / 4, self.connections.wait()).await;
+        self.closing.cancel();
         self.connections.wait().await;
     }
 }

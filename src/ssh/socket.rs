@@ -61,8 +61,30 @@ pub(super) async fn hung_up(tcp: &TcpStream) {
     }
 }
 
+/// Closes our side and discards what is under way, so that a client in the
+/// middle of sending reads that we closed and not that the network broke.
+pub(super) async fn linger(tcp: &TcpStream) {
+    let mut scrap = [0; 8192];
+    let discard = async {
+        while tcp.readable().await.is_ok() {
+            match tcp.try_read(&mut scrap) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Ok(count) if count > 0 => {}
+                _ => return,
+            }
+        }
+    };
+    if shutdown(tcp.as_raw_fd(), Shutdown::Write).is_ok() {
+        let _ = tokio::time::timeout(CLOSING / 5, discard).await;
+    }
+}
+
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         self.check(cx)?;
         loop {
             ready!(self.tcp.poll_read_ready(cx))?;

@@ -39,18 +39,6 @@ impl Discipline {
         self.0.load(Relaxed)
     }
 
-    /// Each `\n` becomes `\r\n`, unless it is one already.
-    pub(super) fn line_ends(&self, data: &[u8]) -> Vec<u8> {
-        let mut rewritten = Vec::with_capacity(data.len() + data.len() / 16);
-        for (index, &byte) in data.iter().enumerate() {
-            if byte == b'\n' && (index == 0 || data[index - 1] != b'\r') {
-                rewritten.push(b'\r');
-            }
-            rewritten.push(byte);
-        }
-        rewritten
-    }
-
     /// Whether Ctrl-C is among the keys pressed.
     pub(super) fn interrupts(&self, keys: &[u8]) -> bool {
         !self.is_raw() && keys.contains(&INTERRUPT)
@@ -63,6 +51,18 @@ impl Discipline {
     }
 }
 
+/// Each `\n` becomes `\r\n`, unless it is one already.
+pub(super) fn line_ends(data: &[u8]) -> Vec<u8> {
+    let mut rewritten = Vec::with_capacity(data.len() + data.len() / 16);
+    for (index, &byte) in data.iter().enumerate() {
+        if byte == b'\n' && (index == 0 || data[index - 1] != b'\r') {
+            rewritten.push(b'\r');
+        }
+        rewritten.push(byte);
+    }
+    rewritten
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn a_cooked_terminal_gets_line_ends_and_its_enter_is_one() {
         let cooked = Discipline::default();
-        assert_eq!(cooked.line_ends(b"a\nb\r\nc\n\n"), b"a\r\nb\r\nc\r\n\r\n");
+        assert_eq!(line_ends(b"a\nb\r\nc\n\n"), b"a\r\nb\r\nc\r\n\r\n");
         assert_eq!(cooked.typed(b"yes\r"), b"yes\n");
         assert!(cooked.interrupts(b"x\x03"));
     }

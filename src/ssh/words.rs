@@ -30,6 +30,9 @@ pub(super) enum Refusal {
     /// We are on the way down.
     #[error("The server is stopping: try again in a moment")]
     Stopping,
+    /// The command panicked.
+    #[error("The server failed over this command: its log says more")]
+    Broken,
 }
 
 impl SshError {
@@ -81,11 +84,12 @@ mod tests {
             Refusal::NoCommand,
             Refusal::NotUtf8,
             Refusal::Nul,
-            Refusal::TooLong(1_048_576),
+            Refusal::TooLong(104_857),
             Refusal::OpenQuote,
             Refusal::Subsystem("sftp".into()),
             Refusal::KeyRemoved,
             Refusal::Stopping,
+            Refusal::Broken,
         ];
         let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
         assert!(lines.iter().all(|line| line.len() <= 72 && !line.contains('\n')), "{lines:#?}");
@@ -93,11 +97,12 @@ mod tests {
         Give a command: ssh paas help
         The command is not UTF-8 text: write it in UTF-8
         The command contains a NUL byte: remove it
-        The command has 1048576 bytes, 65536 is the limit: use stdin
+        The command has 104857 bytes, 65536 is the limit: use stdin
         The command has a quote that is never closed: check its ' and "
         There is no "sftp" here: use git push, or ssh paas help
         This key is not accepted any more: ask an administrator to add it
         The server is stopping: try again in a moment
+        The server failed over this command: its log says more
         "#);
     }
 
