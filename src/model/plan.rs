@@ -34,10 +34,12 @@ pub enum Recipe {
         /// `bookworm`.
         suite: String,
     },
-    /// Built from a Dockerfile that has no context but itself.
+    /// Built from a Dockerfile that has no context but itself and `files`.
     Build {
         /// Its text; its FROM lines name `parents` by reference.
         dockerfile: String,
+        /// Context files, by path.
+        files: BTreeMap<String, Vec<u8>>,
         /// What it is built on.
         parents: Vec<BaseImage>,
     },
