@@ -1,0 +1,13 @@
+package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+	"os"
+)
+
+func main() {
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "plain go") })
+	log.Fatal(http.ListenAndServe(":"+os.Getenv("PORT"), nil))
+}

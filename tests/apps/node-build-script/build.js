@@ -1,0 +1,2 @@
+require("is-odd");
+require("node:fs").writeFileSync("page.txt", "built page");

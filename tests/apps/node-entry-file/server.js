@@ -1,0 +1,5 @@
+const http = require("node:http");
+
+http
+  .createServer((request, response) => response.end("lone entry file"))
+  .listen(process.env.PORT, () => console.log("ready"));

@@ -1,0 +1,5 @@
+const http = require("node:http");
+
+http
+  .createServer((request, response) => response.end("my own port"))
+  .listen(3000, () => console.log("ready"));

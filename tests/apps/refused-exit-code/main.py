@@ -1,0 +1,4 @@
+import sys
+
+print("no database configured", file=sys.stderr)
+sys.exit(3)

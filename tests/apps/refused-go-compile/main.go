@@ -1,0 +1,8 @@
+package main
+
+import "fmt"
+
+// The name below is spelt wrong.
+func main() {
+	fmt.Println(greeting)
+}

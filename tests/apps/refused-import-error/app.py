@@ -1,0 +1,4 @@
+import nosuchmodule
+from flask import Flask
+
+app = Flask(__name__)

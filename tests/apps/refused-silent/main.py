@@ -1,0 +1,4 @@
+import time
+
+print("thinking very hard", flush=True)
+time.sleep(3600)

@@ -1,0 +1,4 @@
+require "sinatra"
+
+get("/:name") { "sinatra sings for #{params[:name]}" }
+run Sinatra::Application
