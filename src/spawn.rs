@@ -47,11 +47,16 @@ pub fn debootstrap(suite: &str, target: &Path, mirror: &str, proxy: &[(String, S
 
 /// This same binary as `paas proxy --data-dir DIR …`, which outlives us: its own
 /// session, not killed on drop, output to the given files.
-pub fn proxy(executable: &Path, arguments: &[&OsStr], log: std::fs::File) -> Command {
+pub fn proxy(executable: &Path, arguments: &[&OsStr], log: std::fs::File) -> std::io::Result<tokio::process::Child> {
     let mut command = clean(executable);
-    command.arg("proxy").args(arguments).kill_on_drop(false).process_group(0);
+    command.arg("proxy").args(arguments).kill_on_drop(false);
     command.stdout(Stdio::null()).stderr(log);
-    command
+    command.spawn()
+}
+
+/// Asks a process to end.
+pub fn terminate(pid: i32) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
 }
 
 /// Path of the running binary, even if it was replaced since.

@@ -98,7 +98,7 @@ impl Session<'_> {
         self.print(&format!("A push to {branch} deploys {name} now.\n")).await
     }
 
-    async fn set_branch(&self, app: &App, branch: &str) -> Result<(), CommandError> {
+    async fn set_branch(&mut self, app: &App, branch: &str) -> Result<(), CommandError> {
         if !git2::Branch::name_is_valid(branch).unwrap_or(false) {
             return Err(CommandError::NotABranch(branch.chars().take(60).collect()));
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 const LONGEST: usize = 128 * 1024 - 300;
 
 impl Session<'_> {
-    async fn vars(&self, app: &App) -> Result<ConfigVars, CommandError> {
+    async fn vars(&mut self, app: &App) -> Result<ConfigVars, CommandError> {
         let id = app.id;
         Ok(self.pipeline.workers.store.read(move |db| store::config::load(db, id)).await?)
     }
@@ -69,7 +69,7 @@ impl Session<'_> {
     async fn change(&mut self, app: &App, change: impl FnOnce(&mut ConfigVars) + Send) -> Result<(), CommandError> {
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
         let made =
-            self.reporting(async |report| Ok(pipeline.configure(app, &who, report, change).await?)).await?;
+            self.reporting(|report| async move { Ok(pipeline.configure(app, &who, &report, change).await?) }).await?;
         match made {
             Some(number) => self.print(&format!("{} runs v{number}. ", app.name)).await,
             None => Ok(()),

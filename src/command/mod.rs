@@ -13,6 +13,7 @@ mod status;
 mod table;
 
 pub use error::CommandError;
+pub use keys::canonical;
 pub use grammar::{Command, Grammar};
 pub use rights::{Right, authorise, right_of};
 
@@ -145,7 +146,7 @@ impl Session<'_> {
     }
 
     /// The app of this name, or the refusal.
-    async fn app(&self, name: &AppName) -> Result<App, CommandError> {
+    async fn app(&mut self, name: &AppName) -> Result<App, CommandError> {
         self.pipeline.find(name).await?.ok_or_else(|| CommandError::NoSuchApp(name.clone()))
     }
 
@@ -171,9 +172,9 @@ impl Session<'_> {
     }
 
     /// Runs work whose progress is said line by line on standard error.
-    async fn reporting<T>(
+    async fn reporting<T, F: Future<Output = Result<T, CommandError>> + Send>(
         &mut self,
-        work: impl AsyncFnOnce(&Report) -> Result<T, CommandError>,
+        work: impl FnOnce(Report) -> F,
     ) -> Result<T, CommandError> {
         let (lines, mut received) = tokio::sync::mpsc::unbounded_channel::<String>();
         let report = Report::new(lines);
@@ -184,8 +185,7 @@ impl Session<'_> {
                 let _ = stderr.flush().await;
             }
         };
-        let work = async move { work(&report).await };
-        let (result, ()) = tokio::join!(work, show);
+        let (result, ()) = tokio::join!(work(report), show);
         result
     }
 

@@ -40,7 +40,7 @@ impl Session<'_> {
         }
         let counts = words.iter().map(|word| parse_count(word)).collect::<Result<BTreeMap<_, _>, _>>()?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        self.reporting(async |report| Ok(pipeline.scale(&app, &counts, &who, report).await?)).await?;
+        self.reporting(|report| { let (pipeline, app, counts, who) = (&pipeline, &app, &counts, &who); async move { Ok(pipeline.scale(app, counts, who, &report).await?) } }).await?;
         let said: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
         self.print(&format!("Scaled {name}: {}\n", said.join(" "))).await
     }
@@ -55,7 +55,7 @@ impl Session<'_> {
     pub(super) async fn ps_restart(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        let number = self.reporting(async |report| Ok(pipeline.restart(&app, &who, report).await?)).await?;
+        let number = self.reporting(|report| { let (pipeline, app, who) = (&pipeline, &app, &who); async move { Ok(pipeline.restart(app, who, &report).await?) } }).await?;
         self.print(&format!("Restarted {name} as v{number}.\n")).await
     }
 
@@ -68,7 +68,7 @@ impl Session<'_> {
     pub(super) async fn ps_start(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        self.reporting(async |report| Ok(pipeline.start_app(&app, &who, report).await?)).await?;
+        self.reporting(|report| { let (pipeline, app, who) = (&pipeline, &app, &who); async move { Ok(pipeline.start_app(app, who, &report).await?) } }).await?;
         self.print(&format!("Started {name}.\n")).await
     }
 }

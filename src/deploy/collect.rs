@@ -69,14 +69,14 @@ impl Collector {
 
 async fn collect(engine: Engine, logs: Logs, origin: Origin) {
     let process = origin.process.to_string();
-    let seen = logs.last_seen(origin.app, &process, origin.release);
-    let mut lines = engine.logs(&origin.container, seen.map(|at| at + 1), true);
+    let seen = logs.last_seen(origin.app, &process, origin.release).await.unwrap_or_default();
+    let mut lines = engine.logs(&origin.container, seen, true);
     while let Some(line) = lines.next().await {
         match line {
             Ok(line) => logs.append(
                 origin.app,
                 LogEntry {
-                    at_nanos: line.at_nanos,
+                    at_nanos: line.nanos,
                     source: Source::App,
                     process: process.clone(),
                     release: origin.release,

@@ -83,7 +83,12 @@ impl Pipeline {
     /// What builds of an app may choose from.
     pub(super) fn catalog(&self, app: AppId) -> Catalog {
         let ca_bundle = self.workers.settings.build.ca_bundle.clone();
-        Catalog::new(self.workers.source, ca_bundle, &format!("app-{}", app.0))
+        Catalog { source: self.workers.source, ca_bundle, cache_scope: app.into() }
+    }
+
+    /// What the server itself may prepare.
+    pub fn base_catalog(&self) -> Catalog {
+        self.catalog(AppId(0))
     }
 
     /// The ranges from which a new app gets its port and subnet.
@@ -115,5 +120,13 @@ impl Pipeline {
     pub async fn close(&self) {
         self.background.close();
         self.background.wait().await;
+    }
+}
+
+impl Pipeline {
+    /// Starts what goes on for as long as the server does.
+    pub fn background_work(self: &Arc<Self>) {
+        self.background.spawn(self.clone().follow_events());
+        self.background.spawn(self.clone().keep_in_order());
     }
 }

@@ -7,12 +7,12 @@ use super::pipeline::Pipeline;
 use super::queue::Turn;
 use super::report::Report;
 use crate::buildpack;
-use crate::engine::{BuildLine, BuildRequest, BuiltImage};
+use crate::engine::{BuildLine, BuildRequest, BuiltImage, LogLine};
 use crate::git::tree::Bounds;
 use crate::git::{PushedTree, context};
 use crate::model::dockerignore::Patterns;
 use crate::model::{
-    App, BuildPlan, CommitId, Dockerfile, ProcessName, Release, ReleaseState, RunCommand, SourceTree, Target, Why,
+    App, BaseImage, BuildPlan, CommitId, Dockerfile, ProcessName, Release, ReleaseState, RunCommand, SourceTree, Target, Why,
 };
 use crate::store::{self, releases::NewRelease};
 use bytes::Bytes;
@@ -129,20 +129,24 @@ impl Pipeline {
     /// Has the base images made or pulled that the engine lacks.
     async fn bases(&self, job: &Job, plan: &BuildPlan) -> Result<(), DeployError> {
         for base in &plan.bases {
-            if self.engine().has_image(&base.reference).await? {
-                continue;
+            if !self.engine().has_image(&base.reference).await? {
+                job.turn.step("preparing the base image");
+                job.report.step(&format!("Preparing the base image {}", base.reference));
+                self.prepare_base(base, &job.report).await?;
             }
-            job.turn.step("preparing the base image");
-            job.report.step(&format!("Preparing the base image {}", base.reference));
-            let report = job.report.clone();
-            let (lines, relay) = relay(move |line: String| report.foreign(&line));
-            let scratch = self.workers.settings.data_dir.join("tmp");
-            let work = self.engine().ensure_base(base, &self.workers.settings.build, &scratch, lines);
-            let made = job.report.alive("still preparing", work).await;
-            let _ = relay.await;
-            made?;
         }
         Ok(())
+    }
+
+    /// Has one base image made or pulled; what the tools print is reported.
+    pub async fn prepare_base(&self, base: &BaseImage, report: &Report) -> Result<(), DeployError> {
+        let lines = report.clone();
+        let (sender, relay) = relay(move |line: String| lines.foreign(&line));
+        let scratch = self.workers.settings.data_dir.join("tmp");
+        let work = self.engine().ensure_base(base, &self.workers.settings.build, &scratch, sender);
+        let made = report.alive("still preparing", work).await;
+        let _ = relay.await;
+        Ok(made?)
     }
 
     /// Streams the tree into the engine's builder.
@@ -157,11 +161,11 @@ impl Pipeline {
         job.report.step("Building");
         let request = self.build_request(job, release, plan, tree);
         let report = job.report.clone();
-        let (lines, relay) = relay(move |line: BuildLine| report.foreign(&line.text));
+        let (lines, relay) = relay(move |line: BuildLine| show(&report, &line));
         let built = job.report.alive("still building", self.engine().build(request, lines)).await;
         let _ = relay.await;
         let built = built?;
-        adopt_image(job, release, &built);
+        Self::adopt_image(job, release, &built);
         self.save(release).await
     }
 
@@ -217,7 +221,7 @@ impl Pipeline {
         let Some(process) = ProcessName::parse("release.1") else { return Ok(()) };
         let workload = self.workload(&job.app, release, &process, Some(command)).await?;
         let report = job.report.clone();
-        let (lines, relay) = relay(move |line: String| report.foreign(&line));
+        let (lines, relay) = relay(move |line: LogLine| report.foreign(&line.text));
         let run = self.engine().run_once(&workload, lines, job.gone.clone(), super::release::COMMAND_TIME);
         let code = job.report.alive("still running", run).await;
         let _ = relay.await;
@@ -266,7 +270,7 @@ impl Pipeline {
         Ok(started.into_iter().map(target).collect())
     }
 
-    async fn check_all(
+    pub(super) async fn check_all(
         &self,
         app: &App,
         release: &Release,
@@ -301,6 +305,16 @@ impl Pipeline {
     pub(super) async fn save(&self, release: &Release) -> Result<(), DeployError> {
         let release = release.clone();
         Ok(self.store().write(move |db| store::releases::update(db, &release)).await?)
+    }
+}
+
+/// One line of a build for the one who pushes.
+fn show(report: &Report, line: &BuildLine) {
+    match line {
+        BuildLine::Step { name, cached: false } => report.foreign(name),
+        BuildLine::Step { name, cached: true } => report.foreign(&format!("{name} (cached)")),
+        BuildLine::Output(text) => report.foreign(&format!("  {text}")),
+        BuildLine::Notice(text) => report.warning(text),
     }
 }
 
@@ -339,7 +353,7 @@ fn stream_context(
     tree: PushedTree,
     added: BTreeMap<String, Vec<u8>>,
     dockerfile: String,
-) -> crate::engine::ContextStream {
+) -> crate::engine::Context {
     let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(16);
     tokio::task::spawn_blocking(move || {
         let ignore = tree.read(".dockerignore", 1 << 20).unwrap_or_default();

@@ -127,7 +127,7 @@ impl Pipeline {
 
     /// A line of ours in an app's log.
     pub(super) fn platform_line(&self, app: AppId, text: &str) {
-        use crate::logs::{LogEntry, Source};
-        self.workers.logs.append(app, LogEntry::now(Source::Platform, "deploy", 0, text));
+        let line = super::report::entry(crate::logs::Source::Platform, "deploy", 0, text);
+        self.workers.logs.append(app, line);
     }
 }

@@ -110,6 +110,10 @@ impl Pipeline {
         let known = |id| apps.iter().any(|app| app.id == id);
         let states = self.engine().processes(None).await.unwrap_or_default();
         for state in states.iter().filter(|state| !known(state.app)) {
+            let id = state.app;
+            if !self.store().read(move |db| store::apps::is_own(db, id)).await.unwrap_or(false) {
+                continue;
+            }
             tracing::info!(container = state.container, "removing a container of an app that is gone");
             let _ = self.engine().stop(&state.container, Duration::ZERO).await;
             let _ = self.engine().remove(&state.container).await;

@@ -5,6 +5,7 @@ use super::prepare::{Prepared, configured_port};
 use super::processes::GRACE;
 use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
+use crate::git::repository;
 use crate::model::{App, AppName, ConfigVars, ProcessState, ProcessType, Release, ReleaseState, Target, Why};
 use crate::store::{self, releases::NewRelease};
 use std::collections::BTreeMap;
@@ -41,7 +42,9 @@ impl Pipeline {
         }
         let id = app.id;
         self.store().write(move |db| store::apps::remove(db, id)).await?;
-        self.workers.logs.forget(app.id);
+        if let Err(error) = self.workers.logs.forget(app.id).await {
+            tracing::warn!(app = %app.name, %error, "the app's log stays");
+        }
         let repository = self.repository(&app.repository);
         if let Err(error) = std::fs::remove_dir_all(&repository) {
             tracing::warn!(app = %app.name, %error, "the repository stays at {}", repository.display());
@@ -228,6 +231,26 @@ impl Pipeline {
     pub(super) async fn turn(&self, app: &App, step: &'static str, who: &str) -> Turn {
         let activity = Activity { release: None, commit: None, step, who: who.to_owned(), since: store::now() };
         self.queue.take(app.id, activity).await
+    }
+
+    /// Makes `branch` the one whose push deploys. It must not exist, or name what
+    /// runs; `false` if it names something else.
+    pub async fn set_deploy_branch(&self, app: &App, branch: &str) -> Result<bool, DeployError> {
+        let turn = self.turn(app, "changing the branch", "").await;
+        let path = self.repository(&app.repository);
+        let current = self.current(app).await?.map(|release| release.commit);
+        let there = repository::branch(&path, branch)?;
+        if there.is_some() && there != current {
+            return Ok(false);
+        }
+        if let (None, Some(commit)) = (&there, &current) {
+            repository::create_branch(&path, branch, commit)?;
+        }
+        repository::set_head(&path, branch)?;
+        let (id, name) = (app.id, branch.to_owned());
+        self.store().write(move |db| store::apps::set_deploy_branch(db, id, &name)).await?;
+        drop(turn);
+        Ok(true)
     }
 
     /// The release that serves.

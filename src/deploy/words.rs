@@ -11,9 +11,9 @@ impl DeployError {
     /// Title, cause and next step.
     pub fn problem(&self) -> Problem {
         match self {
-            Self::Detect(error) => error.problem(),
+            Self::Detect(error) => error.into(),
             Self::Git(error) => error.problem(),
-            Self::Engine(error) => error.problem(),
+            Self::Engine(error) => error.into(),
             Self::Store(_) | Self::Internal(_) => Problem::new(
                 "Push rejected: the server could not keep its state.",
                 "This is a fault of the server; its log has the details.",

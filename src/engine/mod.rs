@@ -20,7 +20,7 @@ mod words;
 #[cfg(test)]
 mod testing;
 
-pub use build::{BuildRequest, BuiltImage};
+pub use build::{BuildRequest, BuiltImage, Context};
 pub use connect::DEFAULT_SOCKETS;
 pub use error::{BuildFailure, EngineError};
 pub use event::{Event, EventKind};

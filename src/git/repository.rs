@@ -52,9 +52,11 @@ pub fn put_back(path: &Path, branch: &str, from: &CommitId, to: &CommitId) -> Re
     Ok(())
 }
 
-/// Whether a deploy branch has any commit yet.
-pub fn is_empty(path: &Path) -> bool {
-    Repository::open_bare(path).and_then(|repository| repository.is_empty()).unwrap_or(true)
+/// Creates a branch at a commit that is there.
+pub fn create_branch(path: &Path, branch: &str, commit: &CommitId) -> Result<(), GitError> {
+    let id = git2::Oid::from_str(commit.as_str())?;
+    Repository::open_bare(path)?.reference(&format!("refs/heads/{branch}"), id, false, "paas: apps:branch")?;
+    Ok(())
 }
 
 /// Removes what a killed receive-pack leaves: stale lock files, which refuse

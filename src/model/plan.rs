@@ -38,8 +38,6 @@ pub enum Recipe {
     Build {
         /// Its text; its FROM lines name `parents` by reference.
         dockerfile: String,
-        /// Context files, by path.
-        files: BTreeMap<String, Vec<u8>>,
         /// What it is built on.
         parents: Vec<BaseImage>,
         /// Files of its context, by path: `.paas/ca-bundle.crt`. The reference

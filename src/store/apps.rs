@@ -25,6 +25,26 @@ pub struct Pools {
     pub taken: Vec<Ipv4Net>,
 }
 
+/// App numbers of a server: a range of this size at a random place, so that two
+/// servers on one engine never take each other's containers for their own.
+const RANGE: i64 = 100_000;
+
+/// Sets where app numbers begin, once in a database's life.
+pub(super) fn number_from_own_range(db: &Connection) -> Result<(), StoreError> {
+    let set: bool = db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'apps')", [], |row| row.get(0))?;
+    if !set {
+        let place = getrandom::u32().map_err(|error| StoreError::Value(error.to_string()))? % 99_998 + 1;
+        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('apps', ?1)", [i64::from(place) * RANGE])?;
+    }
+    Ok(())
+}
+
+/// Whether a number is of this server's range, be the app there or gone.
+pub fn is_own(db: &Connection, id: AppId) -> Result<bool, StoreError> {
+    let last: i64 = db.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'apps'", [], |row| row.get(0))?;
+    Ok(last / RANGE == id.0 / RANGE)
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
     let name: String = row.get(1)?;
     let name = AppName::parse(&name).map_err(|error| {

@@ -45,6 +45,7 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut connection = open_writer(path)?;
         migrations().to_latest(&mut connection).map_err(|error| StoreError::migration(path, error))?;
+        apps::number_from_own_range(&connection)?;
         let (writer, jobs) = mpsc::channel::<Job>();
         std::thread::Builder::new()
             .name("store-writer".to_owned())

@@ -1,0 +1,89 @@
+//! `logs`: what an app, its builds and we ourselves have to say.
+
+use super::{CommandError, Session};
+use crate::deploy::DeployError;
+use crate::logs::{Filter, LogEntry, LogError, Source};
+use crate::model::{App, AppName};
+use futures_util::StreamExt;
+
+/// Most lines that are shown at once.
+const MOST: usize = 100_000;
+
+impl Session<'_> {
+    pub(super) async fn logs(
+        &mut self,
+        name: AppName,
+        follow: bool,
+        lines: usize,
+        process: Option<String>,
+        source: Option<String>,
+    ) -> Result<(), CommandError> {
+        let app = self.app(&name).await?;
+        let source = match source {
+            Some(word) => Some(Source::parse(&word).ok_or_else(|| CommandError::NoSource(shorten(&word)))?),
+            None => None,
+        };
+        let filter = Filter { source, process, release: None };
+        let lines = lines.min(MOST);
+        if !self.pipeline.workers.settings.logs.keep.is_zero() {
+            return if follow { self.follow(&app, lines, &filter).await } else { self.tail(&app, lines, &filter).await };
+        }
+        self.from_engine(&app, lines, &filter).await?;
+        if follow { self.follow(&app, 0, &filter).await } else { Ok(()) }
+    }
+
+    async fn tail(&mut self, app: &App, lines: usize, filter: &Filter) -> Result<(), CommandError> {
+        let entries = self.pipeline.workers.logs.tail(app.id, lines, filter).await.map_err(failed)?;
+        self.print(&text(&entries)).await
+    }
+
+    async fn follow(&mut self, app: &App, lines: usize, filter: &Filter) -> Result<(), CommandError> {
+        let logs = self.pipeline.workers.logs.clone();
+        let (entries, mut follower) = logs.tail_and_follow(app.id, lines, filter).await.map_err(failed)?;
+        self.print(&text(&entries)).await?;
+        let gone = self.streams.gone.clone();
+        loop {
+            let entry = tokio::select! {
+                entry = follower.next() => entry,
+                () = gone.cancelled() => return Err(CommandError::Gone),
+            };
+            let Some(entry) = entry else { return Ok(()) };
+            self.print(&format!("{}\n", entry.line())).await?;
+        }
+    }
+
+    /// With `keep = "0"` nothing is stored: what the engine still has of the
+    /// containers that are there.
+    async fn from_engine(&mut self, app: &App, lines: usize, filter: &Filter) -> Result<(), CommandError> {
+        let engine = self.pipeline.workers.engine.clone();
+        let mut entries = Vec::new();
+        for state in engine.processes(Some(app.id)).await.map_err(DeployError::from)? {
+            let mut output = engine.logs(&state.container, None, false);
+            while let Some(Ok(line)) = output.next().await {
+                entries.push(LogEntry {
+                    at_nanos: line.nanos,
+                    source: Source::App,
+                    process: state.process.to_string(),
+                    release: state.release,
+                    text: line.text,
+                });
+            }
+        }
+        entries.retain(|entry| filter.matches(entry));
+        entries.sort_by_key(|entry| entry.at_nanos);
+        let from = entries.len().saturating_sub(lines);
+        self.print(&text(&entries[from..])).await
+    }
+}
+
+fn text(entries: &[LogEntry]) -> String {
+    entries.iter().fold(String::new(), |text, entry| text + &entry.line() + "\n")
+}
+
+fn shorten(word: &str) -> String {
+    word.chars().take(40).collect()
+}
+
+fn failed(error: LogError) -> CommandError {
+    CommandError::Internal(error.to_string())
+}

@@ -1,0 +1,103 @@
+//! The proxy as a process of its own, where nothing else runs it.
+
+use super::ServerError;
+use crate::settings::Settings;
+use crate::spawn;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::time::Duration;
+use tokio::process::Child;
+
+/// The proxy that this server started, or adopted from a server that was killed.
+pub(super) enum ProxyProcess {
+    /// Started by us.
+    Started(Child),
+    /// Started by a former server of this data directory; its process id.
+    Adopted(i32),
+    /// Somebody else's (systemd): not ours to stop.
+    Foreign,
+}
+
+/// Marks proxies that a server started, so that the next one knows them.
+const MARK: &str = "proxy.ours";
+
+/// Uses the proxy that runs, or starts one.
+pub(super) fn ensure(settings: &Settings, executable: &Path) -> Result<ProxyProcess, ServerError> {
+    let mark = settings.data_dir.join(MARK);
+    if let Some(pid) = holder(&settings.proxy_lock())? {
+        let ours = std::fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse::<i32>().ok());
+        return Ok(if ours == Some(pid) { ProxyProcess::Adopted(pid) } else { ProxyProcess::Foreign });
+    }
+    let child = start(settings, executable)?;
+    let pid = child.id().unwrap_or_default();
+    std::fs::write(&mark, pid.to_string())
+        .map_err(|cause| ServerError::File { what: "write", path: mark, cause })?;
+    Ok(ProxyProcess::Started(child))
+}
+
+fn start(settings: &Settings, executable: &Path) -> Result<Child, ServerError> {
+    let path = settings.data_dir.join("proxy.log");
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(|cause| ServerError::File { what: "write", path, cause })?;
+    let listen = settings.http_listen.to_string();
+    let arguments = [
+        OsStr::new("--data-dir"),
+        settings.data_dir.as_os_str(),
+        OsStr::new("--http-listen"),
+        OsStr::new(&listen),
+    ];
+    spawn::proxy(executable, &arguments, log).map_err(|error| ServerError::Proxy(error.to_string()))
+}
+
+/// The process that holds the proxy's lock.
+fn holder(lock: &Path) -> Result<Option<i32>, ServerError> {
+    let file = match File::open(lock) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(ServerError::File { what: "read", path: lock.to_owned(), cause }),
+    };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {
+            let text = std::fs::read_to_string(lock).unwrap_or_default();
+            Ok(Some(text.trim().parse().unwrap_or(0)))
+        }
+        _ => Ok(None),
+    }
+}
+
+impl ProxyProcess {
+    /// Why it ended, if it is ours and has.
+    pub(super) fn ended(&mut self) -> Option<String> {
+        match self {
+            Self::Started(child) => child.try_wait().ok().flatten().map(|status| status.to_string()),
+            _ => None,
+        }
+    }
+
+    /// Stops it, if it is ours: SIGTERM, and it drains.
+    pub(super) async fn stop(self, settings: &Settings) {
+        match self {
+            Self::Started(mut child) => {
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                    spawn::terminate(pid);
+                }
+                let _ = tokio::time::timeout(Duration::from_secs(35), child.wait()).await;
+            }
+            Self::Adopted(pid) => {
+                spawn::terminate(pid);
+                for _ in 0..700 {
+                    if !matches!(holder(&settings.proxy_lock()), Ok(Some(_))) {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            Self::Foreign => return,
+        }
+        let _ = std::fs::remove_file(settings.data_dir.join(MARK));
+    }
+}
