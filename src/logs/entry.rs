@@ -110,7 +110,8 @@ impl LogEntry {
 fn pieces(line: &str) -> Vec<&str> {
     let (mut parts, mut rest) = (Vec::new(), line);
     while rest.len() > LONGEST {
-        let (part, more) = rest.split_at(rest.floor_char_boundary(LONGEST));
+        let end = (0..=LONGEST).rev().find(|&end| rest.is_char_boundary(end)).unwrap_or(LONGEST);
+        let (part, more) = rest.split_at(end);
         parts.push(part);
         rest = more;
     }

@@ -6,12 +6,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
 const APP: AppId = AppId(7);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 static BEGIN: LazyLock<i64> =
     LazyLock::new(|| i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap());
 
 fn settings() -> LogSettings {
-    LogSettings { keep: Duration::from_hours(336), max_bytes: 64 << 20 }
+    LogSettings { keep: 14 * DAY, max_bytes: 64 << 20 }
 }
 
 fn directory() -> TempDir {
@@ -124,7 +125,7 @@ async fn what_is_too_old_goes() {
     let logs = Logs::open(directory.path(), settings()).unwrap();
     append(&logs, 0..3);
     logs.flush().await.unwrap();
-    let old = std::time::SystemTime::now() - Duration::from_hours(337);
+    let old = std::time::SystemTime::now() - 15 * DAY;
     let path = files(&directory).pop().unwrap().path;
     std::fs::File::options().append(true).open(path).unwrap().set_modified(old).unwrap();
     logs.prune().await.unwrap();

@@ -20,11 +20,11 @@ const BUFFER: usize = 64 << 10;
 /// Largest segment; a quarter of an app's share if that is less.
 const SEGMENT: u64 = 4 << 20;
 /// Longest time that one segment grows, so that age can remove it.
-const DAY: Duration = Duration::from_hours(24);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often old segments are looked for.
-const PRUNE: Duration = Duration::from_mins(10);
+const PRUNE: Duration = Duration::from_secs(10 * 60);
 /// A file that nobody wrote to for this long is closed.
-const IDLE: Duration = Duration::from_mins(1);
+const IDLE: Duration = Duration::from_secs(60);
 /// Entries that a follower may lag behind.
 const LAG: usize = 4096;
 
