@@ -1,7 +1,7 @@
 //! One session channel: what the client asked for beforehand, and the one
 //! command that it may run.
 
-use super::input::{Inbox, Offer};
+use super::input::{Disk, Inbox, Offer};
 use super::output::{Output, Traffic};
 use super::terminal::{Discipline, Terminal};
 use super::words::Refusal;
@@ -14,7 +14,6 @@ use russh::server::Msg;
 use russh::{ChannelId, ChannelWriteHalf};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::AsyncWriteExt;
@@ -52,9 +51,9 @@ impl Channel {
         traffic: Arc<Traffic>,
         closed: CancellationToken,
         limits: &Limits,
-        spill_dir: &Path,
+        disk: &Arc<Disk>,
     ) -> Arc<Self> {
-        let inbox = Inbox::new(limits.input_memory, limits.input_disk, spill_dir.to_owned());
+        let inbox = Inbox::new(limits.input_memory, limits.input_disk, Arc::clone(disk));
         let (used, asked, gone) = (AtomicBool::new(false), Mutex::default(), closed.child_token());
         Arc::new(Self { write, inbox, traffic, used, asked, closed, gone })
     }
@@ -96,7 +95,7 @@ impl Channel {
         self.gone.cancel();
     }
 
-    /// The client has closed the channel.
+    /// The client has closed the channel, or we have.
     pub(super) fn close(&self) {
         self.inbox.broken();
         self.closed.cancel();
@@ -184,7 +183,7 @@ impl Channel {
         let _ = self.write.exit_status(status).await;
         let _ = self.write.eof().await;
         let _ = self.write.close().await;
-        self.closed.cancel();
+        self.close();
     }
 }
 

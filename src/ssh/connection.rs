@@ -211,9 +211,8 @@ impl<D: Door> Handler for Connection<D> {
         }
         // Data reaches `data` below; the reading half would only be filled.
         let (_, write) = channel.split();
-        let (limits, spill_dir) = (&self.server.limits, &self.server.spill_dir);
-        let channel =
-            Channel::new(write, Arc::clone(&self.traffic), self.gone.child_token(), limits, spill_dir);
+        let (limits, disk) = (&self.server.limits, &self.server.disk);
+        let channel = Channel::new(write, Arc::clone(&self.traffic), self.gone.child_token(), limits, disk);
         self.channels().insert(channel.id(), channel);
         reply.accept().await;
         Ok(())

@@ -12,6 +12,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -20,13 +21,27 @@ use tokio::sync::Notify;
 /// Bytes read back from the file at a time.
 const CHUNK: u64 = 256 << 10;
 
+/// The disk space that all inboxes share.
+pub(super) struct Disk {
+    directory: PathBuf,
+    total: u64,
+    used: AtomicU64,
+}
+
+impl Disk {
+    /// At most `total` bytes, in unlinked files in `directory`.
+    pub(super) fn new(directory: PathBuf, total: u64) -> Arc<Self> {
+        Arc::new(Self { directory, total, used: AtomicU64::new(0) })
+    }
+}
+
 /// Where the session loop puts what arrives.
 pub(super) struct Inbox {
     state: Mutex<State>,
     room: Notify,
     memory_limit: usize,
     disk_limit: u64,
-    spill_dir: PathBuf,
+    disk: Arc<Disk>,
 }
 
 #[derive(Default)]
@@ -45,6 +60,7 @@ struct State {
 
 struct Spill {
     file: Arc<File>,
+    disk: Arc<Disk>,
     read: u64,
     written: u64,
 }
@@ -66,9 +82,9 @@ pub(super) enum Offer {
 }
 
 impl Inbox {
-    pub(super) fn new(memory_limit: usize, disk_limit: u64, spill_dir: PathBuf) -> Arc<Self> {
+    pub(super) fn new(memory_limit: usize, disk_limit: u64, disk: Arc<Disk>) -> Arc<Self> {
         let (state, room) = (Mutex::default(), Notify::new());
-        Arc::new(Self { state, room, memory_limit, disk_limit, spill_dir })
+        Arc::new(Self { state, room, memory_limit, disk_limit, disk })
     }
 
     /// The reading end; there should be one.
@@ -118,8 +134,9 @@ impl Inbox {
 
     /// Whether the file may take `length` bytes more.
     pub(super) fn may_spill(&self, length: usize) -> bool {
-        let state = self.state();
-        state.spill.as_ref().map_or(0, |spill| spill.written) + length as u64 <= self.disk_limit
+        let written = self.state().spill.as_ref().map_or(0, |spill| spill.written);
+        let length = length as u64;
+        written + length <= self.disk_limit && self.disk.used.load(SeqCst) + length <= self.disk.total
     }
 
     /// Puts `data` into the file. Only the session loop writes there, one piece
@@ -131,6 +148,7 @@ impl Inbox {
         let mut state = self.state();
         if let Some(spill) = &mut state.spill {
             spill.written = offset + length;
+            self.disk.used.fetch_add(length, SeqCst);
         }
         state.wake();
         Ok(())
@@ -139,9 +157,9 @@ impl Inbox {
     fn spill_end(&self) -> Result<(Arc<File>, u64)> {
         let mut state = self.state();
         if state.spill.is_none() {
-            let file = Arc::new(tempfile::tempfile_in(&self.spill_dir)?);
+            let file = Arc::new(tempfile::tempfile_in(&self.disk.directory)?);
             tracing::debug!("input goes to disk");
-            state.spill = Some(Spill { file, read: 0, written: 0 });
+            state.spill = Some(Spill { file, disk: Arc::clone(&self.disk), read: 0, written: 0 });
         }
         state.spill.as_ref().map(|spill| (Arc::clone(&spill.file), spill.written)).ok_or_else(gone)
     }
@@ -195,8 +213,15 @@ impl Spill {
     /// Everything was read: start again at the front, giving the space back.
     fn rewind(&mut self) {
         if self.written > 0 && self.file.set_len(0).is_ok() {
+            self.disk.used.fetch_sub(self.written, SeqCst);
             (self.read, self.written) = (0, 0);
         }
+    }
+}
+
+impl Drop for Spill {
+    fn drop(&mut self) {
+        self.disk.used.fetch_sub(self.written, SeqCst);
     }
 }
 
@@ -259,7 +284,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     fn inbox(memory: usize, disk: u64) -> Arc<Inbox> {
-        Inbox::new(memory, disk, std::env::temp_dir())
+        Inbox::new(memory, disk, Disk::new(std::env::temp_dir(), 150))
     }
 
     async fn put(inbox: &Inbox, data: &[u8]) {
@@ -270,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn order_is_kept_through_memory_and_disk_and_back() {
-        let inbox = inbox(10, 1 << 20);
+        let inbox = Inbox::new(10, 1 << 20, Disk::new(std::env::temp_dir(), 1 << 20));
         let mut reader = inbox.reader();
         let mut expected = Vec::new();
         let mut seen = Vec::new();
@@ -304,6 +329,19 @@ mod tests {
         reader.read_exact(&mut all).await.unwrap();
         put(&inbox, b"x").await;
         assert!(inbox.may_spill(100));
+    }
+
+    #[tokio::test]
+    async fn the_disk_is_shared_and_given_back() {
+        let disk = Disk::new(std::env::temp_dir(), 150);
+        let [one, other] = [(); 2].map(|()| Inbox::new(1, 100, Arc::clone(&disk)));
+        let reader = one.reader();
+        put(&one, b"x").await;
+        put(&one, &[1; 100]).await;
+        assert!(other.may_spill(50) && !other.may_spill(51));
+        drop(reader);
+        assert!(other.may_spill(100));
+        assert_eq!(disk.used.load(SeqCst), 0);
     }
 
     #[tokio::test]

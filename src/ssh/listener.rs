@@ -3,6 +3,7 @@
 
 use super::channel::Stop;
 use super::connection::Connection;
+use super::input::Disk;
 use super::socket::{self, Socket};
 use super::{Config, Door, Limits, SshError};
 use russh::keys::PrivateKey;
@@ -12,7 +13,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Server<D: Door> {
     pub(super) door: Arc<D>,
     pub(super) limits: Limits,
-    pub(super) spill_dir: PathBuf,
+    pub(super) disk: Arc<Disk>,
     pub(super) commands: TaskTracker,
     pub(super) stopping: CancellationToken,
     pub(super) stop: Stop,
@@ -96,8 +96,8 @@ impl<D: Door> Server<D> {
         Self {
             protocol: Arc::new(protocol(key, &limits)),
             door,
+            disk: Disk::new(spill_dir, limits.input_disk_total),
             limits,
-            spill_dir,
             commands: TaskTracker::new(),
             stopping,
             stop: Stop::default(),

@@ -86,6 +86,8 @@ pub struct Limits {
     pub input_memory: usize,
     /// Unread input of a command that may wait on disk beyond that, bytes.
     pub input_disk: u64,
+    /// The same of all commands together.
+    pub input_disk_total: u64,
     /// Silence after which a client is asked for a sign of life; it is dropped
     /// when four such times have passed without one.
     pub keepalive: Duration,
@@ -104,6 +106,7 @@ impl Default for Limits {
             channels: 10,
             input_memory: 8 << 20,
             input_disk: 2 << 30,
+            input_disk_total: 4 << 30,
             keepalive: Duration::from_secs(15),
             grace: Duration::from_secs(5),
         }

@@ -1,0 +1,8 @@
+//! The SSH entrance against the real `ssh` client.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::wildcard_imports, missing_docs)]
+
+mod identity;
+mod limits;
+mod requests;
+mod site;
+mod streams;
