@@ -161,7 +161,7 @@ impl Engine {
     /// Sends a tree to the engine as an image, without a copy on disk.
     async fn import(&self, reference: &str, root: PathBuf) -> Result<(), EngineError> {
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
-        let packing = tokio::task::spawn_blocking(move || pack(&root, sender));
+        let packing = tokio::task::spawn_blocking(move || pack(&root, &sender));
         let body = futures_util::stream::unfold(receiver, async |mut receiver| {
             receiver.recv().await.map(|part| (part, receiver))
         });
@@ -289,7 +289,7 @@ impl Drop for Group {
 }
 
 /// Writes a tree as a tar into a channel, owners and modes kept.
-fn pack(root: &Path, to: mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+fn pack(root: &Path, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
     let writer = io::BufWriter::with_capacity(256 << 10, Channel(to.clone()));
     let mut tar = tar::Builder::new(writer);
     tar.follow_symlinks(false);

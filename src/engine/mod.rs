@@ -19,6 +19,8 @@ mod words;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use build::{BuildRequest, BuiltImage};
 pub use connect::DEFAULT_SOCKETS;
