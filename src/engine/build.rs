@@ -82,9 +82,9 @@ impl Engine {
             let output = match answer {
                 Ok(BuildInfo { aux: Some(BuildInfoAux::BuildKit(status)), .. }) => progress.read(status),
                 Ok(BuildInfo { aux: Some(BuildInfoAux::Default(image)), .. }) => {
+                    // Not the end: the last steps may be told after it.
                     id = image.id;
-                    // The session's own connection stays open for ever: do not wait for it.
-                    break;
+                    Vec::new()
                 }
                 Ok(_) => Vec::new(),
                 Err(error) => {

@@ -129,7 +129,7 @@ pub(super) fn context(dockerfile: &str) -> Bytes {
     header.set_mode(0o644);
     tar.append_data(&mut header, "Dockerfile", dockerfile.as_bytes()).unwrap();
     tar.append_path_with_name(BUSYBOX, "root/bin/busybox").expect("the tests need the package busybox-static");
-    for applet in ["sh", "sleep", "nc", "cat", "seq", "head", "tr", "env", "id", "grep", "yes", "true", "printf", "httpd"] {
+    for applet in ["sh", "sleep", "nc", "cat", "seq", "head", "tr", "env", "id", "grep", "yes", "true", "printf", "echo", "httpd"] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
