@@ -2,7 +2,8 @@
 
 use super::error::{EngineError, message_of};
 use super::progress::{BuildLine, Progress};
-use super::{Engine, call};
+use super::connect::NO_LIMIT;
+use super::{Engine, call, session};
 use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
@@ -75,7 +76,9 @@ impl Engine {
     ) -> Result<BuiltImage, EngineError> {
         let options = options(&request);
         let (body, broken) = watched(request.context);
-        let mut answers = self.docker.build_image(options, None, Some(bollard::body_try_stream(body)));
+        let version = self.docker.client_version();
+        let (docker, _cut_when_dropped) = session::client(&self.address, &version, NO_LIMIT)?;
+        let mut answers = docker.build_image(options, None, Some(bollard::body_try_stream(body)));
         let mut progress = Progress::default();
         let mut id = None;
         while let Some(answer) = answers.next().await {

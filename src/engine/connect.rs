@@ -1,6 +1,7 @@
 //! Finding the engine and agreeing on a version with it.
 
 use super::error::EngineError;
+use super::session::Address;
 use super::{Engine, Shared, call};
 use bollard::Docker;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ const NEEDED: (usize, usize) = (1, 41);
 
 /// The client's own limit, which covers the wait for an answer's head, and so
 /// `stop` and builds too. Each call has a limit of its own; this one is none.
-const NO_LIMIT: u64 = 7 * 24 * 3600;
+pub(super) const NO_LIMIT: u64 = 7 * 24 * 3600;
 
 /// Longest wait for a sign of life.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -34,9 +35,10 @@ impl Engine {
             Some(url) => url.to_owned(),
             None => found(candidates)?,
         };
-        let docker = client(&url).await?;
+        let address = address(&url)?;
+        let docker = client(&address, &url).await?;
         let docker = negotiate(docker, &url).await?;
-        Ok(Self { docker, shared: Arc::new(Shared::default()) })
+        Ok(Self { docker, address, shared: Arc::new(Shared::default()) })
     }
 
     /// Whether it still answers.
@@ -58,20 +60,31 @@ fn found(candidates: &[PathBuf]) -> Result<String, EngineError> {
         .ok_or_else(|| EngineError::NotFound { tried: candidates.to_vec() })
 }
 
-async fn client(url: &str) -> Result<Docker, EngineError> {
+/// Where a URL points.
+fn address(url: &str) -> Result<Address, EngineError> {
+    let unsupported = || EngineError::UnsupportedUrl { url: url.to_owned() };
+    match url.split_once("://") {
+        Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(path.into())),
+        Some(("tcp" | "http", rest)) => {
+            let host = rest.strip_suffix('/').unwrap_or(rest);
+            let (name, port) = host.rsplit_once(':').ok_or_else(unsupported)?;
+            let valid = !name.is_empty() && !name.contains('/') && port.parse::<u16>().is_ok();
+            if valid { Ok(Address::Tcp(host.to_owned())) } else { Err(unsupported()) }
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+async fn client(address: &Address, url: &str) -> Result<Docker, EngineError> {
     let version = bollard::API_DEFAULT_VERSION;
-    let no_answer = |source: bollard::errors::Error| EngineError::NoAnswer {
-        url: url.to_owned(),
-        source: Some(Box::new(source)),
+    let client = match address {
+        Address::Unix(path) => {
+            open(path, url).await?;
+            Docker::connect_with_unix(&path.to_string_lossy(), NO_LIMIT, version)
+        }
+        Address::Tcp(host) => Docker::connect_with_http(&format!("tcp://{host}"), NO_LIMIT, version),
     };
-    if let Some(path) = url.strip_prefix("unix://") {
-        open(Path::new(path), url).await?;
-        return Docker::connect_with_unix(path, NO_LIMIT, version).map_err(no_answer);
-    }
-    if url.starts_with("tcp://") || url.starts_with("http://") {
-        return Docker::connect_with_http(url, NO_LIMIT, version).map_err(no_answer);
-    }
-    Err(EngineError::UnsupportedUrl { url: url.to_owned() })
+    client.map_err(|source| EngineError::NoAnswer { url: url.to_owned(), source: Some(Box::new(source)) })
 }
 
 /// Tries the socket once, to tell "no permission" from "nobody there".

@@ -15,6 +15,7 @@ mod log;
 mod network;
 mod process;
 mod progress;
+mod session;
 mod words;
 
 #[cfg(test)]
@@ -55,6 +56,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Engine {
     docker: Docker,
+    address: session::Address,
     shared: Arc<Shared>,
 }
 

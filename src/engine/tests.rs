@@ -377,3 +377,15 @@ async fn a_damaged_network_is_made_anew_and_a_vanished_one_too() {
     engine.remove_network(app.id).await.unwrap();
     engine.remove_network(app.id).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_build_leaves_no_connection() {
+    let app = TestApp::new().await;
+    let steps = app.image();
+    // Other tests of this process open connections too: look for this session's.
+    let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    for _ in 0..3 {
+        app.build(&format!("FROM scratch\nENV A={steps}\n")).await.1.unwrap();
+    }
+    println!("{}", sockets());
+}
