@@ -131,3 +131,50 @@ async fn refuse_podman(docker: &Docker, url: &str) -> Result<(), EngineError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn urls_are_read_strictly() {
+        for good in ["unix:///run/x.sock", "tcp://127.0.0.1:2375", "http://engine:2375/"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/run/x.sock", "unix://run/x.sock", "https://a:1", "ssh://a", "tcp://a", "tcp://:1", "tcp://a/b:1"] {
+            assert!(matches!(address(bad), Err(EngineError::UnsupportedUrl { .. })), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_socket_that_exists_is_taken_and_all_are_named_if_none_does() {
+        let nowhere = [PathBuf::from("/nonexistent/a"), PathBuf::from("/nonexistent/b")];
+        let error = Engine::connect_among(None, &nowhere).await.err().unwrap();
+        assert!(matches!(error, EngineError::NotFound { tried } if tried == nowhere));
+        let candidates = [PathBuf::from("/nonexistent/a"), PathBuf::from(DEFAULT_SOCKETS[0])];
+        Engine::connect_among(None, &candidates).await.unwrap().ping().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_anyone_behind_it_is_told_from_one_without_an_engine() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        let url = format!("unix://{}", path.display());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let error = Engine::connect(Some(&url)).await.err().unwrap();
+        assert!(matches!(error, EngineError::NoAnswer { source: Some(_), .. }), "{error:?}");
+
+        std::fs::remove_file(&path).unwrap();
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"nonsense\r\n").await.unwrap();
+            }
+        });
+        let error = Engine::connect(Some(&url)).await.err().unwrap();
+        assert!(matches!(error, EngineError::NoAnswer { .. }), "{error:?}");
+        serving.abort();
+    }
+}

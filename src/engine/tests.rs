@@ -3,9 +3,11 @@
 
 use super::testing::{TestApp, drain, until};
 use super::*;
-use crate::model::{ProcessName, RunCommand};
+use crate::model::{BaseImage, ImageSource, Problem, ProcessName, Recipe, RunCommand};
+use crate::settings::{BuildSettings, ImageSourceChoice};
 use bollard::models::ContainerInspectResponse;
 use futures_util::StreamExt;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -142,7 +144,7 @@ async fn a_container_gets_limits_labels_and_no_rights() {
     assert_eq!((state.app, state.running, state.exit_code), (app.id, true, None));
     assert_eq!(state.address, app.subnet.hosts().nth(4));
     assert!((jiff::Timestamp::now().as_second() - state.started_at).abs() < 60);
-    assert_eq!(app.engine.processes(Some(app.id)).await.unwrap(), [state.clone()]);
+    assert_eq!(app.engine.processes(Some(app.id)).await.unwrap(), std::slice::from_ref(&state));
     assert!(app.engine.processes(None).await.unwrap().contains(&state));
 }
 
@@ -379,13 +381,141 @@ async fn a_damaged_network_is_made_anew_and_a_vanished_one_too() {
 }
 
 #[tokio::test]
-async fn a_build_leaves_no_connection() {
-    let app = TestApp::new().await;
-    let steps = app.image();
-    // Other tests of this process open connections too: look for this session's.
-    let sockets = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+async fn a_build_over_tcp_leaves_no_connection() {
+    let app = TestApp::bare().await;
+    let relay = Relay::start().await;
+    let engine = Engine::connect(Some(&relay.url)).await.unwrap();
     for _ in 0..3 {
-        app.build(&format!("FROM scratch\nENV A={steps}\n")).await.1.unwrap();
+        let (sender, receiver) = mpsc::channel(16);
+        let (built, _) = tokio::join!(engine.build(app.request("FROM scratch\nENV A=1\n"), sender), drain(receiver));
+        built.unwrap();
     }
-    println!("{}", sockets());
+    assert!(until(SOON, || async { relay.open() == 0 }).await, "{} open", relay.open());
+
+    let request = app.request("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN echo here; sleep 88888\n");
+    let (sender, mut receiver) = mpsc::channel(16);
+    let build = tokio::spawn(async move { engine.build(request, sender).await });
+    while receiver.recv().await.unwrap() != BuildLine::Output("here".to_owned()) {}
+    assert!(relay.open() > 0);
+    build.abort();
+    assert!(until(SOON, || async { relay.open() == 0 && !runs("88888") }).await, "dropped, but goes on");
+}
+
+#[tokio::test]
+async fn events_go_on_after_the_engine_hung_up() {
+    let app = TestApp::new().await;
+    let relay = Relay::start().await;
+    let engine = Engine::connect(Some(&relay.url)).await.unwrap();
+    let events = engine.events(None);
+    let mut ours = events
+        .filter(|event| std::future::ready(event.as_ref().map_or(true, |event| event.app == app.id)))
+        .map(|event| event.map(|event| event.kind).ok());
+    let id = app.engine.start(&app.workload("sleep 1000")).await.unwrap();
+    assert_eq!(tokio::time::timeout(SOON, ours.next()).await.unwrap(), Some(Some(EventKind::Started)));
+    relay.hang_up();
+    app.engine.remove(&id).await.unwrap();
+    let rest: Vec<_> = tokio::time::timeout(SOON, ours.take(3).collect()).await.unwrap();
+    assert_eq!(rest, [None, Some(EventKind::Died { exit_code: 137 }), Some(EventKind::Destroyed)]);
+}
+
+#[tokio::test]
+async fn a_base_is_built_once_with_its_parents_and_files() {
+    let app = TestApp::new().await;
+    let reference = |name: &str| format!("paas/{}:{name}", app.name);
+    let parent = BaseImage {
+        reference: reference("parent"),
+        recipe: Recipe::Build {
+            dockerfile: format!("FROM {}\nRUN echo parent of {}\n", app.image(), app.name),
+            files: BTreeMap::new(),
+            parents: Vec::new(),
+        },
+    };
+    let base = BaseImage {
+        reference: reference("base"),
+        recipe: Recipe::Build {
+            dockerfile: format!("FROM {}\nARG WHO\nCOPY etc/greeting /\nRUN echo $WHO: $(cat /greeting)\n", parent.reference),
+            files: BTreeMap::from([("etc/greeting".to_owned(), b"hello".to_vec())]),
+            parents: vec![parent],
+        },
+    };
+    let settings = BuildSettings {
+        args: BTreeMap::from([("WHO".to_owned(), app.name.to_string())]),
+        timeout: Duration::from_secs(60),
+        ..BuildSettings::default()
+    };
+    let ensure = || async {
+        let (sender, receiver) = mpsc::channel(16);
+        let here = std::path::Path::new("/nonexistent");
+        let (result, lines) = tokio::join!(app.engine.ensure_base(&base, &settings, here, sender), drain(receiver));
+        result.unwrap();
+        lines
+    };
+    let (first, second) = tokio::join!(ensure(), ensure());
+    let lines = [first, second].concat();
+    let said = |text: &str| lines.iter().filter(|line| line.as_str() == text).count();
+    assert_eq!((said(&format!("parent of {}", app.name)), said(&format!("{}: hello", app.name))), (1, 1), "{lines:?}");
+    assert!(app.engine.has_image(&base.reference).await.unwrap());
+    assert!(ensure().await.is_empty());
+}
+
+#[tokio::test]
+async fn without_a_registry_the_source_is_debian_and_a_pull_is_refused_in_words() {
+    let app = TestApp::bare().await;
+    let debian = ImageSourceChoice::Only(ImageSource::Debian);
+    assert_eq!(app.engine.probe_source(debian).await, ImageSource::Debian);
+    let asked = Instant::now();
+    app.engine.probe_source(ImageSourceChoice::Auto).await;
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+
+    // No registry on earth listens on port 1 of this machine.
+    let base = BaseImage { reference: "localhost:1/no/such:image".to_owned(), recipe: Recipe::Pull };
+    let (sender, _receiver) = mpsc::channel(16);
+    let here = std::path::Path::new("/nonexistent");
+    let result = app.engine.ensure_base(&base, &BuildSettings::default(), here, sender).await;
+    let problem = Problem::from(&result.unwrap_err());
+    assert_eq!(problem.title, "The base image localhost:1/no/such:image could not be pulled");
+}
+
+/// A TCP door to the engine's socket that can be shut.
+struct Relay {
+    url: String,
+    open: Arc<std::sync::atomic::AtomicUsize>,
+    shut: tokio::sync::watch::Sender<u32>,
+}
+
+impl Relay {
+    async fn start() -> Self {
+        use std::sync::atomic::Ordering::SeqCst;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("tcp://{}", listener.local_addr().unwrap());
+        let open = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (shut, shutting) = tokio::sync::watch::channel(0);
+        let counter = Arc::clone(&open);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let (counter, mut shutting) = (Arc::clone(&counter), shutting.clone());
+                shutting.mark_unchanged();
+                counter.fetch_add(1, SeqCst);
+                tokio::spawn(async move {
+                    let mut engine = tokio::net::UnixStream::connect(DEFAULT_SOCKETS[0]).await.unwrap();
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut engine) => {}
+                        _ = shutting.changed() => {}
+                    }
+                    counter.fetch_sub(1, SeqCst);
+                });
+            }
+        });
+        Self { url, open, shut }
+    }
+
+    /// Connections that are open.
+    fn open(&self) -> usize {
+        self.open.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    /// Cuts all that are open.
+    fn hang_up(&self) {
+        self.shut.send_modify(|times| *times += 1);
+    }
 }
