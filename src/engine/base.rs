@@ -161,7 +161,7 @@ impl Engine {
     /// Sends a tree to the engine as an image, without a copy on disk.
     async fn import(&self, reference: &str, root: PathBuf) -> Result<(), EngineError> {
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
-        let packing = tokio::task::spawn_blocking(move || pack(&root, sender));
+        let packing = tokio::task::spawn_blocking(move || pack(&root, &sender));
         let body = futures_util::stream::unfold(receiver, async |mut receiver| {
             receiver.recv().await.map(|part| (part, receiver))
         });
@@ -289,7 +289,7 @@ impl Drop for Group {
 }
 
 /// Writes a tree as a tar into a channel, owners and modes kept.
-fn pack(root: &Path, to: mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+fn pack(root: &Path, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
     let writer = io::BufWriter::with_capacity(256 << 10, Channel(to.clone()));
     let mut tar = tar::Builder::new(writer);
     tar.follow_symlinks(false);
@@ -333,5 +333,41 @@ impl io::Write for Channel {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::testing::TestApp;
+    use super::*;
+    use crate::model::RunCommand;
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+
+    #[tokio::test]
+    async fn a_tree_becomes_an_image_with_its_owners_and_without_this_machine() {
+        let app = TestApp::bare().await;
+        app.engine.ensure_network(app.id, app.subnet).await.unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for path in ["bin", "dev", "etc", "debootstrap", "var/cache/apt/archives"] {
+            std::fs::create_dir_all(root.join(path)).unwrap();
+        }
+        for path in ["dev/null", "etc/hostname", "etc/owned", "debootstrap/log", "var/cache/apt/archives/x.deb"] {
+            std::fs::write(root.join(path), "").unwrap();
+        }
+        std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        symlink("busybox", root.join("bin/sh")).unwrap();
+        let owner = if nix::unistd::geteuid().is_root() { 33 } else { root.metadata().unwrap().uid() };
+        chown(root.join("etc/owned"), Some(owner), None).unwrap();
+        app.engine.import(&app.image(), root.to_owned()).await.unwrap();
+
+        let list = "cd /; busybox ls debootstrap/log var/cache/apt/archives/x.deb 2>&1; busybox stat -c %u etc/owned";
+        let mut workload = app.workload(list);
+        workload.command = RunCommand::Exec(vec!["sh".to_owned(), "-c".to_owned(), list.to_owned()]);
+        let id = app.engine.start(&workload).await.unwrap();
+        let lines: Vec<String> = app.engine.logs(&id, None, true).map(|line| line.unwrap().text).collect().await;
+        let missing = |path: &str| format!("ls: {path}: No such file or directory");
+        assert_eq!(lines, [missing("debootstrap/log"), missing("var/cache/apt/archives/x.deb"), owner.to_string()]);
     }
 }

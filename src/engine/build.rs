@@ -2,7 +2,8 @@
 
 use super::error::{EngineError, message_of};
 use super::progress::{BuildLine, Progress};
-use super::{Engine, call};
+use super::connect::NO_LIMIT;
+use super::{Engine, call, session};
 use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bytes::Bytes;
@@ -75,16 +76,18 @@ impl Engine {
     ) -> Result<BuiltImage, EngineError> {
         let options = options(&request);
         let (body, broken) = watched(request.context);
-        let mut answers = self.docker.build_image(options, None, Some(bollard::body_try_stream(body)));
+        let version = self.docker.client_version();
+        let (docker, _cut_when_dropped) = session::client(&self.address, &version, NO_LIMIT)?;
+        let mut answers = docker.build_image(options, None, Some(bollard::body_try_stream(body)));
         let mut progress = Progress::default();
         let mut id = None;
         while let Some(answer) = answers.next().await {
             let output = match answer {
                 Ok(BuildInfo { aux: Some(BuildInfoAux::BuildKit(status)), .. }) => progress.read(status),
                 Ok(BuildInfo { aux: Some(BuildInfoAux::Default(image)), .. }) => {
+                    // Not the end: the last steps may be told after it.
                     id = image.id;
-                    // The session's own connection stays open for ever: do not wait for it.
-                    break;
+                    Vec::new()
                 }
                 Ok(_) => Vec::new(),
                 Err(error) => {

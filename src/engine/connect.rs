@@ -1,6 +1,7 @@
 //! Finding the engine and agreeing on a version with it.
 
 use super::error::EngineError;
+use super::session::Address;
 use super::{Engine, Shared, call};
 use bollard::Docker;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ const NEEDED: (usize, usize) = (1, 41);
 
 /// The client's own limit, which covers the wait for an answer's head, and so
 /// `stop` and builds too. Each call has a limit of its own; this one is none.
-const NO_LIMIT: u64 = 7 * 24 * 3600;
+pub(super) const NO_LIMIT: u64 = 7 * 24 * 3600;
 
 /// Longest wait for a sign of life.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
@@ -34,9 +35,10 @@ impl Engine {
             Some(url) => url.to_owned(),
             None => found(candidates)?,
         };
-        let docker = client(&url).await?;
+        let address = address(&url)?;
+        let docker = client(&address, &url).await?;
         let docker = negotiate(docker, &url).await?;
-        Ok(Self { docker, shared: Arc::new(Shared::default()) })
+        Ok(Self { docker, address, shared: Arc::new(Shared::default()) })
     }
 
     /// Whether it still answers.
@@ -58,20 +60,31 @@ fn found(candidates: &[PathBuf]) -> Result<String, EngineError> {
         .ok_or_else(|| EngineError::NotFound { tried: candidates.to_vec() })
 }
 
-async fn client(url: &str) -> Result<Docker, EngineError> {
+/// Where a URL points.
+fn address(url: &str) -> Result<Address, EngineError> {
+    let unsupported = || EngineError::UnsupportedUrl { url: url.to_owned() };
+    match url.split_once("://") {
+        Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(path.into())),
+        Some(("tcp" | "http", rest)) => {
+            let host = rest.strip_suffix('/').unwrap_or(rest);
+            let (name, port) = host.rsplit_once(':').ok_or_else(unsupported)?;
+            let valid = !name.is_empty() && !name.contains('/') && port.parse::<u16>().is_ok();
+            if valid { Ok(Address::Tcp(host.to_owned())) } else { Err(unsupported()) }
+        }
+        _ => Err(unsupported()),
+    }
+}
+
+async fn client(address: &Address, url: &str) -> Result<Docker, EngineError> {
     let version = bollard::API_DEFAULT_VERSION;
-    let no_answer = |source: bollard::errors::Error| EngineError::NoAnswer {
-        url: url.to_owned(),
-        source: Some(Box::new(source)),
+    let client = match address {
+        Address::Unix(path) => {
+            open(path, url).await?;
+            Docker::connect_with_unix(&path.to_string_lossy(), NO_LIMIT, version)
+        }
+        Address::Tcp(host) => Docker::connect_with_http(&format!("tcp://{host}"), NO_LIMIT, version),
     };
-    if let Some(path) = url.strip_prefix("unix://") {
-        open(Path::new(path), url).await?;
-        return Docker::connect_with_unix(path, NO_LIMIT, version).map_err(no_answer);
-    }
-    if url.starts_with("tcp://") || url.starts_with("http://") {
-        return Docker::connect_with_http(url, NO_LIMIT, version).map_err(no_answer);
-    }
-    Err(EngineError::UnsupportedUrl { url: url.to_owned() })
+    client.map_err(|source| EngineError::NoAnswer { url: url.to_owned(), source: Some(Box::new(source)) })
 }
 
 /// Tries the socket once, to tell "no permission" from "nobody there".
@@ -116,5 +129,52 @@ async fn refuse_podman(docker: &Docker, url: &str) -> Result<(), EngineError> {
     match names.into_iter().find(|name| name.contains("Podman")) {
         Some(name) => Err(EngineError::NoBuildKit { url: url.to_owned(), name }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn urls_are_read_strictly() {
+        for good in ["unix:///run/x.sock", "tcp://127.0.0.1:2375", "http://engine:2375/"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in ["", "/run/x.sock", "unix://run/x.sock", "https://a:1", "ssh://a", "tcp://a", "tcp://:1", "tcp://a/b:1"] {
+            assert!(matches!(address(bad), Err(EngineError::UnsupportedUrl { .. })), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_socket_that_exists_is_taken_and_all_are_named_if_none_does() {
+        let nowhere = [PathBuf::from("/nonexistent/a"), PathBuf::from("/nonexistent/b")];
+        let error = Engine::connect_among(None, &nowhere).await.err().unwrap();
+        assert!(matches!(error, EngineError::NotFound { tried } if tried == nowhere));
+        let candidates = [PathBuf::from("/nonexistent/a"), PathBuf::from(DEFAULT_SOCKETS[0])];
+        Engine::connect_among(None, &candidates).await.unwrap().ping().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_anyone_behind_it_is_told_from_one_without_an_engine() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        let url = format!("unix://{}", path.display());
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let error = Engine::connect(Some(&url)).await.err().unwrap();
+        assert!(matches!(error, EngineError::NoAnswer { source: Some(_), .. }), "{error:?}");
+
+        std::fs::remove_file(&path).unwrap();
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"nonsense\r\n").await.unwrap();
+            }
+        });
+        let error = Engine::connect(Some(&url)).await.err().unwrap();
+        assert!(matches!(error, EngineError::NoAnswer { .. }), "{error:?}");
+        serving.abort();
     }
 }

@@ -29,6 +29,10 @@ const LOG_OPTIONS: [(&str, &str); 2] = [("max-size", "8m"), ("max-file", "2")];
 /// Heroku does, not to the shell alone.
 const SIGNAL_ALL: &str = "TINI_KILL_PROCESS_GROUP=1";
 
+/// Longest wait for a name that a leftover has, and the pause between tries.
+const NAME_LIMIT: Duration = Duration::from_secs(10);
+const NAME_RETRY: Duration = Duration::from_millis(20);
+
 impl Engine {
     /// Creates and starts a container; its id. One of the same name and app is
     /// replaced. On failure, and when dropped, nothing is left.
@@ -91,12 +95,16 @@ impl Engine {
     }
 
     async fn create(&self, workload: &Workload) -> Result<Removal, EngineError> {
-        match self.try_create(workload).await {
-            Err(error) if error.status() == Some(409) => {
-                self.remove_stale(workload).await?;
-                self.try_create(workload).await
+        let end = tokio::time::Instant::now() + NAME_LIMIT;
+        loop {
+            match self.try_create(workload).await {
+                Err(error) if error.status() == Some(409) && tokio::time::Instant::now() < end => {
+                    self.remove_stale(workload).await?;
+                    // It may be on its way out already, which keeps the name a little longer.
+                    tokio::time::sleep(NAME_RETRY).await;
+                }
+                other => return other,
             }
-            other => other,
         }
     }
 

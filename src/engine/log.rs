@@ -51,7 +51,7 @@ impl Engine {
             .build();
         let container = container.to_owned();
         let answers = self.docker.logs(&container, Some(options)).boxed();
-        let pieces = Pieces { answers, joined: Default::default(), container };
+        let pieces = Pieces { answers, joined: Joined::default(), container };
         stream::unfold(pieces, Pieces::next)
             .filter(move |line| {
                 let fresh = line.as_ref().map_or(true, |line| line.nanos > after);

@@ -15,10 +15,13 @@ mod log;
 mod network;
 mod process;
 mod progress;
+mod session;
 mod words;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use build::{BuildRequest, BuiltImage, Context};
 pub use connect::DEFAULT_SOCKETS;
@@ -53,6 +56,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Engine {
     docker: Docker,
+    address: session::Address,
     shared: Arc<Shared>,
 }
 

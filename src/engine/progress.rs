@@ -212,7 +212,7 @@ mod tests {
             digest: "d".to_owned(),
             name: name.to_owned(),
             cached,
-            started: Some(Default::default()),
+            started: Some(<_>::default()),
             ..Default::default()
         }
     }

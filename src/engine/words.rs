@@ -17,7 +17,7 @@ impl From<&EngineError> for Problem {
             EngineError::TimedOut { what, limit } => Problem::new(
                 format!("The {what} took longer than {} and was ended", duration(limit.as_secs())),
                 "",
-                "Make it faster, or raise the limit in server.toml: [build] timeout.",
+                "Make it faster, or raise its time limit in server.toml.",
             ),
             EngineError::Cancelled => Problem::new("Cancelled", "", ""),
             EngineError::Context { source } => {
@@ -40,7 +40,7 @@ impl From<&EngineError> for Problem {
             EngineError::SubnetTaken { subnet, .. } => Problem::new(
                 format!("The network {subnet} is in use by something else"),
                 "Another Docker network or a route of the host overlaps it.",
-                "Set another range in server.toml: network_range.",
+                "Set another network range in server.toml.",
             ),
             EngineError::EventGap => {
                 Problem::new("The container engine hung up", "", "See `systemctl status docker` on the server.")
@@ -78,19 +78,32 @@ fn connecting(error: &EngineError) -> Problem {
     Problem::new(line, "", "")
 }
 
+/// Longest part of a step's name that is repeated, in characters, so that the
+/// line stays within 72 columns behind its mark.
+const STEP_LIMIT: usize = 60;
+
 fn build(failure: &BuildFailure) -> Problem {
-    let title = match (&failure.step, failure.exit_code) {
-        (Some(step), Some(code)) => format!("The build failed with exit code {code} in: {step}"),
-        (Some(step), None) => format!("The build failed in: {step}"),
-        (None, _) => "The build failed".to_owned(),
+    let title = match failure.exit_code {
+        Some(code) => format!("The build failed with exit code {code}"),
+        None => "The build failed".to_owned(),
     };
-    let cause = match failure.exit_code {
-        Some(137) => "137 means that it was killed: perhaps the memory did not suffice.".to_owned(),
+    let step = failure.step.as_deref().map(clipped);
+    let why = match failure.exit_code {
+        Some(137) => Some("137 means that it was killed: was there enough memory?".to_owned()),
         // The code says it all, and the command's own words stand above.
-        Some(_) => String::new(),
-        None => failure.message.clone(),
+        Some(_) => None,
+        None => Some(failure.message.clone()),
     };
-    Problem::new(title, cause, "Nothing was changed. Mend it, commit, and push again.")
+    let cause: Vec<String> = step.into_iter().chain(why).collect();
+    Problem::new(title, cause.join("\n"), "Nothing was changed. Mend it, commit, and push again.")
+}
+
+fn clipped(step: &str) -> String {
+    let mut shown: String = step.chars().take(STEP_LIMIT).collect();
+    if step.chars().count() > STEP_LIMIT {
+        shown.push('…');
+    }
+    shown
 }
 
 /// A base image could not be made.
@@ -99,17 +112,20 @@ fn base(error: &EngineError) -> Problem {
         EngineError::Pull { reference, source } => Problem::new(
             format!("The base image {reference} could not be pulled"),
             message_of(source),
-            "Without a registry, set image_source = \"debian\" in server.toml.",
+            "Without a registry: image_source = \"debian\" in server.toml.",
         ),
         EngineError::NeedsRoot { suite } => Problem::new(
-            format!("The base image of Debian {suite} can only be made by root"),
+            format!("Only root can make the base image of Debian {suite}"),
             "debootstrap needs root, and this server runs as another user.",
-            "Run `paas images` once as root, or set image_source = \"registry\".",
+            "Run the server as root, or set image_source = \"registry\".",
         ),
         EngineError::Debootstrap { suite, exit_code, lines } => Problem::new(
-            format!("debootstrap of Debian {suite} failed{}", exit_code.map_or_else(String::new, |code| format!(" with exit code {code}"))),
+            match exit_code {
+                Some(code) => format!("debootstrap of Debian {suite} failed with exit code {code}"),
+                None => format!("debootstrap of Debian {suite} was killed"),
+            },
             lines.join("\n"),
-            "Check the mirror in server.toml: [build] debian_mirror.",
+            "Does the server reach its Debian mirror (see server.toml)?",
         ),
         other => Problem::new(other.to_string(), "", ""),
     }
@@ -118,4 +134,87 @@ fn base(error: &EngineError) -> Problem {
 /// `90 s`, `15 min`.
 fn duration(seconds: u64) -> String {
     if seconds >= 120 && seconds.is_multiple_of(60) { format!("{} min", seconds / 60) } else { format!("{seconds} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::AppId;
+    use bollard::errors::Error;
+    use std::fmt::Write;
+    use std::io;
+    use std::time::Duration;
+
+    fn refused(status_code: u16, message: &str) -> Error {
+        Error::DockerResponseServerError { status_code, message: message.to_owned() }
+    }
+
+    fn failure(step: Option<&str>, exit_code: Option<i64>, message: &str) -> EngineError {
+        let (step, message) = (step.map(str::to_owned), message.to_owned());
+        EngineError::Build(Box::new(BuildFailure { step, exit_code, message, lines: Vec::new() }))
+    }
+
+    fn show(errors: impl IntoIterator<Item = EngineError>) -> String {
+        errors.into_iter().fold(String::new(), |mut all, error| {
+            let _ = writeln!(all, "{}\n", Problem::from(&error));
+            all
+        })
+    }
+
+    #[test]
+    fn no_engine_is_one_line_that_says_what_to_do() {
+        let url = || "unix:///run/docker.sock".to_owned();
+        let errors = [
+            EngineError::NotFound { tried: vec!["/var/run/docker.sock".into(), "/run/docker.sock".into()] },
+            EngineError::UnsupportedUrl { url: "ssh://host".to_owned() },
+            EngineError::Denied { socket: "/run/docker.sock".into() },
+            EngineError::NoAnswer { url: url(), source: None },
+            EngineError::TooOld { url: url(), found: "1.40".to_owned(), needed: "1.41".to_owned() },
+            EngineError::NoBuildKit { url: url(), name: "Podman Engine".to_owned() },
+        ];
+        insta::assert_snapshot!(show(errors));
+    }
+
+    #[test]
+    fn a_failed_build_names_the_step() {
+        insta::assert_snapshot!(show([
+            failure(Some(&format!("[3/5] RUN {}", "npm ci ".repeat(20))), Some(1), "executor failed running"),
+            failure(Some("[4/5] RUN make"), Some(137), "executor failed running"),
+            failure(Some("[2/5] COPY app.py /"), None, "\"/app.py\" not found"),
+            failure(None, None, "dockerfile parse error line 2: unknown instruction: FOO"),
+            EngineError::TimedOut { what: "build", limit: Duration::from_secs(900) },
+            EngineError::TimedOut { what: "command", limit: Duration::from_secs(90) },
+            EngineError::Cancelled,
+            EngineError::Context { source: io::Error::other("object 1f2e is missing") },
+        ]));
+    }
+
+    #[test]
+    fn a_base_that_cannot_be_made_says_what_would() {
+        insta::assert_snapshot!(show([
+            EngineError::Pull { reference: "node:22-slim".to_owned(), source: refused(500, "no route to host") },
+            EngineError::NeedsRoot { suite: "bookworm".to_owned() },
+            EngineError::Debootstrap {
+                suite: "bookworm".to_owned(),
+                exit_code: Some(1),
+                lines: vec!["E: Failed getting release file".to_owned()],
+            },
+        ]));
+    }
+
+    #[test]
+    fn everything_else_has_words_too() {
+        insta::assert_snapshot!(show([
+            EngineError::Api { doing: "start container 1f".to_owned(), source: refused(500, "disk full") },
+            EngineError::Slow { doing: "list containers".to_owned(), limit: Duration::from_secs(60) },
+            EngineError::Io { doing: "start debootstrap".to_owned(), source: io::ErrorKind::NotFound.into() },
+            EngineError::Foreign { name: "paas-7".to_owned() },
+            EngineError::SubnetTaken {
+                app: AppId(7),
+                subnet: ipnet::Ipv4Net::new_assert([10, 11, 0, 0].into(), 26),
+                source: refused(403, "Pool overlaps with other one on this address space"),
+            },
+            EngineError::EventGap,
+        ]));
+    }
 }
