@@ -20,9 +20,7 @@ const TRUSTED: usize = 64 * 1024;
 /// `InvalidData` for a frame over [`LIMIT`] or one that is no `T`,
 /// `UnexpectedEof` for a connection closed inside a frame, and what the
 /// reader itself fails with.
-pub async fn read<T: DeserializeOwned>(
-    from: &mut (impl AsyncRead + Unpin),
-) -> io::Result<Option<T>> {
+pub async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
     read_limited(from, LIMIT).await
 }
 
@@ -51,10 +49,7 @@ pub async fn read_limited<T: DeserializeOwned>(
 /// # Errors
 /// `InvalidData` for a message over [`LIMIT`] or that JSON can't hold, and
 /// what the writer itself fails with.
-pub async fn write<T: Serialize>(
-    to: &mut (impl AsyncWrite + Unpin),
-    message: &T,
-) -> io::Result<()> {
+pub async fn write<T: Serialize>(to: &mut (impl AsyncWrite + Unpin), message: &T) -> io::Result<()> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message).map_err(invalid)?;
     let length = frame.len() - 4;
@@ -103,10 +98,7 @@ mod tests {
         let mut wire = wire.as_slice();
         let first: Option<Vec<String>> = read(&mut wire).await.unwrap();
         assert_eq!(first.unwrap(), ["one", "two"]);
-        assert_eq!(
-            read::<Vec<String>>(&mut wire).await.unwrap().unwrap().len(),
-            0
-        );
+        assert_eq!(read::<Vec<String>>(&mut wire).await.unwrap().unwrap().len(), 0);
         assert!(read::<Vec<String>>(&mut wire).await.unwrap().is_none());
     }
 

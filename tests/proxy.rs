@@ -82,7 +82,11 @@ impl Proxy {
     }
 }
 
-fn options(directory: &Path, limits: ProxyLimits, ready: Option<oneshot::Sender<SocketAddr>>) -> ProxyOptions {
+fn options(
+    directory: &Path,
+    limits: ProxyLimits,
+    ready: Option<oneshot::Sender<SocketAddr>>,
+) -> ProxyOptions {
     ProxyOptions {
         http_listen: LOOPBACK.into(),
         snapshot: directory.join("routes.snapshot"),
@@ -324,8 +328,7 @@ async fn fifty_swaps_under_load_lose_no_request() {
     let mut app = App::start(1).await;
     let (proxy, mut control) = Proxy::with(vec![route("blog", &[&app])]).await;
     let over = CancellationToken::new();
-    let clients: Vec<_> =
-        (0..8).map(|_| tokio::spawn(keep_asking(proxy.address, over.clone()))).collect();
+    let clients: Vec<_> = (0..8).map(|_| tokio::spawn(keep_asking(proxy.address, over.clone()))).collect();
     for release in 2..=51 {
         let next = App::start(release).await;
         control.publish(u64::from(release), vec![route("blog", &[&next])]).await;
@@ -344,8 +347,7 @@ async fn fifty_swaps_under_load_lose_no_request() {
 /// Alternates a `GET` and a `POST` on one connection; each must be answered.
 async fn keep_asking(address: SocketAddr, over: CancellationToken) -> u64 {
     let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let mut answered = 0;
     while !over.is_cancelled() {

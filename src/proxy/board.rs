@@ -132,7 +132,10 @@ impl Board {
     /// Targets removed up to this turn that have finished and were not reported yet.
     pub(super) fn take_drained(&self, turn: u64) -> Vec<Target> {
         let mut state = self.state();
-        let finished = state.gone.iter_mut().filter(|gone| gone.turn <= turn && !gone.reported && gone.upstream.is_drained());
+        let finished = state
+            .gone
+            .iter_mut()
+            .filter(|gone| gone.turn <= turn && !gone.reported && gone.upstream.is_drained());
         finished
             .map(|gone| {
                 gone.reported = true;

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::board::Entry;
+use super::client_stream::ClientStream;
 use super::forward::{self, Client};
 use super::headers::Origin;
 use hyper::header::HeaderValue;
@@ -84,9 +85,9 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entr
     });
     let connection = Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.limits.header)
+        .header_read_timeout(shared.limits.idle)
         .max_buf_size(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(ClientStream::new(stream, &shared.limits)), service)
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -9,8 +9,10 @@
 mod access;
 mod board;
 mod body;
+mod client_stream;
 mod error;
 mod forward;
+mod framing;
 mod headers;
 mod link;
 mod listener;
@@ -66,6 +68,8 @@ pub struct ProxyOptions {
 pub struct ProxyLimits {
     /// From a request's first byte to the end of its head.
     pub header: Duration,
+    /// Between two parts of a request's body.
+    pub body: Duration,
     /// How long a connection may stay without a request.
     pub idle: Duration,
     /// From the end of a request to the head of the response.
@@ -86,6 +90,7 @@ impl Default for ProxyLimits {
     fn default() -> Self {
         Self {
             header: Duration::from_secs(10),
+            body: Duration::from_secs(60),
             idle: Duration::from_secs(75),
             first_byte: Duration::from_secs(30),
             connect: Duration::from_millis(250),

@@ -1,0 +1,147 @@
+//! A client's connection as hyper sees it: only bytes whose framing is beyond
+//! doubt, and only as long as they keep coming.
+
+use super::ProxyLimits;
+use super::framing::{Framing, Phase};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tracing::debug;
+
+/// What hyper gets instead of bytes that it might forgive: no head and no
+/// chunk can hold it, so hyper itself answers 400, in order, and closes.
+const POISON: &[u8] = b"\0";
+
+/// The answer to a client that never ends its first head.
+const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// A client's connection.
+pub(super) struct ClientStream {
+    stream: TcpStream,
+    framing: Framing,
+    /// A violation was seen; nothing more is read.
+    poisoned: bool,
+    /// Whether anything was answered, so that a last word would be out of order.
+    written: bool,
+    header: Duration,
+    body: Duration,
+    waiting: Option<Waiting>,
+}
+
+/// For what the client is waited for, and for how long still.
+struct Waiting {
+    phase: Phase,
+    over: Pin<Box<Sleep>>,
+}
+
+impl ClientStream {
+    /// Wraps an accepted connection.
+    pub(super) fn new(stream: TcpStream, limits: &ProxyLimits) -> Self {
+        Self {
+            stream,
+            framing: Framing::new(),
+            poisoned: false,
+            written: false,
+            header: limits.header,
+            body: limits.body,
+            waiting: None,
+        }
+    }
+
+    /// Nothing has come: for a head all of it is waited for, for a body the
+    /// next byte; hyper's own timer has the time between requests.
+    fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let phase = self.framing.phase();
+        let limit = match phase {
+            Phase::Idle => {
+                self.waiting = None;
+                return Poll::Pending;
+            }
+            Phase::Head => self.header,
+            Phase::Body => self.body,
+        };
+        let waiting = match &mut self.waiting {
+            Some(waiting) if waiting.phase == phase => waiting,
+            other => other.insert(Waiting { phase, over: Box::pin(tokio::time::sleep(limit)) }),
+        };
+        if waiting.over.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        if phase == Phase::Head && !self.written {
+            let _ = self.stream.try_write(TOO_SLOW);
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        let violation = self.framing.read(&buffer.filled()[before..]);
+        if let Err(violation) = violation {
+            debug!(why = violation.0, "a request was refused for its framing");
+            self.poisoned = true;
+            buffer.set_filled(before);
+            buffer.put_slice(POISON);
+        }
+        if self.framing.phase() != Phase::Head {
+            self.waiting = None;
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.poisoned {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Ready(Ok(())) => {
+                if buffer.filled().len() > before {
+                    self.check(buffer, before);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_wait(context),
+        }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.written = true;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.written = true;
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
