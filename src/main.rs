@@ -1,2 +1,5 @@
-//! See `paas::cli`.
-fn main() {}
+//! See [`paas::cli`].
+
+fn main() -> std::process::ExitCode {
+    paas::cli::main()
+}

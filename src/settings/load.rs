@@ -106,6 +106,34 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// What a hook finds in git's environment.
+pub struct HookVariables {
+    /// The push's one-time id.
+    pub push: String,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Where git keeps the pushed objects until the hook agrees; absolute.
+    pub quarantine: Option<PathBuf>,
+}
+
+/// The variables of a hook; `None` if this is not one.
+pub fn hook_variables() -> Option<HookVariables> {
+    Some(HookVariables {
+        push: variable("PAAS_PUSH")?,
+        socket: variable("PAAS_SOCKET")?.into(),
+        quarantine: variable("GIT_QUARANTINE_PATH").map(PathBuf::from),
+    })
+}
+
+/// The flags of local commands as far as variables give them.
+pub fn flags_from_environment() -> Flags {
+    Flags {
+        config: variable("PAAS_CONFIG").map(PathBuf::from),
+        data_dir: variable("PAAS_DATA_DIR").map(PathBuf::from),
+        ..Flags::default()
+    }
+}
+
 /// Candidates for the engine's socket, most likely first.
 pub fn engine_sockets() -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::from("/var/run/docker.sock")];

@@ -3,7 +3,10 @@
 mod file;
 mod load;
 
-pub use load::{Flags, Located, SettingsError, engine_sockets, load, local_socket};
+pub use load::{
+    Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment, hook_variables, load,
+    local_socket,
+};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
