@@ -47,7 +47,11 @@ pub fn debootstrap(suite: &str, target: &Path, mirror: &str, proxy: &[(String, S
 
 /// This same binary as `paas proxy --data-dir DIR …`, which outlives us: its own
 /// session, not killed on drop, output to the given files.
-pub fn proxy(executable: &Path, arguments: &[&OsStr], log: std::fs::File) -> std::io::Result<tokio::process::Child> {
+pub fn proxy(
+    executable: &Path,
+    arguments: &[&OsStr],
+    log: std::fs::File,
+) -> std::io::Result<tokio::process::Child> {
     let mut command = clean(executable);
     command.arg("proxy").args(arguments).kill_on_drop(false);
     command.stdout(Stdio::null()).stderr(log);

@@ -72,7 +72,12 @@ fn base(
     Ok(BaseImage { reference, recipe: Recipe::Build { dockerfile, parents: vec![parent], files } })
 }
 
-fn parent(data: &BaseData, offer: &Offer, run: Option<&BaseImage>, catalog: &Catalog) -> Result<BaseImage, DetectError> {
+fn parent(
+    data: &BaseData,
+    offer: &Offer,
+    run: Option<&BaseImage>,
+    catalog: &Catalog,
+) -> Result<BaseImage, DetectError> {
     match (data.parent.as_str(), run) {
         ("run", Some(run)) => Ok(run.clone()),
         ("debian", _) => plain_debian(catalog),
@@ -96,8 +101,15 @@ fn plain_debian(catalog: &Catalog) -> Result<BaseImage, DetectError> {
     }
 }
 
-fn recipe_text(pack: &Pack, offer: &Offer, template: &str, parent: &str, ca: bool) -> Result<String, DetectError> {
-    let mount = if ca { format!("--mount=type=bind,source={CA_FILE},target={CA_TARGET} ") } else { String::new() };
+fn recipe_text(
+    pack: &Pack,
+    offer: &Offer,
+    template: &str,
+    parent: &str,
+    ca: bool,
+) -> Result<String, DetectError> {
+    let mount =
+        if ca { format!("--mount=type=bind,source={CA_FILE},target={CA_TARGET} ") } else { String::new() };
     let values = context! {
         parent, version => offer.version.as_str(), release => offer.release.as_str(), tools => pack.tools.clone(),
         ca_mount => mount, ca => if ca { CA_TARGET } else { "" }, ..minijinja::Value::from_pairs(offer.more.clone())
@@ -129,7 +141,11 @@ mod tests {
     fn names_do_not_depend_on_the_certificates() {
         for source in [ImageSource::Registry, ImageSource::Debian] {
             let names = |ca| -> Vec<String> {
-                bases(&catalog(source, ca)).unwrap().into_iter().map(|(_, _, image)| image.reference).collect()
+                bases(&catalog(source, ca))
+                    .unwrap()
+                    .into_iter()
+                    .map(|(_, _, image)| image.reference)
+                    .collect()
             };
             assert_eq!(names(None), names(Some(b"pem".to_vec())));
         }

@@ -28,8 +28,14 @@ const BUILD_ARGUMENTS: [&str; 8] = [
 ];
 
 /// Programs' own names for a certificate bundle.
-pub(super) const CA_VARIABLES: [&str; 6] =
-    ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"];
+pub(super) const CA_VARIABLES: [&str; 6] = [
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+];
 
 /// What a language module works on.
 pub(super) struct Draft<'a> {
@@ -53,7 +59,12 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// An empty plan for a language, with what the Procfile declares.
-    pub fn new(files: Files<'a>, catalog: &'a Catalog, pack: &'static Pack, procfile: Option<Procfile>) -> Self {
+    pub fn new(
+        files: Files<'a>,
+        catalog: &'a Catalog,
+        pack: &'static Pack,
+        procfile: Option<Procfile>,
+    ) -> Self {
         let mut draft = Self {
             files,
             catalog,

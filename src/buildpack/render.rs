@@ -11,7 +11,8 @@ use super::pack;
 
 /// The filled-in template `name` of a buildpack.
 pub(super) fn render(pack: &str, name: &str, values: Value) -> Result<String, DetectError> {
-    let broken = |error: Error| DetectError::Broken { pack: pack.to_owned(), reason: format!("{name}: {error:#}") };
+    let broken =
+        |error: Error| DetectError::Broken { pack: pack.to_owned(), reason: format!("{name}: {error:#}") };
     let text = pack::file(pack, name)?;
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -33,7 +34,9 @@ fn json_string(word: &str) -> String {
     let mut quoted = String::from("\"");
     for unit in word.encode_utf16() {
         match u8::try_from(unit) {
-            Ok(c) if (c.is_ascii_graphic() || c == b' ') && !b"\"\\$<>&".contains(&c) => quoted.push(char::from(c)),
+            Ok(c) if (c.is_ascii_graphic() || c == b' ') && !b"\"\\$<>&".contains(&c) => {
+                quoted.push(char::from(c))
+            }
             _ => quoted.push_str(&format!("\\u{unit:04x}")),
         }
     }

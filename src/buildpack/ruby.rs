@@ -23,13 +23,15 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     }
     let offer = choose(&mut draft)?;
     let gems = gems(lock.as_deref().unwrap_or_default());
-    let manifests = if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
+    let manifests =
+        if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
     start(&mut draft, &gems)?;
     draft.finish(offer, context! { manifests, install => has_gemfile })
 }
 
 fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
-    let line = |from: &[&str], to: &str| from.iter().chain(&[to]).map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let line =
+        |from: &[&str], to: &str| from.iter().chain(&[to]).map(|&word| word.to_owned()).collect::<Vec<_>>();
     draft.decide("bundle install, from Gemfile.lock");
     let gemspecs = lock.lines().any(|line| line == "PATH");
     if gemspecs {
@@ -64,12 +66,15 @@ fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
         return Ok(offer);
     };
     let requirements = requirements(&wanted.text).ok_or_else(|| wanted.malformed(draft.pack))?;
-    let fits = |offer: &&Offer| numbers(&offer.release).is_some_and(|release| requirements.iter().all(|one| one.allows(&release)));
+    let fits = |offer: &&Offer| {
+        numbers(&offer.release).is_some_and(|release| requirements.iter().all(|one| one.allows(&release)))
+    };
     if let Some(offer) = offers.iter().find(fits) {
         draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
         return Ok(offer);
     }
-    let exact = requirements.first().filter(|one| !strict && one.operator == "=").map(|one| one.version.as_slice());
+    let exact =
+        requirements.first().filter(|one| !strict && one.operator == "=").map(|one| one.version.as_slice());
     let Some(offer) = exact.and_then(|parts| version::same_line(offers, parts)) else {
         return Err(wanted.missing(draft.pack, draft.catalog.source));
     };
@@ -100,7 +105,8 @@ fn gemfile(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
         if rest.contains("file:") || rest.contains(":file") {
             return Ok(None);
         }
-        let quoted: Vec<&str> = rest.split(['"', '\'']).skip(1).step_by(2).take_while(|word| !word.is_empty()).collect();
+        let quoted: Vec<&str> =
+            rest.split(['"', '\'']).skip(1).step_by(2).take_while(|word| !word.is_empty()).collect();
         if quoted.is_empty() {
             return Ok(None);
         }
@@ -118,7 +124,8 @@ struct Requirement {
 
 impl Requirement {
     fn allows(&self, release: &[u64]) -> bool {
-        let padded = |version: &[u64]| (0..3).map(|at| version.get(at).copied().unwrap_or(0)).collect::<Vec<_>>();
+        let padded =
+            |version: &[u64]| (0..3).map(|at| version.get(at).copied().unwrap_or(0)).collect::<Vec<_>>();
         let (ours, theirs) = (padded(release), padded(&self.version));
         match self.operator {
             "=" => ours == theirs || (self.version.len() < 3 && release.starts_with(&self.version)),
@@ -182,7 +189,11 @@ fn start(draft: &mut Draft<'_>, gems: &[&str]) -> Result<(), DetectError> {
     }
     Err(DetectError::NoProcess {
         language: "Ruby".to_owned(),
-        looked_for: ["Procfile", "config.ru", "bin/rails"].into_iter().chain(SCRIPTS).map(str::to_owned).collect(),
+        looked_for: ["Procfile", "config.ru", "bin/rails"]
+            .into_iter()
+            .chain(SCRIPTS)
+            .map(str::to_owned)
+            .collect(),
         suggestion: "web: bundle exec ruby myapp.rb -o 0.0.0.0 -p $PORT".to_owned(),
     })
 }
@@ -194,7 +205,8 @@ mod tests {
 
     #[test]
     fn requirements_are_rubygems() {
-        let allows = |text, release: [u64; 3]| requirements(text).unwrap().iter().all(|one| one.allows(&release));
+        let allows =
+            |text, release: [u64; 3]| requirements(text).unwrap().iter().all(|one| one.allows(&release));
         assert!(allows("~> 3.1", [3, 4, 0]) && !allows("~> 3.1", [4, 0, 0]));
         assert!(allows("~> 3.1.0", [3, 1, 9]) && !allows("~> 3.1.0", [3, 2, 0]));
         assert!(allows(">= 3.0, < 3.2", [3, 1, 2]) && !allows(">= 3.0, < 3.2", [3, 2, 0]));

@@ -73,7 +73,9 @@ fn unreachable(data_dir: &Path, error: &io::Error) -> String {
     let data_dir = data_dir.display();
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            format!("no server runs in {data_dir}. Start it: paas serve; or name its directory: paas --data-dir DIR COMMAND")
+            format!(
+                "no server runs in {data_dir}. Start it: paas serve; or name its directory: paas --data-dir DIR COMMAND"
+            )
         }
         io::ErrorKind::PermissionDenied => {
             format!("the server in {data_dir} belongs to another user. Use sudo, or ssh with a key")

@@ -20,10 +20,12 @@ pub(super) fn serve(flags: &Flags, check: bool) -> ExitCode {
     if check {
         return check_config(&located.settings, located.file.as_deref());
     }
-    run(async move |stop| server::serve(located.settings, stop).await.map_err(|error| {
-        tracing::debug!(?error, "serve ended");
-        error.problem()
-    }))
+    run(async move |stop| {
+        server::serve(located.settings, stop).await.map_err(|error| {
+            tracing::debug!(?error, "serve ended");
+            error.problem()
+        })
+    })
 }
 
 fn check_config(settings: &Settings, file: Option<&std::path::Path>) -> ExitCode {
@@ -65,7 +67,8 @@ fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Problem>) -> Exit
     };
     let result = runtime.block_on(async {
         let stop = CancellationToken::new();
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
             return Err(Problem::new("Signals cannot be received.", "", ""));
         };
@@ -89,7 +92,8 @@ fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Problem>) -> Exit
 
 fn log_to_stderr(format: LogFormat) {
     let level = tracing::Level::INFO;
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr);
+    let builder =
+        tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr);
     match format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),

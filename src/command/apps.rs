@@ -19,7 +19,12 @@ impl Session<'_> {
             .iter()
             .map(|account| {
                 let app = &account.app;
-                vec![app.name.to_string(), runtime(account), account.status.to_string(), self.pipeline.url(&app.name)]
+                vec![
+                    app.name.to_string(),
+                    runtime(account),
+                    account.status.to_string(),
+                    self.pipeline.url(&app.name),
+                ]
             })
             .collect();
         self.print(&table(&["NAME", "RUNTIME", "STATUS", "URL"], &rows)).await
@@ -91,7 +96,8 @@ impl Session<'_> {
         let (name, words) = app.split("apps:branch")?;
         let app = self.app(&name).await?;
         let Some(branch) = words.first() else {
-            let branch = app.deploy_branch.unwrap_or_else(|| "main or master, whichever is pushed first".to_owned());
+            let branch =
+                app.deploy_branch.unwrap_or_else(|| "main or master, whichever is pushed first".to_owned());
             return self.print(&format!("{branch}\n")).await;
         };
         self.set_branch(&app, branch).await?;
@@ -109,7 +115,11 @@ impl Session<'_> {
         }
     }
 
-    pub(super) async fn apps_destroy(&mut self, name: AppName, confirm: Option<String>) -> Result<(), CommandError> {
+    pub(super) async fn apps_destroy(
+        &mut self,
+        name: AppName,
+        confirm: Option<String>,
+    ) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         if confirm.as_deref() != Some(name.as_str()) {
             return Err(CommandError::NotConfirmed(name));

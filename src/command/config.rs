@@ -22,7 +22,10 @@ impl Session<'_> {
         if as_json {
             return self.print_json(&json!(vars)).await;
         }
-        let text = vars.0.iter().fold(String::new(), |text, (key, value)| text + &format!("{key}={}\n", shown(value)));
+        let text = vars
+            .0
+            .iter()
+            .fold(String::new(), |text, (key, value)| text + &format!("{key}={}\n", shown(value)));
         self.print(&text).await
     }
 
@@ -42,7 +45,10 @@ impl Session<'_> {
         let (name, words) = app.split("config:set")?;
         let app = self.app(&name).await?;
         if words.is_empty() {
-            return Err(CommandError::Usage { command: "config:set".into(), reason: "give KEY=VALUE".into() });
+            return Err(CommandError::Usage {
+                command: "config:set".into(),
+                reason: "give KEY=VALUE".into(),
+            });
         }
         let set = words.iter().map(|word| assignment(word)).collect::<Result<Vec<_>, _>>()?;
         let keys: Vec<String> = set.iter().map(|(key, _)| key.to_string()).collect();
@@ -66,10 +72,15 @@ impl Session<'_> {
         self.print(&format!("Removed {named}.\n")).await
     }
 
-    async fn change(&mut self, app: &App, change: impl FnOnce(&mut ConfigVars) + Send) -> Result<(), CommandError> {
+    async fn change(
+        &mut self,
+        app: &App,
+        change: impl FnOnce(&mut ConfigVars) + Send,
+    ) -> Result<(), CommandError> {
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        let made =
-            self.reporting(|report| async move { Ok(pipeline.configure(app, &who, &report, change).await?) }).await?;
+        let made = self
+            .reporting(|report| async move { Ok(pipeline.configure(app, &who, &report, change).await?) })
+            .await?;
         match made {
             Some(number) => self.print(&format!("{} runs v{number}. ", app.name)).await,
             None => Ok(()),
@@ -84,9 +95,8 @@ fn shown(value: &str) -> String {
 }
 
 fn assignment(word: &str) -> Result<(EnvKey, String), CommandError> {
-    let (key, value) = word
-        .split_once('=')
-        .ok_or_else(|| CommandError::NotAnAssignment(word.chars().take(60).collect()))?;
+    let (key, value) =
+        word.split_once('=').ok_or_else(|| CommandError::NotAnAssignment(word.chars().take(60).collect()))?;
     let key = EnvKey::parse(key)?;
     if value.contains('\0') {
         return Err(CommandError::Value(key.to_string(), "it has a NUL byte"));

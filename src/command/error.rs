@@ -152,7 +152,9 @@ impl CommandError {
                 "",
                 "Give the content of a .pub file: paas keys:add NAME < ~/.ssh/id_ed25519.pub",
             ),
-            Self::NoSuchKey(name) => plain(format!("There is no key named {name}."), "List them: ssh paas keys"),
+            Self::NoSuchKey(name) => {
+                plain(format!("There is no key named {name}."), "List them: ssh paas keys")
+            }
             Self::BranchElsewhere(branch, app) => Problem::new(
                 format!("{branch} names another commit than the one that runs."),
                 "The deploy branch must name what runs.",
@@ -170,10 +172,13 @@ impl CommandError {
             Self::Deploy(DeployError::Store(StoreError::NameTaken(name))) => {
                 plain(format!("There is an app {name} already."), "")
             }
-            Self::Deploy(DeployError::Store(StoreError::KeyTaken(why))) => plain(format!("Not added: {why}."), ""),
-            Self::Deploy(DeployError::Store(error @ (StoreError::NoPort | StoreError::NoSubnet))) => {
-                plain(format!("Not created: {error}."), "Ask the administrator for a larger range (server.toml).")
+            Self::Deploy(DeployError::Store(StoreError::KeyTaken(why))) => {
+                plain(format!("Not added: {why}."), "")
             }
+            Self::Deploy(DeployError::Store(error @ (StoreError::NoPort | StoreError::NoSubnet))) => plain(
+                format!("Not created: {error}."),
+                "Ask the administrator for a larger range (server.toml).",
+            ),
             Self::Deploy(error) => error.problem().of_a_command(),
             Self::Gone => plain("Cancelled.".into(), ""),
             Self::Internal(_) => plain("A fault of the server; its log has the details.".into(), ""),

@@ -8,7 +8,11 @@ use crate::model::BaseImage;
 use serde_json::json;
 
 impl Session<'_> {
-    pub(super) async fn images(&mut self, prepare: Option<String>, as_json: bool) -> Result<(), CommandError> {
+    pub(super) async fn images(
+        &mut self,
+        prepare: Option<String>,
+        as_json: bool,
+    ) -> Result<(), CommandError> {
         let catalog = self.pipeline.base_catalog();
         let bases = buildpack::bases(&catalog).map_err(DeployError::Detect)?;
         if let Some(language) = prepare {
@@ -40,7 +44,11 @@ impl Session<'_> {
         .await
     }
 
-    async fn list_bases(&mut self, bases: &[(String, String, BaseImage)], as_json: bool) -> Result<(), CommandError> {
+    async fn list_bases(
+        &mut self,
+        bases: &[(String, String, BaseImage)],
+        as_json: bool,
+    ) -> Result<(), CommandError> {
         let engine = self.pipeline.workers.engine.clone();
         let mut rows = Vec::new();
         for (language, version, base) in bases {
@@ -49,7 +57,9 @@ impl Session<'_> {
             rows.push(vec![language.clone(), version.clone(), here.to_owned(), base.reference.clone()]);
         }
         if as_json {
-            let all = rows.iter().map(|row| json!({"language": row[0], "version": row[1], "state": row[2], "image": row[3]}));
+            let all = rows
+                .iter()
+                .map(|row| json!({"language": row[0], "version": row[1], "state": row[2], "image": row[3]}));
             return self.print_json(&all.collect()).await;
         }
         self.print(&table(&["LANGUAGE", "VERSION", "STATE", "IMAGE"], &rows)).await

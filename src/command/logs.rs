@@ -26,7 +26,11 @@ impl Session<'_> {
         let filter = Filter { source, process, release: None };
         let lines = lines.min(MOST);
         if !self.pipeline.workers.settings.logs.keep.is_zero() {
-            return if follow { self.follow(&app, lines, &filter).await } else { self.tail(&app, lines, &filter).await };
+            return if follow {
+                self.follow(&app, lines, &filter).await
+            } else {
+                self.tail(&app, lines, &filter).await
+            };
         }
         self.from_engine(&app, lines, &filter).await?;
         if follow { self.follow(&app, 0, &filter).await } else { Ok(()) }

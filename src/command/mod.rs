@@ -13,8 +13,8 @@ mod status;
 mod table;
 
 pub use error::CommandError;
-pub use keys::canonical;
 pub use grammar::{Command, Grammar};
+pub use keys::canonical;
 pub use rights::{Right, authorise, right_of};
 
 use crate::deploy::{Pipeline, Report};
@@ -80,7 +80,9 @@ fn parse(argv: &[String]) -> Result<Parsed, CommandError> {
     }
     match Grammar::try_parse_from(std::iter::once("paas").chain(argv.iter().map(String::as_str))) {
         Ok(grammar) => Ok(Parsed::Command(grammar.command)),
-        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Text(error.to_string())),
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => {
+            Ok(Parsed::Text(error.to_string()))
+        }
         Err(error) => Err(CommandError::usage(name, &error)),
     }
 }
@@ -90,10 +92,17 @@ pub fn overview() -> String {
     let grammar = Grammar::command();
     let rows: Vec<Vec<String>> = grammar
         .get_subcommands()
-        .map(|command| vec![command.get_name().to_owned(), command.get_about().map(ToString::to_string).unwrap_or_default()])
+        .map(|command| {
+            vec![
+                command.get_name().to_owned(),
+                command.get_about().map(ToString::to_string).unwrap_or_default(),
+            ]
+        })
         .collect();
     let table = table::table(&["COMMAND", ""], &rows);
-    format!("Deploy:  git push paas main\nCommands, as `ssh paas COMMAND …` or on the server `paas COMMAND …`:\n\n{table}\nMore on one: help COMMAND\n")
+    format!(
+        "Deploy:  git push paas main\nCommands, as `ssh paas COMMAND …` or on the server `paas COMMAND …`:\n\n{table}\nMore on one: help COMMAND\n"
+    )
 }
 
 /// Help on one command.
@@ -116,7 +125,9 @@ impl Session<'_> {
             Command::AppsCreate(app) => self.apps_create(app.only("apps:create")?).await,
             Command::AppsInfo { app, listing } => self.apps_info(app.only("apps:info")?, listing.json).await,
             Command::AppsBranch(app) => self.apps_branch(app).await,
-            Command::AppsDestroy { app, confirm } => self.apps_destroy(app.only("apps:destroy")?, confirm).await,
+            Command::AppsDestroy { app, confirm } => {
+                self.apps_destroy(app.only("apps:destroy")?, confirm).await
+            }
             Command::Config { app, listing } => self.config(app.only("config")?, listing.json).await,
             Command::ConfigSet(app) => self.config_set(app).await,
             Command::ConfigGet(app) => self.config_get(app).await,
@@ -156,7 +167,8 @@ impl Session<'_> {
     }
 
     async fn print_json(&mut self, value: &serde_json::Value) -> Result<(), CommandError> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| CommandError::Internal(error.to_string()))?;
+        let text =
+            serde_json::to_string_pretty(value).map_err(|error| CommandError::Internal(error.to_string()))?;
         self.print(&format!("{text}\n")).await
     }
 

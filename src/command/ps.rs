@@ -40,7 +40,11 @@ impl Session<'_> {
         }
         let counts = words.iter().map(|word| parse_count(word)).collect::<Result<BTreeMap<_, _>, _>>()?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        self.reporting(|report| { let (pipeline, app, counts, who) = (&pipeline, &app, &counts, &who); async move { Ok(pipeline.scale(app, counts, who, &report).await?) } }).await?;
+        self.reporting(|report| {
+            let (pipeline, app, counts, who) = (&pipeline, &app, &counts, &who);
+            async move { Ok(pipeline.scale(app, counts, who, &report).await?) }
+        })
+        .await?;
         let said: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
         self.print(&format!("Scaled {name}: {}\n", said.join(" "))).await
     }
@@ -48,27 +52,38 @@ impl Session<'_> {
     async fn show_formation(&mut self, app: &crate::model::App) -> Result<(), CommandError> {
         let account = self.pipeline.account(app).await?;
         let kinds = account.current.iter().flat_map(|release| release.processes.keys());
-        let text = kinds.fold(String::new(), |text, kind| text + &format!("{kind}={}\n", account.formation.count(kind)));
+        let text = kinds
+            .fold(String::new(), |text, kind| text + &format!("{kind}={}\n", account.formation.count(kind)));
         self.print(&text).await
     }
 
     pub(super) async fn ps_restart(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        let number = self.reporting(|report| { let (pipeline, app, who) = (&pipeline, &app, &who); async move { Ok(pipeline.restart(app, who, &report).await?) } }).await?;
+        let number = self
+            .reporting(|report| {
+                let (pipeline, app, who) = (&pipeline, &app, &who);
+                async move { Ok(pipeline.restart(app, who, &report).await?) }
+            })
+            .await?;
         self.print(&format!("Restarted {name} as v{number}.\n")).await
     }
 
     pub(super) async fn ps_stop(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         self.pipeline.stop_app(&app, self.caller.name()).await?;
-        self.print(&format!("Stopped {name}. It stays so until ps:start, ps:restart or the next release.\n")).await
+        self.print(&format!("Stopped {name}. It stays so until ps:start, ps:restart or the next release.\n"))
+            .await
     }
 
     pub(super) async fn ps_start(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        self.reporting(|report| { let (pipeline, app, who) = (&pipeline, &app, &who); async move { Ok(pipeline.start_app(app, who, &report).await?) } }).await?;
+        self.reporting(|report| {
+            let (pipeline, app, who) = (&pipeline, &app, &who);
+            async move { Ok(pipeline.start_app(app, who, &report).await?) }
+        })
+        .await?;
         self.print(&format!("Started {name}.\n")).await
     }
 }

@@ -40,7 +40,8 @@ fn now(account: &Account) -> String {
 }
 
 fn row(account: &Account) -> Vec<String> {
-    let release = account.current.as_ref().map_or_else(|| "-".to_owned(), |release| format!("v{}", release.number));
+    let release =
+        account.current.as_ref().map_or_else(|| "-".to_owned(), |release| format!("v{}", release.number));
     vec![account.app.name.to_string(), account.status.to_string(), release, runs(account), now(account)]
 }
 

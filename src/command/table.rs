@@ -11,7 +11,8 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
     let mut text = String::new();
     for row in std::iter::once(&head).chain(rows) {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }
@@ -21,7 +22,8 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 /// `key:    value` lines.
 pub(super) fn facts(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0) + 1;
-    rows.iter().fold(String::new(), |text, (key, value)| text + &format!("{:width$}  {value}\n", format!("{key}:")))
+    rows.iter()
+        .fold(String::new(), |text, (key, value)| text + &format!("{:width$}  {value}\n", format!("{key}:")))
 }
 
 /// `2026-01-02T03:04:05Z`; a dash for never.

@@ -116,7 +116,8 @@ async fn local_command(
     let to = Arc::new(Mutex::new(to));
     let (stdout, out) = pump(to.clone(), Channel::Stdout);
     let (stderr, err) = pump(to.clone(), Channel::Stderr);
-    let streams = Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr), gone };
+    let streams =
+        Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr), gone };
     let caller = Caller { key: None, origin: Origin::Local(uid) };
     let status = command::run(&pipeline, Invocation { caller, argv, columns, streams }).await;
     let _ = tokio::join!(out, err);
@@ -141,7 +142,11 @@ struct Chunks {
 }
 
 impl AsyncWrite for Chunks {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let bytes = &bytes[..bytes.len().min(wire::CHUNK)];
         match self.sender.poll_reserve(context) {
             Poll::Ready(Ok(())) => {

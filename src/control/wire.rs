@@ -143,9 +143,10 @@ mod tests {
         blocking::send(&mut wire, Channel::Stdin, b"\0\xff").unwrap();
         send(&mut wire, Channel::Exit, &7u32.to_be_bytes()).await.unwrap();
         let mut reader = &wire[..];
-        assert_eq!(crate::frame::read::<Hello>(&mut reader).await.unwrap().unwrap(), Hello::PostReceive {
-            push: "x".into()
-        });
+        assert_eq!(
+            crate::frame::read::<Hello>(&mut reader).await.unwrap().unwrap(),
+            Hello::PostReceive { push: "x".into() }
+        );
         assert_eq!(receive(&mut reader).await.unwrap().unwrap(), (Channel::Stdin, b"\0\xff".to_vec()));
         assert_eq!(blocking::receive(&mut reader).unwrap(), (Channel::Exit, vec![0, 0, 0, 7]));
         assert!(receive(&mut reader).await.unwrap().is_none());

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 
 /// All variables of one process: the language's, then ours, then the user's,
 /// who win.
-pub(super) fn of(app: &AppName, release: &Release, process: &ProcessName, limits: &Limits) -> Vec<(String, String)> {
+pub(super) fn of(
+    app: &AppName,
+    release: &Release,
+    process: &ProcessName,
+    limits: &Limits,
+) -> Vec<(String, String)> {
     let mut env: BTreeMap<String, String> = release.env.clone();
     env.insert("PAAS_APP".to_owned(), app.to_string());
     env.insert("PAAS_RELEASE".to_owned(), format!("v{}", release.number));
@@ -27,7 +32,11 @@ pub(super) fn of(app: &AppName, release: &Release, process: &ProcessName, limits
 /// Workers that fit: by memory, and for Python by CPU too (`2·cpu + 1`).
 fn concurrency(worker_mib: u32, release: &Release, limits: &Limits) -> i64 {
     let by_memory = (limits.memory >> 20) / i64::from(worker_mib.max(1));
-    let by_cpu = if release.runtime.starts_with("Python") { 2 * limits.nano_cpus / 1_000_000_000 + 1 } else { by_memory };
+    let by_cpu = if release.runtime.starts_with("Python") {
+        2 * limits.nano_cpus / 1_000_000_000 + 1
+    } else {
+        by_memory
+    };
     by_memory.min(by_cpu).max(1)
 }
 
@@ -70,7 +79,9 @@ mod tests {
     #[test]
     fn the_users_values_win_and_arrive_byte_for_byte() {
         let web = lines(&[("LANG", "de $HOME \"x\"\n"), ("WEB_CONCURRENCY", "9")], "web.1");
-        for expected in ["LANG=de $HOME \"x\"\n", "WEB_CONCURRENCY=9", "PORT=8000", "DYNO=web.1", "PAAS_RELEASE=v3"] {
+        for expected in
+            ["LANG=de $HOME \"x\"\n", "WEB_CONCURRENCY=9", "PORT=8000", "DYNO=web.1", "PAAS_RELEASE=v3"]
+        {
             assert!(web.iter().any(|line| line == expected), "{expected} in {web:?}");
         }
     }

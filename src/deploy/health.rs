@@ -103,7 +103,8 @@ async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealt
 
 /// The process listens, but not on PORT: adopt its one open port, or refuse.
 async fn elsewhere(check: &Check<'_>, listening: &[SocketAddr]) -> Result<Option<u16>, Unhealthy> {
-    let mut ports: Vec<u16> = listening.iter().filter(|at| !at.ip().is_loopback()).map(SocketAddr::port).collect();
+    let mut ports: Vec<u16> =
+        listening.iter().filter(|at| !at.ip().is_loopback()).map(SocketAddr::port).collect();
     ports.sort_unstable();
     ports.dedup();
     match ports[..] {
@@ -126,7 +127,8 @@ enum Probe {
 /// One `GET /`. Only the status line of the answer is read.
 async fn probe(check: &Check<'_>, port: u16) -> Probe {
     let address = SocketAddr::new(IpAddr::V4(check.address), port);
-    let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await else {
+    let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await
+    else {
         return Probe::Closed;
     };
     match tokio::time::timeout(ANSWER, status(stream, check.host)).await {

@@ -12,7 +12,8 @@ use crate::git::tree::Bounds;
 use crate::git::{PushedTree, context};
 use crate::model::dockerignore::Patterns;
 use crate::model::{
-    App, BaseImage, BuildPlan, CommitId, Dockerfile, ProcessName, Release, ReleaseState, RunCommand, SourceTree, Target, Why,
+    App, BaseImage, BuildPlan, CommitId, Dockerfile, ProcessName, Release, ReleaseState, RunCommand,
+    SourceTree, Target, Why,
 };
 use crate::store::{self, releases::NewRelease};
 use bytes::Bytes;
@@ -169,7 +170,13 @@ impl Pipeline {
         self.save(release).await
     }
 
-    fn build_request(&self, job: &Job, release: &Release, plan: &BuildPlan, tree: PushedTree) -> BuildRequest {
+    fn build_request(
+        &self,
+        job: &Job,
+        release: &Release,
+        plan: &BuildPlan,
+        tree: PushedTree,
+    ) -> BuildRequest {
         let mut added = plan.files.clone();
         let dockerfile = match &plan.dockerfile {
             Dockerfile::Generated(text) => {
@@ -185,7 +192,7 @@ impl Pipeline {
             args.insert("SOURCE_VERSION".to_owned(), job.commit.to_string());
         }
         BuildRequest {
-            context: stream_context(tree, added, dockerfile.clone()),
+            context: stream_context(tree, plan.context_root.clone(), added, dockerfile.clone()),
             dockerfile,
             tag: release.image.clone(),
             args,
@@ -292,7 +299,12 @@ impl Pipeline {
                     Ok(port) => Ok(port),
                     Err(why) => {
                         let tail = self.last_lines(&running.container).await;
-                        Err(DeployError::Unhealthy { process: process.clone(), port: release.port, why, tail })
+                        Err(DeployError::Unhealthy {
+                            process: process.clone(),
+                            port: release.port,
+                            why,
+                            tail,
+                        })
                     }
                 }
             }
@@ -351,6 +363,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 /// as fast as the engine reads.
 fn stream_context(
     tree: PushedTree,
+    root: String,
     added: BTreeMap<String, Vec<u8>>,
     dockerfile: String,
 ) -> crate::engine::Context {
@@ -360,7 +373,7 @@ fn stream_context(
         let patterns = Patterns::parse(&String::from_utf8_lossy(&ignore));
         let excluded = |path: &str| path != dockerfile && path != ".dockerignore" && patterns.excludes(path);
         let into = std::io::BufWriter::with_capacity(256 << 10, Chunks(sender.clone()));
-        if let Err(error) = context::write_tar(&tree, &excluded, &added, into) {
+        if let Err(error) = context::write_tar(&tree, &root, &excluded, &added, into) {
             let _ = sender.blocking_send(Err(std::io::Error::other(error)));
         }
     });

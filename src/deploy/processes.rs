@@ -117,8 +117,10 @@ impl Pipeline {
 
     pub(super) async fn give_up_address(&self, app: &App, release: u32, process: &ProcessName) {
         let (id, process) = (app.id, process.clone());
-        let result =
-            self.store().write(move |db| store::apps::release_addresses(db, id, release, Some(&process))).await;
+        let result = self
+            .store()
+            .write(move |db| store::apps::release_addresses(db, id, release, Some(&process)))
+            .await;
         if let Err(error) = result {
             tracing::warn!(app = %app.name, %error, "an address could not be given up");
         }
@@ -132,7 +134,8 @@ impl Pipeline {
     /// Undoes an unfinished release: its containers, its image, its row's state.
     pub(super) async fn discard(&self, app: &App, release: &Release) {
         let states = self.states(app.id).await.unwrap_or_default();
-        let its: Vec<ProcessState> = states.into_iter().filter(|state| state.release == release.number).collect();
+        let its: Vec<ProcessState> =
+            states.into_iter().filter(|state| state.release == release.number).collect();
         self.end_processes(app, &its, Duration::ZERO).await;
         let (id, number, row) = (app.id, release.number, release.id);
         let written = self.store().write(move |db| {
@@ -142,10 +145,21 @@ impl Pipeline {
         if let Err(error) = written.await {
             tracing::error!(app = %app.name, %error, "a failed release could not be written down");
         }
-        if release.why == crate::model::Why::Push
-            && let Err(error) = self.engine().remove_image(&release.image).await
-        {
-            tracing::warn!(app = %app.name, %error, "the image of a failed release stays");
+        if release.why == crate::model::Why::Push {
+            self.remove_image_of(release).await;
+        }
+    }
+
+    /// Removes an image; a container of it that is just going is waited for.
+    async fn remove_image_of(&self, release: &Release) {
+        let mut pause = Duration::from_millis(20);
+        while let Err(error) = self.engine().remove_image(&release.image).await {
+            if error.status() != Some(409) || pause > Duration::from_secs(2) {
+                tracing::warn!(image = release.image, %error, "the image of a failed release stays");
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
         }
     }
 

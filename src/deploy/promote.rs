@@ -36,7 +36,8 @@ impl Pipeline {
             report.warning("The proxy has not confirmed the new routes yet; it will follow.");
         }
         let pipeline = self.clone();
-        self.background.spawn(async move { pipeline.retire_others(app, release, published.removed, turn).await });
+        self.background
+            .spawn(async move { pipeline.retire_others(app, release, published.removed, turn).await });
         Ok(())
     }
 
@@ -108,7 +109,8 @@ impl Pipeline {
     async fn prune_images(&self, app: &App) {
         let id = app.id;
         let Ok(releases) = self.store().read(move |db| store::releases::list(db, id)).await else { return };
-        let kept = |state| matches!(state, ReleaseState::Current | ReleaseState::Preparing | ReleaseState::Ready);
+        let kept =
+            |state| matches!(state, ReleaseState::Current | ReleaseState::Preparing | ReleaseState::Ready);
         let retired: Vec<&Release> = releases.iter().filter(|release| !kept(release.state)).collect();
         let in_use: Vec<&str> = releases
             .iter()

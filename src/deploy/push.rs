@@ -166,8 +166,12 @@ impl Pipeline {
     ) -> Result<bool, DeployError> {
         let workers = &self.workers;
         let socket = workers.settings.socket();
-        let hooks =
-            HookEnvironment { hooks: &workers.hooks, executable: &workers.executable, socket: &socket, push: id };
+        let hooks = HookEnvironment {
+            hooks: &workers.hooks,
+            executable: &workers.executable,
+            socket: &socket,
+            push: id,
+        };
         let child = service::receive_pack(&self.repository(&push.repository), protocol, inherited, &hooks)?;
         if let Some(group) = child.id() {
             push.state.lock().await.lease.record(group)?;
@@ -219,7 +223,13 @@ impl Pipeline {
     }
 
     /// One hook of a push; `true` lets git go on. Cancelled when the hook is gone.
-    pub async fn hook(self: &Arc<Self>, id: &str, hook: Hook, report: Report, hook_gone: CancellationToken) -> bool {
+    pub async fn hook(
+        self: &Arc<Self>,
+        id: &str,
+        hook: Hook,
+        report: Report,
+        hook_gone: CancellationToken,
+    ) -> bool {
         let Some(push) = self.pushes.get(id) else {
             report.problem(&Problem::new("This push is not known to the server.", "", "Push again."));
             return false;
@@ -423,7 +433,8 @@ impl Pipeline {
         let result = async {
             let app = self.find(name).await?.ok_or(DeployError::NoApp)?;
             let child = service::upload_pack(&self.repository(&app.repository), protocol)?;
-            let (status, _) = service::bridge(child, std::mem::replace(&mut streams, Streams::none())).await?;
+            let (status, _) =
+                service::bridge(child, std::mem::replace(&mut streams, Streams::none())).await?;
             Ok::<_, DeployError>(status.success())
         };
         match result.await {

@@ -52,7 +52,8 @@ impl Pipeline {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 free_lease(&entry.path())?;
                 if known.contains(&name) {
-                    repository::sweep(&entry.path()).map_err(|error| crate::git::GitError::Io("sweep", error))?;
+                    repository::sweep(&entry.path())
+                        .map_err(|error| crate::git::GitError::Io("sweep", error))?;
                 } else {
                     let _ = std::fs::remove_dir_all(entry.path());
                 }
@@ -66,9 +67,9 @@ impl Pipeline {
     /// its commit, other kinds by the store alone. Every other one is undone.
     async fn finish_or_undo(self: &Arc<Self>, app: &App, release: Release) {
         let branch = app.deploy_branch.clone().or_else(|| self.moved_branch(app, &release));
-        let at = branch.as_ref().and_then(|branch| {
-            repository::branch(&self.repository(&app.repository), branch).ok().flatten()
-        });
+        let at = branch
+            .as_ref()
+            .and_then(|branch| repository::branch(&self.repository(&app.repository), branch).ok().flatten());
         let moved = release.why != Why::Push || at.as_ref() == Some(&release.commit);
         if release.state == ReleaseState::Ready && moved {
             tracing::info!(app = %app.name, release = release.number, "finishing a deploy that was interrupted");
@@ -91,12 +92,19 @@ impl Pipeline {
             .map(str::to_owned)
     }
 
-    async fn finish(self: &Arc<Self>, app: &App, release: Release, branch: Option<&str>) -> Result<(), DeployError> {
+    async fn finish(
+        self: &Arc<Self>,
+        app: &App,
+        release: Release,
+        branch: Option<&str>,
+    ) -> Result<(), DeployError> {
         let turn = self.turn(app, "recovering", "").await;
         let states = self.states(app.id).await?;
         let its = states.iter().filter(|state| state.release == release.number && state.running);
-        let targets: Vec<Target> =
-            its.filter(|state| state.process.kind.is_web()).filter_map(|state| target(state, release.port)).collect();
+        let targets: Vec<Target> = its
+            .filter(|state| state.process.kind.is_web())
+            .filter_map(|state| target(state, release.port))
+            .collect();
         let (lines, _) = tokio::sync::mpsc::unbounded_channel();
         if let Some(branch) = branch {
             repository::set_head(&self.repository(&app.repository), branch)?;
@@ -138,7 +146,9 @@ impl Pipeline {
             states.into_iter().partition(|state| state.release == number && wanted.contains(&state.process));
         keep.iter().for_each(|state| self.collector.follow(Origin::from(state)));
         if let Some(release) = &current {
-            for process in wanted.iter().filter(|process| !keep.iter().any(|state| state.process == **process)) {
+            for process in
+                wanted.iter().filter(|process| !keep.iter().any(|state| state.process == **process))
+            {
                 tracing::info!(app = %app.name, %process, "starting a process that is missing");
                 self.start_process(&app, release, process).await?;
             }
@@ -227,7 +237,9 @@ impl Pipeline {
                 }
             }
             EventKind::Started => self.welcome_back(&app, &release, &event).await,
-            EventKind::Oom => self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process)),
+            EventKind::Oom => {
+                self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process))
+            }
             EventKind::Destroyed => {}
         }
     }

@@ -82,7 +82,12 @@ impl Pipeline {
     }
 
     /// Replaces all processes by new ones of the same image with today's config.
-    pub async fn restart(self: &Arc<Self>, app: &App, who: &str, report: &Report) -> Result<u32, DeployError> {
+    pub async fn restart(
+        self: &Arc<Self>,
+        app: &App,
+        who: &str,
+        report: &Report,
+    ) -> Result<u32, DeployError> {
         let turn = self.turn(app, "restarting", who).await;
         let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
@@ -106,8 +111,13 @@ impl Pipeline {
         if !self.routes.connected() {
             return Err(DeployError::NoProxy);
         }
-        let new =
-            NewRelease { app: app.id, commit: current.commit.clone(), config: vars.clone(), why, who: who.to_owned() };
+        let new = NewRelease {
+            app: app.id,
+            commit: current.commit.clone(),
+            config: vars.clone(),
+            why,
+            who: who.to_owned(),
+        };
         let mut release = self.store().write(move |db| open(db, &new, current)).await?;
         turn.release(release.number);
         let prepared = async {
@@ -146,7 +156,9 @@ impl Pipeline {
         }
         let (id, wanted) = (app.id, counts.clone());
         self.store()
-            .write(move |db| wanted.iter().try_for_each(|(kind, &count)| store::apps::scale(db, id, kind, count)))
+            .write(move |db| {
+                wanted.iter().try_for_each(|(kind, &count)| store::apps::scale(db, id, kind, count))
+            })
             .await?;
         let running = !self.refreshed(app).await?.stopped;
         if let (Some(current), true) = (current, running) {
@@ -186,13 +198,18 @@ impl Pipeline {
     async fn adjust(&self, app: &App, release: Release, report: &Report) -> Result<(), DeployError> {
         let wanted = self.wanted(app, &release).await?;
         let states = self.states(app.id).await?;
-        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = states
+        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = states.into_iter().partition(|state| {
+            state.release == release.number && state.running && wanted.contains(&state.process)
+        });
+        let missing: Vec<_> = wanted
             .into_iter()
-            .partition(|state| state.release == release.number && state.running && wanted.contains(&state.process));
-        let missing: Vec<_> =
-            wanted.into_iter().filter(|process| !keep.iter().any(|state| state.process == *process)).collect();
+            .filter(|process| !keep.iter().any(|state| state.process == *process))
+            .collect();
         let started = self.start_missing(app, &release, &missing, report).await?;
-        let kept = keep.iter().filter(|state| state.process.kind.is_web()).filter_map(|state| target(state, release.port));
+        let kept = keep
+            .iter()
+            .filter(|state| state.process.kind.is_web())
+            .filter_map(|state| target(state, release.port));
         let targets: Vec<Target> = kept.chain(started).collect();
         let published = self.routes.publish(&app.name, Some(self.route(app, targets, "H14")));
         self.routes.acknowledged(published.version).await;
@@ -229,7 +246,8 @@ impl Pipeline {
     }
 
     pub(super) async fn turn(&self, app: &App, step: &'static str, who: &str) -> Turn {
-        let activity = Activity { release: None, commit: None, step, who: who.to_owned(), since: store::now() };
+        let activity =
+            Activity { release: None, commit: None, step, who: who.to_owned(), since: store::now() };
         self.queue.take(app.id, activity).await
     }
 

@@ -96,7 +96,8 @@ impl Report {
         let pulse = async {
             loop {
                 let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-                tokio::time::sleep(SILENCE.saturating_sub(last.elapsed()).max(Duration::from_millis(50))).await;
+                tokio::time::sleep(SILENCE.saturating_sub(last.elapsed()).max(Duration::from_millis(50)))
+                    .await;
                 let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.elapsed() >= SILENCE {
                     self.detail(&format!("({what}, {} s)", begin.elapsed().as_secs()));

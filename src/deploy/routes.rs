@@ -109,7 +109,8 @@ impl Routes {
             })
         };
         let mut proxies = self.proxies.subscribe();
-        let result = tokio::time::timeout(within, proxies.wait_for(done)).await.is_ok_and(|result| result.is_ok());
+        let result =
+            tokio::time::timeout(within, proxies.wait_for(done)).await.is_ok_and(|result| result.is_ok());
         self.proxies.send_modify(|proxies| {
             for drained in proxies.drained.values_mut() {
                 drained.retain(|target| !targets.contains(target));

@@ -19,7 +19,11 @@ impl DeployError {
                 "This is a fault of the server; its log has the details.",
                 "Push again; if it stays, tell the server's administrator.",
             ),
-            Self::Cancelled => Problem::new("Push rejected: it was cancelled.", "", "Nothing has changed. Push again when you like."),
+            Self::Cancelled => Problem::new(
+                "Push rejected: it was cancelled.",
+                "",
+                "Nothing has changed. Push again when you like.",
+            ),
             Self::NoProxy => Problem::new(
                 "Push rejected: no proxy is running.",
                 "Nothing could reach the app.",

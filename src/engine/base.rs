@@ -1,9 +1,9 @@
 //! Base images: pulled, bootstrapped from Debian's packages, or built.
 
+use super::Engine;
 use super::build::BuildRequest;
 use super::error::EngineError;
 use super::progress::BuildLine;
-use super::Engine;
 use crate::model::{BaseImage, Recipe};
 use crate::settings::BuildSettings;
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -83,7 +83,8 @@ impl Engine {
     async fn pull(&self, reference: &str, lines: &mpsc::Sender<String>) -> Result<(), EngineError> {
         // Without a tag the engine would pull them all.
         let name = reference.rsplit('/').next().unwrap_or(reference);
-        let full = if name.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") };
+        let full =
+            if name.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") };
         let options = CreateImageOptionsBuilder::default().from_image(&full).build();
         let mut answers = self.docker.create_image(Some(options), None, None);
         while let Some(answer) = answers.next().await {
@@ -214,7 +215,8 @@ async fn debootstrap(
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut tail = VecDeque::new();
     let (sender, mut printed) = mpsc::channel(64);
-    let readers = [tokio::spawn(read_lines(stdout, sender.clone())), tokio::spawn(read_lines(stderr, sender))];
+    let readers =
+        [tokio::spawn(read_lines(stdout, sender.clone())), tokio::spawn(read_lines(stderr, sender))];
     let run = async {
         while let Some(line) = printed.recv().await {
             if tail.len() == TAIL {
@@ -310,7 +312,9 @@ fn pack_directory(root: &Path, inner: &Path, tar: &mut tar::Builder<impl io::Wri
         let path = inner.join(entry.file_name());
         let left_out = LEFT_OUT.iter().find(|(name, _)| path == Path::new(name));
         let kind = entry.file_type()?;
-        if left_out.is_some_and(|(_, stays)| !stays) || !(kind.is_dir() || kind.is_file() || kind.is_symlink()) {
+        if left_out.is_some_and(|(_, stays)| !stays)
+            || !(kind.is_dir() || kind.is_file() || kind.is_symlink())
+        {
             continue;
         }
         tar.append_path_with_name(entry.path(), &path)?;
@@ -353,7 +357,9 @@ mod tests {
         for path in ["bin", "dev", "etc", "debootstrap", "var/cache/apt/archives"] {
             std::fs::create_dir_all(root.join(path)).unwrap();
         }
-        for path in ["dev/null", "etc/hostname", "etc/owned", "debootstrap/log", "var/cache/apt/archives/x.deb"] {
+        for path in
+            ["dev/null", "etc/hostname", "etc/owned", "debootstrap/log", "var/cache/apt/archives/x.deb"]
+        {
             std::fs::write(root.join(path), "").unwrap();
         }
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
@@ -366,8 +372,12 @@ mod tests {
         let mut workload = app.workload(list);
         workload.command = RunCommand::Exec(vec!["sh".to_owned(), "-c".to_owned(), list.to_owned()]);
         let id = app.engine.start(&workload).await.unwrap();
-        let lines: Vec<String> = app.engine.logs(&id, None, true).map(|line| line.unwrap().text).collect().await;
+        let lines: Vec<String> =
+            app.engine.logs(&id, None, true).map(|line| line.unwrap().text).collect().await;
         let missing = |path: &str| format!("ls: {path}: No such file or directory");
-        assert_eq!(lines, [missing("debootstrap/log"), missing("var/cache/apt/archives/x.deb"), owner.to_string()]);
+        assert_eq!(
+            lines,
+            [missing("debootstrap/log"), missing("var/cache/apt/archives/x.deb"), owner.to_string()]
+        );
     }
 }

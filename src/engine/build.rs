@@ -1,8 +1,8 @@
 //! One build by the engine's own BuildKit.
 
+use super::connect::NO_LIMIT;
 use super::error::{EngineError, message_of};
 use super::progress::{BuildLine, Progress};
-use super::connect::NO_LIMIT;
 use super::{Engine, call, session};
 use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
@@ -170,11 +170,7 @@ fn watched(context: Context) -> (impl Stream<Item = io::Result<Bytes>> + Send + 
     (stream, broken)
 }
 
-fn failed(
-    progress: &Progress,
-    broken: Option<io::Error>,
-    error: bollard::errors::Error,
-) -> EngineError {
+fn failed(progress: &Progress, broken: Option<io::Error>, error: bollard::errors::Error) -> EngineError {
     use bollard::errors::Error;
     if let Some(source) = broken {
         return EngineError::Context { source };

@@ -121,7 +121,8 @@ fn reasons(updates: &[RefUpdate], deploy_branch: Option<&str>) -> Vec<String> {
         })
         .collect();
     lines.push(format!("only a push to {wanted} deploys this app."));
-    if let Some(branch) = updates.iter().find_map(|update| update.branch().filter(|_| !update.new.is_zero())) {
+    if let Some(branch) = updates.iter().find_map(|update| update.branch().filter(|_| !update.new.is_zero()))
+    {
         let target = deploy_branch.unwrap_or("main");
         lines.push(format!("To deploy it: git push paas {branch}:{target}"));
     }

@@ -55,7 +55,12 @@ pub fn put_back(path: &Path, branch: &str, from: &CommitId, to: &CommitId) -> Re
 /// Creates a branch at a commit that is there.
 pub fn create_branch(path: &Path, branch: &str, commit: &CommitId) -> Result<(), GitError> {
     let id = git2::Oid::from_str(commit.as_str())?;
-    Repository::open_bare(path)?.reference(&format!("refs/heads/{branch}"), id, false, "paas: apps:branch")?;
+    Repository::open_bare(path)?.reference(
+        &format!("refs/heads/{branch}"),
+        id,
+        false,
+        "paas: apps:branch",
+    )?;
     Ok(())
 }
 

@@ -79,7 +79,10 @@ pub fn receive_pack(
     }
     arguments.extend([OsStr::new("receive-pack"), repository.as_os_str()]);
     let mut command = spawn::git(arguments);
-    command.env("PAAS_EXECUTABLE", hooks.executable).env("PAAS_SOCKET", hooks.socket).env("PAAS_PUSH", hooks.push);
+    command
+        .env("PAAS_EXECUTABLE", hooks.executable)
+        .env("PAAS_SOCKET", hooks.socket)
+        .env("PAAS_PUSH", hooks.push);
     start(spawn::holding(command, lease), protocol)
 }
 

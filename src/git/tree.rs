@@ -147,7 +147,13 @@ struct Walk {
 }
 
 impl Walk {
-    fn directory(&mut self, repository: &Repository, id: Oid, prefix: &str, depth: usize) -> Result<(), GitError> {
+    fn directory(
+        &mut self,
+        repository: &Repository,
+        id: Oid,
+        prefix: &str,
+        depth: usize,
+    ) -> Result<(), GitError> {
         if depth > self.bounds.depth {
             return Err(GitError::TooDeep { limit: self.bounds.depth });
         }

@@ -6,16 +6,17 @@ use crate::model::Problem;
 impl GitError {
     /// Title, cause and next step.
     pub fn problem(&self) -> Problem {
-        let refused = |cause: String, next: &str| Problem::new("Push rejected: this tree cannot be built.", cause, next);
+        let refused = |cause: String, next: &str| {
+            Problem::new("Push rejected: this tree cannot be built.", cause, next)
+        };
         match self {
             Self::TooManyFiles { limit } => refused(
                 format!("The commit has more than {limit} files."),
                 "Remove what does not belong in it (node_modules, venv, data).",
             ),
-            Self::TooDeep { limit } => refused(
-                format!("Its directories are nested deeper than {limit}."),
-                "Flatten them.",
-            ),
+            Self::TooDeep { limit } => {
+                refused(format!("Its directories are nested deeper than {limit}."), "Flatten them.")
+            }
             Self::TooLarge { limit } => refused(
                 format!("Its files are larger than {} MiB together.", limit >> 20),
                 "Keep large data out of the repository, in a volume or a bucket.",
@@ -29,7 +30,9 @@ impl GitError {
                 "Point it to a file of the repository, by a relative path.",
             ),
             Self::LfsPointers { count, first } => refused(
-                format!("{count} file(s) are Git LFS pointers, such as {first}:\ntheir content is not in the push."),
+                format!(
+                    "{count} file(s) are Git LFS pointers, such as {first}:\ntheir content is not in the push."
+                ),
                 "Store them in git itself: git lfs migrate export --include='*'",
             ),
             Self::Moved(branch) => Problem::new(

@@ -43,9 +43,11 @@ pub struct Limits {
     pub nofile: i64,
 }
 
+/// Open files are what an engine can grant without rights of its own (it may run
+/// in a container with a limit of 20,000).
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 512 << 20, nano_cpus: 1_000_000_000, pids: 512, nofile: 65_536 }
+        Self { memory: 512 << 20, nano_cpus: 1_000_000_000, pids: 512, nofile: 16_384 }
     }
 }
 

@@ -41,7 +41,8 @@ impl Door for PlatformDoor {
                     git(&pipeline, request, receive).await
                 }
                 _ => {
-                    let columns = request.terminal.as_ref().and_then(|terminal| u16::try_from(terminal.columns).ok());
+                    let columns =
+                        request.terminal.as_ref().and_then(|terminal| u16::try_from(terminal.columns).ok());
                     let Exec { caller, argv, streams, .. } = request;
                     command::run(&pipeline, Invocation { caller, argv, columns, streams }).await
                 }
@@ -63,7 +64,11 @@ async fn git(pipeline: &Arc<Pipeline>, request: Exec, receive: bool) -> u32 {
     let name = match repository_name(path) {
         Ok(name) => name,
         Err(why) => {
-            tracing::info!(caller = caller.name(), path = path.escape_debug().to_string(), "not a repository");
+            tracing::info!(
+                caller = caller.name(),
+                path = path.escape_debug().to_string(),
+                "not a repository"
+            );
             return refuse(streams, &why).await;
         }
     };

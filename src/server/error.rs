@@ -69,17 +69,23 @@ impl ServerError {
         let one = |title: String, next: &str| Problem::new(title, "", next);
         match self {
             Self::Listen { what, flag, address, cause } if cause.kind() == std::io::ErrorKind::AddrInUse => {
-                one(format!("{what} cannot listen on {address}: it is taken."), &format!("Stop what uses it, or give another: {flag}"))
+                one(
+                    format!("{what} cannot listen on {address}: it is taken."),
+                    &format!("Stop what uses it, or give another: {flag}"),
+                )
             }
-            Self::Listen { what, flag, address, cause } => {
-                one(format!("{what} cannot listen on {address}: {cause}."), &format!("Give another address: {flag}"))
-            }
-            Self::File { what, path, cause } => {
-                one(format!("Cannot {what} {}: {cause}.", path.display()), "Check its owner and mode, or give another --data-dir.")
-            }
-            Self::Taken(path) => {
-                one(format!("Another paas serve uses {}.", path.display()), "Stop it, or give another --data-dir.")
-            }
+            Self::Listen { what, flag, address, cause } => one(
+                format!("{what} cannot listen on {address}: {cause}."),
+                &format!("Give another address: {flag}"),
+            ),
+            Self::File { what, path, cause } => one(
+                format!("Cannot {what} {}: {cause}.", path.display()),
+                "Check its owner and mode, or give another --data-dir.",
+            ),
+            Self::Taken(path) => one(
+                format!("Another paas serve uses {}.", path.display()),
+                "Stop it, or give another --data-dir.",
+            ),
             Self::LongPath(path) => one(
                 format!("{} is too long for a Unix socket (107 bytes).", path.display()),
                 "Give a shorter --data-dir.",
@@ -122,10 +128,14 @@ mod tests {
             ServerError::Taken("/var/lib/paas".into()),
             ServerError::LongPath("/a/long/path".into()),
             ServerError::Git("it is not installed".into()),
-            ServerError::Store(StoreError::Damaged { path: "/x/paas.db".into(), reason: "not a database".into() }),
+            ServerError::Store(StoreError::Damaged {
+                path: "/x/paas.db".into(),
+                reason: "not a database".into(),
+            }),
             ServerError::Store(StoreError::Newer { path: "/x/paas.db".into() }),
         ];
-        let text: Vec<String> = errors.iter().map(|error| error.problem().to_string().replace('\n', " ")).collect();
+        let text: Vec<String> =
+            errors.iter().map(|error| error.problem().to_string().replace('\n', " ")).collect();
         insta::assert_snapshot!(text.join("\n"));
     }
 }

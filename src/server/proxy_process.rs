@@ -31,8 +31,11 @@ pub(super) fn ensure(settings: &Settings, executable: &Path) -> Result<ProxyProc
     }
     let child = start(settings, executable)?;
     let pid = child.id().unwrap_or_default();
-    std::fs::write(&mark, pid.to_string())
-        .map_err(|cause| ServerError::File { what: "write", path: mark, cause })?;
+    std::fs::write(&mark, pid.to_string()).map_err(|cause| ServerError::File {
+        what: "write",
+        path: mark,
+        cause,
+    })?;
     Ok(ProxyProcess::Started(child))
 }
 

@@ -56,10 +56,8 @@ pub async fn check_config(settings: &Settings) -> Result<(), ServerError> {
     if database.exists() {
         Store::open(&database)?;
     }
-    let listens = [
-        ("SSH", "--ssh-listen", settings.ssh_listen),
-        ("HTTP", "--http-listen", settings.http_listen),
-    ];
+    let listens =
+        [("SSH", "--ssh-listen", settings.ssh_listen), ("HTTP", "--http-listen", settings.http_listen)];
     for (what, flag, address) in listens {
         drop(listen(what, flag, address).await?);
     }
@@ -72,8 +70,11 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let opened = open(&settings).await?;
     let engine = engine(&settings).await?;
     let source = image_source(&engine, &opened.store, settings.image_source).await?;
-    let executable = crate::spawn::own_executable()
-        .map_err(|cause| ServerError::File { what: "find", path: "paas".into(), cause })?;
+    let executable = crate::spawn::own_executable().map_err(|cause| ServerError::File {
+        what: "find",
+        path: "paas".into(),
+        cause,
+    })?;
     let Opened { ssh, control, proxies, key, store, logs, _lock } = opened;
     let hooks = settings.data_dir.join("hooks");
     let workers = Workers {
@@ -170,18 +171,19 @@ async fn open(settings: &Settings) -> Result<Opened, ServerError> {
 }
 
 fn make_directory(path: &Path) -> Result<(), ServerError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|cause| ServerError::File { what: "make the directory", path: path.to_owned(), cause })
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|cause| ServerError::File {
+        what: "make the directory",
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 /// Temporary files of a former life.
 fn empty(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         if let Err(error) = removed {
             tracing::warn!(%error, "{} stays", path.display());
         }
@@ -215,7 +217,11 @@ fn write_hooks(directory: &Path) -> Result<(), ServerError> {
     Ok(())
 }
 
-async fn listen(what: &'static str, flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
+async fn listen(
+    what: &'static str,
+    flag: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|cause| ServerError::Listen { what, flag, address, cause })
 }
 
@@ -223,7 +229,11 @@ fn socket(path: &Path) -> Result<UnixListener, ServerError> {
     if path.as_os_str().len() > 107 {
         return Err(ServerError::LongPath(path.to_owned()));
     }
-    control::listen(path).map_err(|cause| ServerError::File { what: "open the socket", path: PathBuf::from(path), cause })
+    control::listen(path).map_err(|cause| ServerError::File {
+        what: "open the socket",
+        path: PathBuf::from(path),
+        cause,
+    })
 }
 
 async fn check_git() -> Result<(), ServerError> {
@@ -231,7 +241,9 @@ async fn check_git() -> Result<(), ServerError> {
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(ServerError::Git(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ServerError::Git("it is not installed".to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(ServerError::Git("it is not installed".to_owned()))
+        }
         Err(error) => Err(ServerError::Git(error.to_string())),
     }
 }
@@ -261,7 +273,11 @@ async fn engine(settings: &Settings) -> Result<Engine, ServerError> {
 
 /// The image source; what `auto` found is kept, so that a short outage of the
 /// registry does not change the bases of all apps.
-async fn image_source(engine: &Engine, store: &Store, choice: ImageSourceChoice) -> Result<ImageSource, ServerError> {
+async fn image_source(
+    engine: &Engine,
+    store: &Store,
+    choice: ImageSourceChoice,
+) -> Result<ImageSource, ServerError> {
     let known = store.read(|db| store::facts::get(db, "image-source")).await?;
     let source = match (choice, known.as_deref()) {
         (ImageSourceChoice::Auto, Some("registry")) => ImageSource::Registry,

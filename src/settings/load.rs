@@ -313,24 +313,29 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        let parsed = parse_file(Path::new("server.toml"), text).and_then(|file| resolve(&Flags::default(), file));
+        let parsed =
+            parse_file(Path::new("server.toml"), text).and_then(|file| resolve(&Flags::default(), file));
         parsed.err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]
     fn a_wrong_setting_is_named_with_what_would_be_right() {
-        insta::assert_snapshot!([
-            "data_dri = \"/x\"",
-            "\n\nssh_listen = 22",
-            "domain = \"a b\"",
-            "image_source = \"hub\"",
-            "log_format = \"xml\"",
-            "port_range = \"9-8\"",
-            "network_range = \"10.0.0.0/30\"",
-            "[logs]\nkeep = \"14\"",
-            "[limits]\ncpus = 0.0",
-            "[build]\nca_bundle = \"/nonexistent\"",
-        ].map(refused).join("\n"));
+        insta::assert_snapshot!(
+            [
+                "data_dri = \"/x\"",
+                "\n\nssh_listen = 22",
+                "domain = \"a b\"",
+                "image_source = \"hub\"",
+                "log_format = \"xml\"",
+                "port_range = \"9-8\"",
+                "network_range = \"10.0.0.0/30\"",
+                "[logs]\nkeep = \"14\"",
+                "[limits]\ncpus = 0.0",
+                "[build]\nca_bundle = \"/nonexistent\"",
+            ]
+            .map(refused)
+            .join("\n")
+        );
     }
 
     #[test]

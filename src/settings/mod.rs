@@ -4,8 +4,8 @@ mod file;
 mod load;
 
 pub use load::{
-    Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment, hook_variables, load,
-    local_socket,
+    Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment, hook_variables,
+    load, local_socket,
 };
 
 use std::collections::BTreeMap;
@@ -94,7 +94,11 @@ impl Settings {
     /// Where sockets live: `/run/paas` for the system's own server, else the data
     /// directory itself, so that two servers on a machine never meet.
     pub fn run_dir_of(data_dir: &std::path::Path) -> PathBuf {
-        if data_dir == std::path::Path::new("/var/lib/paas") { PathBuf::from("/run/paas") } else { data_dir.to_owned() }
+        if data_dir == std::path::Path::new("/var/lib/paas") {
+            PathBuf::from("/run/paas")
+        } else {
+            data_dir.to_owned()
+        }
     }
 
     /// The control socket.

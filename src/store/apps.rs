@@ -31,17 +31,24 @@ const RANGE: i64 = 100_000;
 
 /// Sets where app numbers begin, once in a database's life.
 pub(super) fn number_from_own_range(db: &Connection) -> Result<(), StoreError> {
-    let set: bool = db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'apps')", [], |row| row.get(0))?;
+    let set: bool =
+        db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'apps')", [], |row| {
+            row.get(0)
+        })?;
     if !set {
         let place = getrandom::u32().map_err(|error| StoreError::Value(error.to_string()))? % 99_998 + 1;
-        db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('apps', ?1)", [i64::from(place) * RANGE])?;
+        db.execute(
+            "INSERT INTO sqlite_sequence (name, seq) VALUES ('apps', ?1)",
+            [i64::from(place) * RANGE],
+        )?;
     }
     Ok(())
 }
 
 /// Whether a number is of this server's range, be the app there or gone.
 pub fn is_own(db: &Connection, id: AppId) -> Result<bool, StoreError> {
-    let last: i64 = db.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'apps'", [], |row| row.get(0))?;
+    let last: i64 =
+        db.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'apps'", [], |row| row.get(0))?;
     Ok(last / RANGE == id.0 / RANGE)
 }
 
@@ -155,7 +162,12 @@ pub fn subnet(db: &Connection, id: AppId) -> Result<Ipv4Net, StoreError> {
 ///
 /// Addresses are taken in turn, not lowest first, so that one that was just
 /// given up is not used again while somebody may still send to it.
-pub fn address(db: &Connection, id: AppId, release: u32, process: &ProcessName) -> Result<Ipv4Addr, StoreError> {
+pub fn address(
+    db: &Connection,
+    id: AppId,
+    release: u32,
+    process: &ProcessName,
+) -> Result<Ipv4Addr, StoreError> {
     let kept: Option<String> = db
         .query_row(
             "SELECT address FROM addresses WHERE app = ?1 AND release = ?2 AND process = ?3",
@@ -210,7 +222,9 @@ pub fn formation(db: &Connection, id: AppId) -> Result<Formation, StoreError> {
         .query_map([id.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)?)))?
         .collect::<Result<Vec<_>, _>>()?;
     let parse = |(kind, count): (String, u32)| {
-        ProcessType::parse(&kind).map(|kind| (kind, count)).map_err(|error| StoreError::Value(error.to_string()))
+        ProcessType::parse(&kind)
+            .map(|kind| (kind, count))
+            .map_err(|error| StoreError::Value(error.to_string()))
     };
     Ok(Formation(rows.into_iter().map(parse).collect::<Result<_, _>>()?))
 }
@@ -231,7 +245,11 @@ mod tests {
     use super::*;
 
     fn pools(ports: RangeInclusive<u16>) -> Pools {
-        Pools { ports, networks: "10.210.0.0/24".parse().unwrap(), taken: vec!["10.210.0.64/28".parse().unwrap()] }
+        Pools {
+            ports,
+            networks: "10.210.0.0/24".parse().unwrap(),
+            taken: vec!["10.210.0.64/28".parse().unwrap()],
+        }
     }
 
     fn name(text: &str) -> AppName {
@@ -245,14 +263,20 @@ mod tests {
             .write(|db| {
                 let first = create(db, &name("hello"), "hello", &pools(9000..=9001))?.port;
                 let second = create(db, &name("other"), "other", &pools(9000..=9001))?.port;
-                assert!(matches!(create(db, &name("third"), "third", &pools(9000..=9001)), Err(StoreError::NoPort)));
+                assert!(matches!(
+                    create(db, &name("third"), "third", &pools(9000..=9001)),
+                    Err(StoreError::NoPort)
+                ));
                 Ok([first, second])
             })
             .await
             .unwrap();
         assert_ne!(ports[0], ports[1]);
         let (_dir, again) = scratch();
-        let wide = again.write(|db| Ok(create(db, &name("hello"), "hello", &pools(10_000..=29_999))?.port)).await.unwrap();
+        let wide = again
+            .write(|db| Ok(create(db, &name("hello"), "hello", &pools(10_000..=29_999))?.port))
+            .await
+            .unwrap();
         assert_eq!(wide, 25_342);
     }
 

@@ -126,7 +126,11 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|error| StoreError::opening(path, error))?;
-    if verdict == "ok" { Ok(connection) } else { Err(StoreError::Damaged { path: path.to_owned(), reason: verdict }) }
+    if verdict == "ok" {
+        Ok(connection)
+    } else {
+        Err(StoreError::Damaged { path: path.to_owned(), reason: verdict })
+    }
 }
 
 fn open_reader(path: &Path) -> Result<Connection, StoreError> {

@@ -119,7 +119,10 @@ pub fn set_state(db: &Connection, id: ReleaseId, state: ReleaseState) -> Result<
 /// The commit point of a deploy: what was current is retired, this one serves,
 /// and a wish that nothing runs has ended.
 pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
-    db.execute("UPDATE releases SET state = 'retired' WHERE app = ?1 AND state = 'current'", [release.app.0])?;
+    db.execute(
+        "UPDATE releases SET state = 'retired' WHERE app = ?1 AND state = 'current'",
+        [release.app.0],
+    )?;
     set_state(db, release.id, ReleaseState::Current)?;
     super::apps::set_stopped(db, release.app, false)
 }

@@ -1,8 +1,8 @@
 //! Python: manager, installs, and what it starts.
 
 mod framework;
-mod requirements;
 mod release;
+mod requirements;
 mod settings;
 
 use std::collections::BTreeSet;
@@ -107,13 +107,22 @@ fn from_foreign_lock(draft: &mut Draft<'_>, lock: &str) -> Result<Install, Detec
 
 fn from_uv_lock(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
     if !draft.files.has("pyproject.toml") {
-        return Err(DetectError::MissingFile { file: "pyproject.toml".to_owned(), named_by: Place::file("uv.lock") });
+        return Err(DetectError::MissingFile {
+            file: "pyproject.toml".to_owned(),
+            named_by: Place::file("uv.lock"),
+        });
     }
     let names = project_names(draft.files)?;
     draft.decide("uv sync --locked, from uv.lock");
     Ok(Install {
         manifests: vec![copy(&["pyproject.toml", "uv.lock"], "./")],
-        commands: vec![words(&["sync", "--locked", "--no-dev", "--no-install-project", "--no-install-workspace"])],
+        commands: vec![words(&[
+            "sync",
+            "--locked",
+            "--no-dev",
+            "--no-install-project",
+            "--no-install-workspace",
+        ])],
         names,
     })
 }
@@ -149,7 +158,8 @@ fn project_names(files: Files<'_>) -> Result<BTreeSet<String>, DetectError> {
     const FILE: &str = "pyproject.toml";
     let Some(text) = files.text(FILE)? else { return Ok(BTreeSet::new()) };
     let table = source::toml(FILE, &text)?;
-    let list = table.get("project").and_then(|project| project.get("dependencies")).and_then(toml::Value::as_array);
+    let list =
+        table.get("project").and_then(|project| project.get("dependencies")).and_then(toml::Value::as_array);
     let strings = list.into_iter().flatten().filter_map(toml::Value::as_str);
     Ok(strings.filter_map(requirements::name).collect())
 }
