@@ -23,6 +23,7 @@ const GIT_ENVIRONMENT: [(&str, &str); 6] = [
 ];
 
 /// A child with a clean environment, its own process group, and stdin closed.
+#[allow(clippy::disallowed_methods)] // here and nowhere else
 fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", PATH).stdin(Stdio::null()).process_group(0).kill_on_drop(true);

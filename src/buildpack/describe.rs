@@ -20,7 +20,7 @@ pub fn describe(plan: &BuildPlan) -> String {
     lines.extend(plan.bases.iter().map(|base| output::detail(&base.reference)));
     match &plan.dockerfile {
         Dockerfile::Own(path) => {
-            lines.push(output::step(&format!("Dockerfile: the repository's own, {path}")))
+            lines.push(output::step(&format!("Dockerfile: the repository's own, {path}")));
         }
         Dockerfile::Generated(text) => {
             lines.push(output::step("Dockerfile"));

@@ -86,13 +86,12 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
 
 fn install(draft: &mut Draft<'_>, lock: Option<&str>, with_dev: bool) -> Vec<String> {
     let verb = if lock.is_some() { "ci" } else { "install" };
-    match lock {
-        Some(lock) => draft.decide(format!("npm ci, from {lock}")),
-        None => {
-            draft.decide("npm install, from package.json");
-            draft.notices.push("there is no package-lock.json: versions may change between".to_owned());
-            draft.notices.push("builds; commit the one that npm install writes".to_owned());
-        }
+    if let Some(lock) = lock {
+        draft.decide(format!("npm ci, from {lock}"))
+    } else {
+        draft.decide("npm install, from package.json");
+        draft.notices.push("there is no package-lock.json: versions may change between".to_owned());
+        draft.notices.push("builds; commit the one that npm install writes".to_owned());
     }
     let dev = if with_dev { "--include=dev" } else { "--omit=dev" };
     ["npm", verb, dev].map(str::to_owned).to_vec()

@@ -35,7 +35,7 @@ fn json_string(word: &str) -> String {
     for unit in word.encode_utf16() {
         match u8::try_from(unit) {
             Ok(c) if (c.is_ascii_graphic() || c == b' ') && !b"\"\\$<>&".contains(&c) => {
-                quoted.push(char::from(c))
+                quoted.push(char::from(c));
             }
             _ => quoted.push_str(&format!("\\u{unit:04x}")),
         }

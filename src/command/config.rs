@@ -104,7 +104,7 @@ fn assignment(word: &str) -> Result<(EnvKey, String), CommandError> {
     if value.len() > LONGEST {
         return Err(CommandError::Value(key.to_string(), "it is longer than 127 KiB"));
     }
-    if key.as_str() == "PORT" && value.parse::<u16>().ok().filter(|&port| port > 0).is_none() {
+    if key.as_str() == "PORT" && value.parse::<u16>().ok().is_none_or(|port| port == 0) {
         return Err(CommandError::Value(key.to_string(), "a port is a number from 1 to 65535"));
     }
     Ok((key, value.to_owned()))

@@ -32,7 +32,7 @@ impl Session<'_> {
                 self.tail(&app, lines, &filter).await
             };
         }
-        self.from_engine(&app, lines, &filter).await?;
+        self.engine_log(&app, lines, &filter).await?;
         if follow { self.follow(&app, 0, &filter).await } else { Ok(()) }
     }
 
@@ -58,7 +58,7 @@ impl Session<'_> {
 
     /// With `keep = "0"` nothing is stored: what the engine still has of the
     /// containers that are there.
-    async fn from_engine(&mut self, app: &App, lines: usize, filter: &Filter) -> Result<(), CommandError> {
+    async fn engine_log(&mut self, app: &App, lines: usize, filter: &Filter) -> Result<(), CommandError> {
         let engine = self.pipeline.workers.engine.clone();
         let mut entries = Vec::new();
         for state in engine.processes(Some(app.id)).await.map_err(DeployError::from)? {

@@ -59,10 +59,10 @@ impl Collector {
     /// Waits for the last lines of a container that was stopped.
     pub async fn finish(&self, container: &str) {
         let task = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
-        if let Some(mut task) = task {
-            if tokio::time::timeout(LAST_WORDS, &mut task).await.is_err() {
-                task.abort();
-            }
+        if let Some(mut task) = task
+            && tokio::time::timeout(LAST_WORDS, &mut task).await.is_err()
+        {
+            task.abort();
         }
     }
 }

@@ -320,11 +320,32 @@ impl Pipeline {
     }
 }
 
+/// Columns for the name of a step; git adds 8 and the report 7.
+const STEP_WIDTH: usize = 60;
+
+/// Whether a step does something for the app: the builder's own business
+/// (loading, exporting, naming bases) says nothing to the one who pushes.
+fn is_of_the_app(step: &str) -> bool {
+    step.starts_with('[') && !step.starts_with("[internal]") && !step.contains("] FROM ")
+}
+
+/// A step's name without the mounts of its RUN, cut to one line.
+fn abridged(step: &str) -> String {
+    let words: Vec<&str> = step.split(' ').filter(|word| !word.starts_with("--mount=")).collect();
+    let text = words.join(" ");
+    if text.chars().count() <= STEP_WIDTH {
+        return text;
+    }
+    text.chars().take(STEP_WIDTH - 1).chain(['…']).collect()
+}
+
 /// One line of a build for the one who pushes.
 fn show(report: &Report, line: &BuildLine) {
     match line {
-        BuildLine::Step { name, cached: false } => report.foreign(name),
-        BuildLine::Step { name, cached: true } => report.foreign(&format!("{name} (cached)")),
+        BuildLine::Step { name, cached } if is_of_the_app(name) => {
+            report.foreign(&format!("{}{}", abridged(name), if *cached { " (cached)" } else { "" }));
+        }
+        BuildLine::Step { .. } => {}
         BuildLine::Output(text) => report.foreign(&format!("  {text}")),
         BuildLine::Notice(text) => report.warning(text),
     }
@@ -394,5 +415,23 @@ impl std::io::Write for Chunks {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_shown_as_people_wrote_them() {
+        let long = "[build 5/5] RUN --mount=type=cache,id=paas-app-1-uv,target=/root/.cache/uv uv pip install -r requirements.txt && true";
+        assert_eq!(abridged(long), "[build 5/5] RUN uv pip install -r requirements.txt && true");
+        assert_eq!(abridged(&"x".repeat(99)).chars().count(), STEP_WIDTH);
+        assert!(is_of_the_app(long));
+        for step in
+            ["[internal] load metadata", "copy /context /", "exporting to image", "[build 1/5] FROM x"]
+        {
+            assert!(!is_of_the_app(step), "{step}");
+        }
     }
 }

@@ -119,10 +119,11 @@ impl Pipeline {
             .map(|release| release.image.as_str())
             .collect();
         for release in retired.iter().skip(KEPT_IMAGES).take(5) {
-            if !release.image.is_empty() && !in_use.contains(&release.image.as_str()) {
-                if let Err(error) = self.engine().remove_image(&release.image).await {
-                    tracing::debug!(image = release.image, %error, "an old image stays");
-                }
+            if !release.image.is_empty()
+                && !in_use.contains(&release.image.as_str())
+                && let Err(error) = self.engine().remove_image(&release.image).await
+            {
+                tracing::debug!(image = release.image, %error, "an old image stays");
             }
         }
     }

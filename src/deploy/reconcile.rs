@@ -238,7 +238,7 @@ impl Pipeline {
             }
             EventKind::Started => self.welcome_back(&app, &release, &event).await,
             EventKind::Oom => {
-                self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process))
+                self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process));
             }
             EventKind::Destroyed => {}
         }

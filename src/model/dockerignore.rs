@@ -101,7 +101,7 @@ impl Rule {
                 match part {
                     Part::Folders => next[at] = reached[at] || (at > 0 && next[at - 1]),
                     Part::Name(tokens) => {
-                        next[at] = at > 0 && reached[at - 1] && name_matches(tokens, &names[at - 1])
+                        next[at] = at > 0 && reached[at - 1] && name_matches(tokens, &names[at - 1]);
                     }
                 }
             }

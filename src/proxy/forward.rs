@@ -44,6 +44,7 @@ struct Errand {
 }
 
 /// Why an attempt brought no response.
+#[allow(clippy::large_enum_variant)] // moved once, on the rare path
 enum Failure {
     /// Nothing of the request was sent: the target can't be connected to.
     Refused(Request<RequestBody>),
@@ -209,6 +210,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 }
 
 /// Why a connection brought no response.
+#[allow(clippy::large_enum_variant)] // moved once, on the rare path
 enum Unanswered {
     /// Nothing was sent; here is the request again.
     Unsent(Request<RequestBody>),

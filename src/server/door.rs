@@ -35,17 +35,16 @@ impl Door for PlatformDoor {
     fn run(&self, request: Exec) -> BoxFuture<'static, u32> {
         let pipeline = self.pipeline.clone();
         Box::pin(async move {
-            match request.argv.first().map(String::as_str) {
-                Some(service @ ("git-receive-pack" | "git-upload-pack")) => {
-                    let receive = service == "git-receive-pack";
-                    git(&pipeline, request, receive).await
-                }
-                _ => {
-                    let columns =
-                        request.terminal.as_ref().and_then(|terminal| u16::try_from(terminal.columns).ok());
-                    let Exec { caller, argv, streams, .. } = request;
-                    command::run(&pipeline, Invocation { caller, argv, columns, streams }).await
-                }
+            if let Some(service @ ("git-receive-pack" | "git-upload-pack")) =
+                request.argv.first().map(String::as_str)
+            {
+                let receive = service == "git-receive-pack";
+                git(&pipeline, request, receive).await
+            } else {
+                let columns =
+                    request.terminal.as_ref().and_then(|terminal| u16::try_from(terminal.columns).ok());
+                let Exec { caller, argv, streams, .. } = request;
+                command::run(&pipeline, Invocation { caller, argv, columns, streams }).await
             }
         })
     }

@@ -102,6 +102,7 @@ const BUILD_VARIABLES: [&str; 13] = [
     "BUNDLE_MIRROR__ALL",
 ];
 
+#[allow(clippy::disallowed_methods)] // here and nowhere else
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
