@@ -375,7 +375,8 @@ async fn a_request_in_flight_finishes_on_the_old_release() {
     let new = App::start(2).await;
     let (proxy, mut control) = Proxy::with(vec![route("blog", &[&old])]).await;
     let address = proxy.address;
-    let slow = tokio::spawn(raw(address, "GET / HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n"));
+    let slow =
+        tokio::spawn(raw(address, "GET / HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n"));
     while old.requests() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -555,7 +556,8 @@ async fn pages_of_our_own() {
     No web processes (503 · H14)
     The app has no web process running.
     "#);
-    let html = "GET / HTTP/1.1\r\nHost: nobody.localhost\r\nAccept: text/html,*/*\r\nConnection: close\r\n\r\n";
+    let html =
+        "GET / HTTP/1.1\r\nHost: nobody.localhost\r\nAccept: text/html,*/*\r\nConnection: close\r\n\r\n";
     insta::assert_snapshot!(settled(&proxy.raw(html).await), @r#"
     HTTP/1.1 404 Not Found
     content-type: text/html; charset=utf-8
@@ -580,9 +582,8 @@ async fn pages_of_our_own() {
 #[tokio::test]
 async fn a_host_is_never_reflected_unescaped() {
     let proxy = Proxy::start().await;
-    let answer = proxy
-        .raw("GET / HTTP/1.1\r\nHost: <script>alert(1)</script>\r\nAccept: text/html\r\n\r\n")
-        .await;
+    let answer =
+        proxy.raw("GET / HTTP/1.1\r\nHost: <script>alert(1)</script>\r\nAccept: text/html\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 400 ") && !answer.contains("<script>"), "{answer}");
 }
 
@@ -681,7 +682,8 @@ async fn a_websocket_is_a_tunnel_and_counts_as_in_flight() {
     let app = App::raw(|mut stream| async move {
         let head = read_head(&mut stream).await.to_lowercase();
         assert!(head.contains("upgrade: websocket") && head.contains("connection: upgrade"), "{head}");
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhi ";
+        let answer =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhi ";
         stream.write_all(answer.as_bytes()).await.unwrap();
         let (mut reader, mut writer) = stream.split();
         tokio::io::copy(&mut reader, &mut writer).await.unwrap();
@@ -737,7 +739,8 @@ async fn events_arrive_as_they_happen_and_trailers_at_the_end() {
     .await;
     let (proxy, _control) = Proxy::with(vec![route("blog", &[&app])]).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
-    let head = "POST / HTTP/1.1\r\nHost: blog.localhost\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head =
+        "POST / HTTP/1.1\r\nHost: blog.localhost\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 "));
     for _ in 0..3 {
@@ -746,7 +749,7 @@ async fn events_arrive_as_they_happen_and_trailers_at_the_end() {
         assert_eq!(&event, b"6\r\ntick\n\n\r\n");
         stream.write_all(b"1\r\nx\r\n").await.unwrap();
     }
-    let mut end = [0; 15];
+    let mut end = [0; 13];
     stream.read_exact(&mut end).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&end), "0\r\nsum: 3\r\n\r\n");
 }
@@ -775,8 +778,7 @@ async fn head_has_a_length_and_no_body() {
     .await;
     let (proxy, _control) = Proxy::with(vec![route("blog", &[&app])]).await;
     for _ in 0..3 {
-        let answer =
-            proxy.raw("HEAD / HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n").await;
+        let answer = proxy.raw("HEAD / HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n").await;
         assert!(answer.contains("content-length: 1234") && answer.ends_with("\r\n\r\n"), "{answer}");
     }
     assert_eq!(app.requests(), 1, "one connection, used again");
@@ -826,6 +828,54 @@ fn resident() -> i64 {
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+#[tokio::test]
+async fn trailers_that_the_client_did_not_ask_for_are_left_out() {
+    let app = App::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Sum\r\n\r\n\
+                      2\r\nok\r\n0\r\nSum: 3\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let (proxy, _control) = Proxy::with(vec![route("blog", &[&app])]).await;
+    let answer = proxy.get("blog.localhost").await;
+    assert!(answer.ends_with("\r\n\r\n2\r\nok\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_off_arrives_cut_off() {
+    let app = App::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhalf").await.unwrap();
+    })
+    .await;
+    let (proxy, mut control) = Proxy::with(vec![route("blog", &[&app])]).await;
+    let answer = proxy.get("blog.localhost").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    control.publish(2, vec![]).await;
+    assert_eq!(control.drained().await, app.target());
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_ends_its_request() {
+    let app = App::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        // The proxy closes when its client does.
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let (proxy, mut control) = Proxy::with(vec![route("blog", &[&app])]).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: blog.localhost\r\n\r\n").await.unwrap();
+    while app.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    control.publish(2, vec![]).await;
+    control.silence().await;
+    drop(stream);
+    assert_eq!(control.drained().await, app.target());
+}
+
 // Attacks.
 
 #[tokio::test]
@@ -863,10 +913,14 @@ async fn requests_that_can_be_read_two_ways_are_refused() {
     ];
     for case in cases {
         let answer = proxy.raw(case).await;
-        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close"), "{case:?}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("connection: close"),
+            "{case:?}: {answer}"
+        );
     }
     assert_eq!(app.requests(), 0);
-    let absolute = "GET http://BLOG.localhost/x HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n";
+    let absolute =
+        "GET http://BLOG.localhost/x HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n";
     assert!(proxy.raw(absolute).await.contains("v1 GET /x"));
     let server = "OPTIONS * HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n";
     assert!(proxy.raw(server).await.contains("v1 OPTIONS *"));

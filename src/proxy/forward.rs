@@ -46,7 +46,7 @@ struct Errand {
 /// Why an attempt brought no response.
 enum Failure {
     /// Nothing of the request was sent: the target can't be connected to.
-    Refused(Request<RequestBody>),
+    Refused(Box<Request<RequestBody>>),
     /// No response, and the app may have begun to work on the request.
     Page(Page),
 }
@@ -146,7 +146,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             }
             Err(Failure::Refused(request)) => {
                 upstream.eject();
-                errand.request = request;
+                errand.request = *request;
                 refused_before = true;
             }
             Err(Failure::Page(page)) => break page,
@@ -172,7 +172,7 @@ async fn attempt(
         let copy = repeatable.then(|| copy_of(&request));
         match send(&mut sender, request, &in_flight, limits.first_byte).await {
             Ok((response, upload)) => return Ok(Exchange { response, sender, upload, in_flight }),
-            Err(Unanswered::Unsent(back)) => request = back,
+            Err(Unanswered::Unsent(back)) => request = *back,
             Err(Unanswered::Late) => return Err(Failure::Page(Page::Timeout)),
             Err(Unanswered::Lost) => match copy {
                 // It was closing when the request got there: begin afresh.
@@ -184,11 +184,20 @@ async fn attempt(
             },
         }
     }
+    attempt_afresh(client, in_flight, request).await
+}
+
+async fn attempt_afresh(
+    client: &Client,
+    in_flight: InFlight,
+    request: Request<RequestBody>,
+) -> Result<Exchange, Failure> {
+    let (limits, upstream) = (&client.shared.limits, in_flight.upstream());
     let mut sender = match upstream.connect(limits.connect).await {
         Ok(sender) => sender,
         Err(error) => {
             debug!(address = %upstream.target.address, %error, "an app's process refused the connection");
-            return Err(Failure::Refused(request));
+            return Err(Failure::Refused(Box::new(request)));
         }
     };
     match send(&mut sender, request, &in_flight, limits.first_byte).await {
@@ -211,7 +220,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// Why a connection brought no response.
 enum Unanswered {
     /// Nothing was sent; here is the request again.
-    Unsent(Request<RequestBody>),
+    Unsent(Box<Request<RequestBody>>),
     /// Something was sent, and then the connection ended.
     Lost,
     /// No response in time.
@@ -233,7 +242,9 @@ async fn send(
             Ok(Ok(response)) => return Ok((response, upload)),
             Ok(Err(mut error)) => {
                 debug!(error = %error.error(), "no response from an app");
-                return Err(error.take_message().map_or(Unanswered::Lost, Unanswered::Unsent));
+                return Err(error
+                    .take_message()
+                    .map_or(Unanswered::Lost, |back| Unanswered::Unsent(Box::new(back))));
             }
             // A slow upload is no slow app: time counts from its last movement.
             Err(_) => match &upload {
