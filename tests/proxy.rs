@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -13,6 +13,7 @@ use paas::model::{AppName, FromProxy, HostName, Route, RouteTable, Target, ToPro
 use paas::proxy::{self, ProxyError, ProxyLimits, ProxyOptions};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -135,15 +136,12 @@ impl Control {
     /// Publishes and waits for the acknowledgement; the ports refused.
     async fn publish(&mut self, version: u64, routes: Vec<Route>) -> BTreeMap<u16, String> {
         self.send(version, routes).await;
-        loop {
-            match self.next().await {
-                FromProxy::Ack { version: acknowledged, refused_ports } => {
-                    assert_eq!(acknowledged, version);
-                    return refused_ports;
-                }
-                FromProxy::Drained { target } => panic!("{target:?} drained before the acknowledgement"),
-                hello @ FromProxy::Hello { .. } => panic!("a second {hello:?}"),
+        match self.next().await {
+            FromProxy::Ack { version: acknowledged, refused_ports } => {
+                assert_eq!(acknowledged, version);
+                refused_ports
             }
+            other => panic!("{other:?} instead of an acknowledgement"),
         }
     }
 
@@ -251,9 +249,9 @@ async fn echo(
     requests.fetch_add(1, Ordering::SeqCst);
     let mut text = format!("v{release} {} {}\n", request.method(), request.uri());
     for (name, value) in request.headers() {
-        text += &format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes()));
+        writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes())).unwrap();
     }
-    let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
     text += &String::from_utf8_lossy(&body);
     Ok(Response::new(Full::new(Bytes::from(text))))
 }

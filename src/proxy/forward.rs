@@ -9,7 +9,7 @@ use super::pages::Page;
 use super::request;
 use super::upstream::{InFlight, Sender, Upstream};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use std::sync::Arc;
@@ -67,12 +67,13 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
         Ok(authority) => authority,
         Err(refusal) => {
             let page = Page::Refused(refusal);
-            return own_page(&page, &parts.headers, (parts.method, parts.uri), started);
+            let accept = parts.headers.get(ACCEPT);
+            return own_page(&page, accept, (parts.method, parts.uri), started);
         }
     };
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let asked_to_upgrade = parts.headers.contains_key(UPGRADE);
-    let accept = AcceptOnly::of(&parts.headers);
+    let accept = parts.headers.get(ACCEPT).cloned();
     let upgrade = headers::prepare_request(&mut parts.headers, &client.origin, authority.value());
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
@@ -81,26 +82,13 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
     let errand = Errand { request, upgrade, method, uri, started };
     let mut response = match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
-        Err((page, method, uri)) => own_page(&page, &accept.0, (method, uri), started),
+        Err((page, method, uri)) => own_page(&page, accept.as_ref(), (method, uri), started),
     };
     // What follows an upgrade that did not happen is in no protocol for sure.
     if asked_to_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// The one header of the request that a page of ours depends on.
-struct AcceptOnly(HeaderMap);
-
-impl AcceptOnly {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut accept = HeaderMap::new();
-        if let Some(value) = headers.get(hyper::header::ACCEPT) {
-            accept.insert(hyper::header::ACCEPT, value.clone());
-        }
-        Self(accept)
-    }
 }
 
 struct Delivery {
@@ -289,7 +277,7 @@ impl Delivery {
         let Exchange { mut response, in_flight, .. } = self.exchange;
         let (Some(asked), Some(to_client)) = (self.upgrade, on_upgrade) else {
             // Nobody asked for it.
-            return Page::Closed.response(&HeaderMap::new());
+            return Page::Closed.response(None);
         };
         let to_app = hyper::upgrade::on(&mut response);
         let (mut parts, _) = response.into_parts();
@@ -305,11 +293,11 @@ impl Delivery {
 
 fn own_page(
     page: &Page,
-    request: &HeaderMap,
+    accept: Option<&HeaderValue>,
     (method, uri): (Method, Uri),
     started: Instant,
 ) -> Response<ReplyBody> {
-    let response = page.response(request);
+    let response = page.response(accept);
     let bytes = hyper::body::Body::size_hint(response.body()).lower();
     let status = response.status();
     Record { method, uri, answered_by: None, status, code: page.code(), started, bytes }.finish();
