@@ -509,7 +509,7 @@ async fn what_keeps_it_from_starting_is_said() {
     insta::assert_snapshot!(paas::model::Problem::from(&error), @r"
     The proxy did not start: no lock file
     /proc/nowhere/proxy.lock: No such file or directory (os error 2)
-    Make that directory writable for the user that runs the proxy.
+    Create that directory, writable for the user that runs the proxy.
     ");
 }
 
