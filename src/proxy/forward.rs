@@ -9,7 +9,7 @@ use super::pages::Page;
 use super::request;
 use super::upstream::{InFlight, Sender, Upstream};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ struct Errand {
 #[allow(clippy::large_enum_variant)] // moved once, on the rare path
 enum Failure {
     /// Nothing of the request was sent: the target can't be connected to.
-    Refused(Request<RequestBody>),
+    Refused(Box<Request<RequestBody>>),
     /// No response, and the app may have begun to work on the request.
     Page(Page),
 }
@@ -68,12 +68,13 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
         Ok(authority) => authority,
         Err(refusal) => {
             let page = Page::Refused(refusal);
-            return own_page(&page, &parts.headers, (parts.method, parts.uri), started);
+            let accept = parts.headers.get(ACCEPT);
+            return own_page(&page, accept, (parts.method, parts.uri), started);
         }
     };
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let asked_to_upgrade = parts.headers.contains_key(UPGRADE);
-    let accept = AcceptOnly::of(&parts.headers);
+    let accept = parts.headers.get(ACCEPT).cloned();
     let upgrade = headers::prepare_request(&mut parts.headers, &client.origin, authority.value());
     parts.extensions.clear();
     parts.version = Version::HTTP_11;
@@ -82,26 +83,13 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
     let errand = Errand { request, upgrade, method, uri, started };
     let mut response = match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
-        Err((page, method, uri)) => own_page(&page, &accept.0, (method, uri), started),
+        Err((page, method, uri)) => own_page(&page, accept.as_ref(), (method, uri), started),
     };
     // What follows an upgrade that did not happen is in no protocol for sure.
     if asked_to_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// The one header of the request that a page of ours depends on.
-struct AcceptOnly(HeaderMap);
-
-impl AcceptOnly {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut accept = HeaderMap::new();
-        if let Some(value) = headers.get(hyper::header::ACCEPT) {
-            accept.insert(hyper::header::ACCEPT, value.clone());
-        }
-        Self(accept)
-    }
 }
 
 struct Delivery {
@@ -147,7 +135,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             }
             Err(Failure::Refused(request)) => {
                 upstream.eject();
-                errand.request = request;
+                errand.request = *request;
                 refused_before = true;
             }
             Err(Failure::Page(page)) => break page,
@@ -173,7 +161,7 @@ async fn attempt(
         let copy = repeatable.then(|| copy_of(&request));
         match send(&mut sender, request, &in_flight, limits.first_byte).await {
             Ok((response, upload)) => return Ok(Exchange { response, sender, upload, in_flight }),
-            Err(Unanswered::Unsent(back)) => request = back,
+            Err(Unanswered::Unsent(back)) => request = *back,
             Err(Unanswered::Late) => return Err(Failure::Page(Page::Timeout)),
             Err(Unanswered::Lost) => match copy {
                 // It was closing when the request got there: begin afresh.
@@ -185,11 +173,20 @@ async fn attempt(
             },
         }
     }
+    attempt_afresh(client, in_flight, request).await
+}
+
+async fn attempt_afresh(
+    client: &Client,
+    in_flight: InFlight,
+    request: Request<RequestBody>,
+) -> Result<Exchange, Failure> {
+    let (limits, upstream) = (&client.shared.limits, in_flight.upstream());
     let mut sender = match upstream.connect(limits.connect).await {
         Ok(sender) => sender,
         Err(error) => {
             debug!(address = %upstream.target.address, %error, "an app's process refused the connection");
-            return Err(Failure::Refused(request));
+            return Err(Failure::Refused(Box::new(request)));
         }
     };
     match send(&mut sender, request, &in_flight, limits.first_byte).await {
@@ -213,7 +210,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 #[allow(clippy::large_enum_variant)] // moved once, on the rare path
 enum Unanswered {
     /// Nothing was sent; here is the request again.
-    Unsent(Request<RequestBody>),
+    Unsent(Box<Request<RequestBody>>),
     /// Something was sent, and then the connection ended.
     Lost,
     /// No response in time.
@@ -235,7 +232,9 @@ async fn send(
             Ok(Ok(response)) => return Ok((response, upload)),
             Ok(Err(mut error)) => {
                 debug!(error = %error.error(), "no response from an app");
-                return Err(error.take_message().map_or(Unanswered::Lost, Unanswered::Unsent));
+                return Err(error
+                    .take_message()
+                    .map_or(Unanswered::Lost, |back| Unanswered::Unsent(Box::new(back))));
             }
             // A slow upload is no slow app: time counts from its last movement.
             Err(_) => match &upload {
@@ -280,7 +279,7 @@ impl Delivery {
         let Exchange { mut response, in_flight, .. } = self.exchange;
         let (Some(asked), Some(to_client)) = (self.upgrade, on_upgrade) else {
             // Nobody asked for it.
-            return Page::Closed.response(&HeaderMap::new());
+            return Page::Closed.response(None);
         };
         let to_app = hyper::upgrade::on(&mut response);
         let (mut parts, _) = response.into_parts();
@@ -296,11 +295,11 @@ impl Delivery {
 
 fn own_page(
     page: &Page,
-    request: &HeaderMap,
+    accept: Option<&HeaderValue>,
     (method, uri): (Method, Uri),
     started: Instant,
 ) -> Response<ReplyBody> {
-    let response = page.response(request);
+    let response = page.response(accept);
     let bytes = hyper::body::Body::size_hint(response.body()).lower();
     let status = response.status();
     Record { method, uri, answered_by: None, status, code: page.code(), started, bytes }.finish();

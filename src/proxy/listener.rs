@@ -169,3 +169,38 @@ fn network(peer: IpAddr) -> IpAddr {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_its_fill_and_gets_it_back() {
+        let peers = Peers::new(2);
+        let first = peers.admit(address("192.0.2.1"));
+        let second = peers.admit(address("192.0.2.1"));
+        assert!(first.is_some() && second.is_some());
+        assert!(peers.admit(address("192.0.2.1")).is_none());
+        assert!(peers.admit(address("192.0.2.2")).is_some());
+        drop(first);
+        let third = peers.admit(address("192.0.2.1"));
+        assert!(third.is_some());
+        drop((second, third));
+        assert!(peers.counts.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_and_loopback_not_at_all() {
+        let peers = Peers::new(1);
+        let _first = peers.admit(address("2001:db8::1")).unwrap();
+        assert!(peers.admit(address("2001:db8::ffff:1")).is_none());
+        assert!(peers.admit(address("2001:db8:0:1::1")).is_some());
+        let local: Vec<_> = (0..5).map(|_| peers.admit(address("127.0.0.1")).unwrap()).collect();
+        assert_eq!(local.len(), 5);
+    }
+}

@@ -1,10 +1,10 @@
 //! The data plane: `paas proxy`. Never SQL or Docker.
 //!
 //! It knows one thing, the route table. The control plane sends it over a
-//! Unix socket ([`link`]), the last one is on disk ([`snapshot`]), and the one
-//! in force is read by every request without a lock ([`board`]). A request
-//! goes from [`listener`] to [`forward`], which checks it, picks a target and
-//! streams the bodies both ways.
+//! Unix socket (`link`), the last one is on disk (`snapshot`), and the one in
+//! force is read by every request without a lock (`board`). A connection comes
+//! in at `listener`, its bytes pass `framing`, and each request goes through
+//! `forward`, which checks it, picks a target and streams the bodies both ways.
 
 mod access;
 mod board;

@@ -3,7 +3,7 @@
 use super::body::ReplyBody;
 use super::request::Refusal;
 use bytes::Bytes;
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 /// Why the proxy answers by itself.
@@ -42,10 +42,10 @@ impl Page {
         }
     }
 
-    /// The page as HTML for those who ask for it, else as plain text.
-    pub(super) fn response(&self, request: &HeaderMap) -> Response<ReplyBody> {
+    /// The page as HTML for those whose `Accept` asks for it, else as plain text.
+    pub(super) fn response(&self, accept: Option<&HeaderValue>) -> Response<ReplyBody> {
         let words = self.words();
-        let html = wants_html(request);
+        let html = wants_html(accept);
         let text = if html { words.html() } else { words.plain() };
         let mut response = Response::new(ReplyBody::Page(Some(Bytes::from(text))));
         *response.status_mut() = words.status;
@@ -151,9 +151,70 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-fn wants_html(request: &HeaderMap) -> bool {
-    let accepted = request.get_all(ACCEPT).iter();
-    accepted
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("text/html"))
+fn wants_html(accept: Option<&HeaderValue>) -> bool {
+    let accepted = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accepted.to_ascii_lowercase().contains("text/html")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_in_a_text_stays_text() {
+        let words = Page::UnknownHost("<i a='b'>&\"".to_owned()).words();
+        assert!(words.html().contains("No app answers to &lt;i a=&#39;b&#39;&gt;&amp;&quot; here."));
+    }
+
+    #[test]
+    fn every_refusal_says_what_is_wrong() {
+        let refusals = [
+            Refusal::NoHost,
+            Refusal::TwoHosts,
+            Refusal::BadHost,
+            Refusal::OtherHost,
+            Refusal::BadTarget,
+            Refusal::TwoLengths,
+            Refusal::BadCoding,
+            Refusal::BadUpgrade,
+            Refusal::BadExpect,
+        ];
+        let texts: String = refusals.iter().map(|&refusal| Page::Refused(refusal).words().plain()).collect();
+        insta::assert_snapshot!(texts, @r"
+        Bad request (400)
+        The request has no Host header.
+        Bad request (400)
+        The request has more than one Host header.
+        Bad request (400)
+        The Host header is not a host name with an optional port.
+        Bad request (400)
+        The request line names another host than the Host header.
+        Bad request (400)
+        The request line has no path.
+        Bad request (400)
+        The request has both Content-Length and Transfer-Encoding.
+        Bad request (400)
+        The only transfer coding that is known here is chunked.
+        Bad request (400)
+        This server does not upgrade requests with a body, nor to HTTP/2.
+        Bad request (400)
+        The only expectation that is known here is 100-continue.
+        ");
+    }
+
+    #[test]
+    fn every_outage_has_its_page() {
+        let codes = ["H10", "H14", "H99", "H81"];
+        let texts: String = codes.iter().map(|code| outage(code).plain()).collect();
+        insta::assert_snapshot!(texts, @r"
+        App crashed (503 · H10)
+        The app has crashed or is still starting.
+        No web processes (503 · H14)
+        The app has no web process running.
+        Platform error (503 · H99)
+        The platform can't reach the app at present.
+        App unavailable (503 · H81)
+        The app can't answer at present.
+        ");
+    }
 }

@@ -170,3 +170,51 @@ fn origin_form(uri: &Uri) -> Option<Uri> {
     let path_and_query = uri.path_and_query()?.clone();
     Uri::builder().path_and_query(path_and_query).build().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_an_optional_port() {
+        let cases = [
+            ("a", Some("a")),
+            ("My-App.Example.com:8080", Some("my-app.example.com")),
+            ("app.localhost.", Some("app.localhost")),
+            ("under_score", Some("under_score")),
+            ("127.0.0.1:1", Some("127.0.0.1")),
+            ("[::1]:8080", Some("[::1]")),
+            ("[::1]", Some("[::1]")),
+            ("", None),
+            (".", None),
+            (":80", None),
+            ("a:", None),
+            ("a:+1", None),
+            ("a:65536", None),
+            ("a:1:2", None),
+            ("a b", None),
+            ("a@b", None),
+            ("a/b", None),
+            ("a\\b", None),
+            ("[::1", None),
+            ("[a]", None),
+            ("[::1]]", None),
+            ("[::1]x", None),
+            ("\u{430}pp", None),
+        ];
+        for (text, host) in cases {
+            assert_eq!(host_of(text.as_bytes()).as_deref(), host, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_host_has_what_a_page_or_a_log_could_trip_over(text in any::<Vec<u8>>()) {
+            if let Some(host) = host_of(&text) {
+                prop_assert!(host.bytes().all(|byte| byte.is_ascii_lowercase()
+                    || byte.is_ascii_digit() || b"-._[]:".contains(&byte)));
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ impl From<&ProxyError> for Problem {
             ProxyError::Lock { path, source } => Self::new(
                 "The proxy did not start: no lock file",
                 format!("{}: {source}", path.display()),
-                "Make that directory writable for the user that runs the proxy.",
+                "Create that directory, writable for the user that runs the proxy.",
             ),
             ProxyError::Listen { address, source } => Self::new(
                 format!("The proxy did not start: can't listen on {address}"),
