@@ -63,6 +63,13 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
+    /// An entry of this moment.
+    pub fn now(source: Source, process: impl Into<String>, release: u32, text: impl Into<String>) -> Self {
+        let at_nanos = jiff::Timestamp::now().as_nanosecond();
+        let at_nanos = i64::try_from(at_nanos).unwrap_or(i64::MAX);
+        Self { at_nanos, source, process: process.into(), release, text: text.into() }
+    }
+
     /// The entry as a person reads it, safe for a terminal, no line end.
     pub fn line(&self) -> String {
         self.to_string()

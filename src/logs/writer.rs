@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::io::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{Instant, timeout_at};
 
@@ -123,7 +123,7 @@ impl Writer {
     /// Says what was dropped, writes what waits, closes what is idle.
     fn flush(&mut self) {
         for (app, count) in self.dropped.take() {
-            self.append(app, &dropped(count, "logs"));
+            self.append(app, &dropped(count));
         }
         let apps: Vec<AppId> = self.apps.keys().copied().collect();
         for app in apps {
@@ -168,15 +168,9 @@ impl Writer {
 }
 
 /// The entry in place of those that had no room.
-fn dropped(count: u64, process: &str) -> LogEntry {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    LogEntry {
-        at_nanos: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
-        source: Source::Platform,
-        process: process.to_owned(),
-        release: 0,
-        text: format!("… {count} {} dropped", if count == 1 { "line" } else { "lines" }),
-    }
+fn dropped(count: u64) -> LogEntry {
+    let lines = if count == 1 { "line" } else { "lines" };
+    LogEntry::now(Source::Platform, "logs", 0, format!("… {count} {lines} dropped"))
 }
 
 /// One app's log while it is in use.
@@ -250,7 +244,7 @@ impl Sending {
             return true;
         }
         if self.missed > 0 && self.entries.capacity() > 1 {
-            let _ = self.entries.try_send(dropped(std::mem::take(&mut self.missed), "logs"));
+            let _ = self.entries.try_send(dropped(std::mem::take(&mut self.missed)));
         }
         if self.missed > 0 || self.entries.try_send(entry.clone()).is_err() {
             self.missed += 1;

@@ -67,6 +67,11 @@ impl Channel {
         !self.used.swap(true, SeqCst)
     }
 
+    /// Whether its command has begun.
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(SeqCst)
+    }
+
     fn asked<T>(&self, with: impl FnOnce(&mut Asked) -> T) -> T {
         with(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -108,6 +108,9 @@ impl<D: Door> Connection<D> {
     /// as nobody is hurt by that, then puts the input on disk.
     async fn hold(&self, channel: &Channel, mut data: Bytes) -> Result<(), Error> {
         let inbox = channel.inbox();
+        if !channel.is_used() {
+            return Err(self.overflow());
+        }
         // Another channel's input must not wait for this one's command.
         let alone = self.channels().len() == 1;
         while alone && !self.traffic.is_blocked() && inbox.is_being_read() {

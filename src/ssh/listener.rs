@@ -10,7 +10,7 @@ use russh::keys::PrivateKey;
 use russh::server::{RunningSession, run_stream};
 use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -118,29 +118,45 @@ impl<D: Door> Server<D> {
     }
 
     /// One connection from its first byte to its last.
-    async fn attend(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, mut seat: Seat) {
+    async fn attend(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, seat: Seat) {
         let (cut, logged_in, tcp) = (CancellationToken::new(), CancellationToken::new(), Arc::new(tcp));
         // Whatever ends this function ends the library's task too.
         let _cut_at_the_end = cut.clone().drop_guard();
         let connection = Connection::new(Arc::clone(&self), Arc::clone(&tcp), peer, logged_in.clone());
         let socket = Socket::new(Arc::clone(&tcp), cut);
-        let login = async {
-            let mut session = run_stream(Arc::clone(&self.protocol), socket, connection).await?;
-            tokio::select! {
-                result = &mut session => result.map(|()| None),
-                () = logged_in.cancelled() => Ok(Some(session)),
+        let session = tokio::select! {
+            session = self.log_in(socket, connection, logged_in) => session,
+            () = tokio::time::sleep(self.limits.login_time) => {
+                return tracing::info!(%peer, "connection closed: no login in time");
             }
-        };
-        let session = match timeout(self.limits.login_time, self.closing.run_until_cancelled(login)).await {
-            Ok(Some(Ok(Some(session)))) => session,
-            Ok(Some(Err(error))) => return tracing::debug!(%peer, %error, "connection ended before login"),
-            Ok(_) => return,
-            Err(_) => return tracing::info!(%peer, "connection closed: no login in time"),
+            () = seat.ousted.cancelled() => {
+                return tracing::info!(%peer, "connection closed: newer ones want to log in");
+            }
+            () = self.closing.cancelled() => return,
         };
         seat.logged_in();
-        if let Err(error) = self.converse(session).await {
+        let ended = match session {
+            Ok(Some(session)) => self.converse(session).await,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%peer, %error, "connection ended before login"),
+        };
+        if let Err(error) = ended {
             tracing::info!(%peer, %error, "connection ended");
             socket::linger(&tcp).await;
+        }
+    }
+
+    /// The session once its client has logged in; nothing if it left before.
+    async fn log_in(
+        &self,
+        socket: Socket,
+        connection: Connection<D>,
+        logged_in: CancellationToken,
+    ) -> Result<Option<RunningSession<Connection<D>>>, russh::Error> {
+        let mut session = run_stream(Arc::clone(&self.protocol), socket, connection).await?;
+        tokio::select! {
+            result = &mut session => result.map(|()| None),
+            () = logged_in.cancelled() => Ok(Some(session)),
         }
     }
 
@@ -182,22 +198,27 @@ async fn within<T>(time: Duration, future: impl Future<Output = T>) -> Option<T>
     timeout(time, future).await.ok()
 }
 
-/// Who is here: connections by address, and how many have not logged in.
+/// Who is here: connections by address, and those that have not logged in.
 #[derive(Default)]
 struct Census(Mutex<Counts>);
 
 #[derive(Default)]
 struct Counts {
     open: usize,
-    strangers: usize,
     by_address: HashMap<IpAddr, usize>,
+    /// Oldest first.
+    strangers: VecDeque<(u64, CancellationToken)>,
+    /// How many ever came.
+    ever: u64,
 }
 
 /// One counted connection.
 struct Seat {
     census: Arc<Census>,
     address: IpAddr,
-    stranger: bool,
+    number: u64,
+    /// Cancelled when a newer stranger takes this one's place.
+    ousted: CancellationToken,
 }
 
 impl Census {
@@ -205,36 +226,43 @@ impl Census {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A seat, unless all or those of the address are taken. Logging in takes a
+    /// moment and idling takes for ever, so of too many strangers the oldest
+    /// goes: idle ones can't keep anybody out.
     fn seat(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Seat> {
-        let address = neighbourhood(address);
-        let granted = self.counts(|counts| {
+        let (address, ousted) = (neighbourhood(address), CancellationToken::new());
+        let number = self.counts(|counts| {
             let here = counts.by_address.get(&address).copied().unwrap_or(0);
-            let room = counts.open < limits.connections
-                && counts.strangers < limits.logins
-                && here < limits.connections_per_address;
-            if room {
-                counts.open += 1;
-                counts.strangers += 1;
-                counts.by_address.insert(address, here + 1);
+            if counts.open >= limits.connections || here >= limits.connections_per_address {
+                return None;
             }
-            room
-        });
-        granted.then(|| Seat { census: Arc::clone(self), address, stranger: true })
+            if counts.strangers.len() >= limits.logins
+                && let Some((_, oldest)) = counts.strangers.pop_front()
+            {
+                oldest.cancel();
+            }
+            counts.open += 1;
+            counts.ever += 1;
+            counts.by_address.insert(address, here + 1);
+            counts.strangers.push_back((counts.ever, ousted.clone()));
+            Some(counts.ever)
+        })?;
+        Some(Seat { census: Arc::clone(self), address, number, ousted })
     }
 }
 
 impl Seat {
-    fn logged_in(&mut self) {
-        self.stranger = false;
-        self.census.counts(|counts| counts.strangers -= 1);
+    /// No stranger any more.
+    fn logged_in(&self) {
+        self.census.counts(|counts| counts.strangers.retain(|(number, _)| *number != self.number));
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        self.logged_in();
         self.census.counts(|counts| {
             counts.open -= 1;
-            counts.strangers -= usize::from(self.stranger);
             if let Some(here) = counts.by_address.get_mut(&self.address) {
                 *here -= 1;
                 if *here == 0 {
@@ -260,21 +288,31 @@ mod tests {
 
     #[test]
     fn seats_are_limited_and_given_back() {
-        let limits = Limits { connections: 3, connections_per_address: 2, logins: 2, ..Limits::default() };
+        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
         let census = Arc::<Census>::default();
         let [a, b]: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "::ffff:10.0.0.2".parse().unwrap()];
-        let mut first = census.seat(a, &limits).unwrap();
-        let second = census.seat(a, &limits).unwrap();
-        assert!(census.seat(b, &limits).is_none(), "two strangers at most");
-        first.logged_in();
+        let two = [(); 2].map(|()| census.seat(a, &limits).unwrap());
         assert!(census.seat(a, &limits).is_none(), "two of an address at most");
-        let mut third = census.seat(b, &limits).unwrap();
-        third.logged_in();
+        let third = census.seat(b, &limits).unwrap();
         assert!(census.seat("10.0.0.3".parse().unwrap(), &limits).is_none(), "three at most");
-        drop((first, second, third));
+        drop((two, third));
         census.counts(|counts| {
-            assert_eq!((counts.open, counts.strangers, counts.by_address.len()), (0, 0, 0));
+            assert_eq!((counts.open, counts.strangers.len(), counts.by_address.len()), (0, 0, 0));
         });
+    }
+
+    #[test]
+    fn of_too_many_strangers_the_oldest_goes() {
+        let limits = Limits { logins: 2, ..Limits::default() };
+        let census = Arc::<Census>::default();
+        let seats = [1, 2, 3, 4].map(|last| {
+            let seat = census.seat(IpAddr::from([10, 0, 0, last]), &limits).unwrap();
+            if last == 1 {
+                seat.logged_in();
+            }
+            seat
+        });
+        assert_eq!(seats.map(|seat| seat.ousted.is_cancelled()), [false, true, false, false]);
     }
 
     #[test]

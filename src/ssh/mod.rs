@@ -76,7 +76,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one IPv4 address or one IPv6 /64.
     pub connections_per_address: usize,
-    /// Connections that have not logged in yet, all together.
+    /// Connections that have not logged in yet, all together; beyond that the
+    /// oldest of them makes room.
     pub logins: usize,
     /// Time from connecting to having logged in.
     pub login_time: Duration,

@@ -2,12 +2,22 @@
 //! ends and Ctrl-C to us; a command that talks to a terminal of its own (a
 //! shell in a container) takes both over with [`Terminal::raw`].
 
+use crate::output::Streams;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 /// Ctrl-C.
 const INTERRUPT: u8 = 3;
+/// Ctrl-D.
+const END_OF_INPUT: u8 = 4;
+/// Either is sent for the key that takes a character back.
+const BACKSPACE: u8 = 8;
+const DELETE: u8 = 127;
+/// Most bytes of a typed line.
+const LONGEST: usize = 1024;
 
 /// A terminal as its client described it.
 #[derive(Debug, Clone)]
@@ -28,6 +38,46 @@ impl Terminal {
     pub fn raw(&self) {
         self.discipline.0.store(true, Relaxed);
     }
+
+    /// A line that the user types, echoed, Backspace working; nothing if input
+    /// ends first. Not for secrets, and not after [`Terminal::raw`].
+    pub async fn read_line(&self, streams: &mut Streams) -> io::Result<Option<String>> {
+        let mut line = Vec::new();
+        loop {
+            let mut key = [0];
+            if streams.stdin.read(&mut key).await? == 0 || (line.is_empty() && key == [END_OF_INPUT]) {
+                return Ok(None);
+            }
+            let echo = match key[0] {
+                b'\n' => {
+                    streams.stdout.write_all(b"\n").await?;
+                    return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+                }
+                BACKSPACE | DELETE => {
+                    if erase(&mut line) {
+                        &b"\x08 \x08"[..]
+                    } else {
+                        b""
+                    }
+                }
+                0..b' ' => b"",
+                _ if line.len() >= LONGEST => b"",
+                byte => {
+                    line.push(byte);
+                    &key
+                }
+            };
+            streams.stdout.write_all(echo).await?;
+            streams.stdout.flush().await?;
+        }
+    }
+}
+
+/// Takes back the last character, if there is one.
+fn erase(line: &mut Vec<u8>) -> bool {
+    // The bytes after the first of a UTF-8 character have these two bits.
+    while line.pop_if(|byte| *byte & 0xc0 == 0x80).is_some() {}
+    line.pop().is_some()
 }
 
 /// What we do to the bytes between a command and a terminal.
@@ -65,7 +115,9 @@ pub(super) fn line_ends(data: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use tokio_util::sync::CancellationToken;
 
     #[test]
     fn a_cooked_terminal_gets_line_ends_and_its_enter_is_one() {
@@ -81,5 +133,29 @@ mod tests {
         raw.0.store(true, Relaxed);
         assert_eq!(raw.typed(b"yes\r"), b"yes\r");
         assert!(!raw.interrupts(b"\x03"));
+    }
+
+    async fn type_keys(keys: &'static [u8]) -> (Option<String>, Vec<u8>) {
+        let (_sender, size) = watch::channel((80, 24));
+        let discipline = Discipline::default();
+        let terminal = Terminal { name: "xterm".to_owned(), columns: 80, rows: 24, size, discipline };
+        let (stdout, mut screen) = tokio::io::duplex(4096);
+        let (stderr, gone) = (Box::new(tokio::io::sink()), CancellationToken::new());
+        let mut streams = Streams { stdin: Box::new(keys), stdout: Box::new(stdout), stderr, gone };
+        let line = terminal.read_line(&mut streams).await.unwrap();
+        drop(streams);
+        let mut shown = Vec::new();
+        screen.read_to_end(&mut shown).await.unwrap();
+        (line, shown)
+    }
+
+    #[tokio::test]
+    async fn a_typed_line_is_echoed_and_can_be_corrected() {
+        let (line, shown) = type_keys("my-apж\x7fp\x1b\n".as_bytes()).await;
+        assert_eq!(line.as_deref(), Some("my-app"));
+        assert_eq!(shown, "my-apж\x08 \x08p\n".as_bytes());
+        assert_eq!(type_keys(b"\x7f\n").await, (Some(String::new()), b"\n".to_vec()));
+        assert_eq!(type_keys(b"\x04").await.0, None);
+        assert_eq!(type_keys(b"half").await.0, None);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::site::*;
 use paas::ssh::Limits;
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -70,21 +71,36 @@ async fn ten_sessions_in_a_connection_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_strangers_are_few_and_short_lived() {
-    let limits = Limits { logins: 8, login_time: Duration::from_millis(700), ..Limits::default() };
-    let site = Site::with(limits).await;
+async fn idle_strangers_are_few_and_keep_nobody_out() {
+    let site = Site::with(Limits { logins: 8, ..Limits::default() }).await;
     let mut idle = Vec::new();
     for _ in 0..40 {
         idle.push(TcpStream::connect(site.address).await.unwrap());
     }
-    let mut greeted = 0;
+    assert_eq!(site.run(&[], &["exit", "0"]).await.status.code(), Some(0), "{}", idle.len());
+    let mut open = 0;
     for stream in &mut idle {
-        let mut byte = [0];
-        greeted += timeout(Duration::from_secs(2), stream.read(&mut byte)).await.unwrap().unwrap_or(0);
+        let mut greeting = Vec::new();
+        let reading = stream.read_to_end(&mut greeting);
+        open += usize::from(timeout(Duration::from_millis(100), reading).await.is_err());
     }
-    assert_eq!(greeted, 8, "the rest is closed at once");
-    sleep(Duration::from_secs(1)).await;
-    assert_eq!(site.run(&[], &["exit", "0"]).await.status.code(), Some(0), "then others get in");
+    assert_eq!(open, 7, "the client took the place of an eighth");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_its_share_and_no_more() {
+    let site = Site::with(Limits { connections_per_address: 3, ..Limits::default() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut child = site.ssh(&[], &["wait"]).spawn().unwrap();
+        site.until_waiting(&mut child).await;
+        clients.push(child);
+    }
+    assert_eq!(site.run(&[], &["exit", "0"]).await.status.code(), Some(255));
+    logged(&["connection refused: too many"]).await;
+    clients.pop();
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(site.run(&[], &["exit", "0"]).await.status.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,4 +155,19 @@ async fn nothing_is_left_in_the_spill_directory() {
     assert_eq!(names.len(), 4, "{names:?}: two keys, the public key, known_hosts");
     drop(child);
     let _ = writing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_disk_the_client_waits() {
+    let site = Site::with(Limits { input_disk: 0, ..Limits::default() }).await;
+    let data = noise(40 << 20);
+    let expected = hex(&Sha256::digest(&data));
+    let mut child = site.ssh(&[], &["sum", "1500"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writing = tokio::spawn(async move { stdin.write_all(&data).await.unwrap() });
+    sleep(Duration::from_millis(800)).await;
+    assert!(!writing.is_finished(), "40 MB have no place to be");
+    let output = timeout(Duration::from_secs(30), child.wait_with_output()).await.unwrap().unwrap();
+    writing.await.unwrap();
+    assert_eq!(stdout(&output), expected);
 }

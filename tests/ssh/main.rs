@@ -4,5 +4,6 @@
 mod identity;
 mod limits;
 mod requests;
+mod rude;
 mod site;
 mod streams;

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use paas::model::{Caller, KeyId, KeyName, Origin};
+use paas::output::Streams;
 use paas::ssh::{Config, Door, Exec, Limits, host_key, serve};
 use russh::keys::PublicKey;
 use sha2::{Digest, Sha256};
@@ -101,12 +102,26 @@ pub async fn command(mut request: Exec, was_gone: &AtomicBool) -> u32 {
             was_gone.store(true, SeqCst);
             1
         }
+        "git-receive-pack" | "git-upload-pack" => git(&request.argv, streams).await,
         "panic" => panic!("as asked"),
         other => {
             streams.stderr.write_all(format!("no {other}\n").as_bytes()).await.unwrap();
             1
         }
     }
+}
+
+/// Git itself, its streams joined to the client's.
+async fn git(argv: &[String], mut streams: Streams) -> u32 {
+    let mut command = Command::new(&argv[0]);
+    command.arg(&argv[1]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let writing = tokio::spawn(async move { tokio::io::copy(&mut streams.stdin, &mut stdin).await });
+    tokio::io::copy(&mut stdout, &mut streams.stdout).await.unwrap();
+    let status = child.wait().await.unwrap();
+    writing.abort();
+    u32::try_from(status.code().unwrap()).unwrap()
 }
 
 /// A running server, and keys and files for clients.
@@ -174,6 +189,18 @@ impl Site {
     /// Output of `ssh … words`, which must not hang.
     pub async fn run(&self, options: &[&str], words: &[&str]) -> Output {
         done(&mut self.ssh(options, words)).await
+    }
+
+    /// `git words` in `directory`, with our client for SSH.
+    pub async fn git(&self, directory: &str, words: &[&str]) -> Output {
+        let ssh = self.client("ssh", "id", &[]);
+        let ssh = std::iter::once("ssh").chain(ssh.as_std().get_args().map(|word| word.to_str().unwrap()));
+        let mut command = Command::new("git");
+        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.files.path());
+        command.env("GIT_SSH_COMMAND", shell_words::join(ssh)).args(["-C", directory]).args(words);
+        let output = timeout(Duration::from_secs(60), command.output()).await.expect("git hangs").unwrap();
+        assert!(output.status.success(), "git {words:?}: {}", stderr(&output));
+        output
     }
 
     pub fn running(&self) -> usize {

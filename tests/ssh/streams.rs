@@ -108,3 +108,22 @@ async fn keys_may_change_in_the_middle() {
     assert!(output.stdout == expected);
     assert_eq!(output.status.code(), Some(0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_push_and_a_real_clone() {
+    let site = Site::start().await;
+    let (bare, work, clone) = (site.path("app.git"), site.path("work"), site.path("clone"));
+    let here = site.path("");
+    site.git(&here, &["init", "-q", "--bare", "-b", "main", &bare]).await;
+    site.git(&here, &["init", "-q", "-b", "main", &work]).await;
+    let data = noise(12 << 20);
+    std::fs::write(format!("{work}/large"), &data).unwrap();
+    site.git(&work, &["config", "core.compression", "0"]).await;
+    site.git(&work, &["add", "."]).await;
+    let author = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"];
+    site.git(&work, &[&author[..], &["commit", "-qm", "Large"]].concat()).await;
+    let address = format!("ssh://paas@127.0.0.1{bare}");
+    site.git(&work, &["push", "-q", &address, "main"]).await;
+    site.git(&here, &["clone", "-q", &address, &clone]).await;
+    assert!(std::fs::read(format!("{clone}/large")).unwrap() == data);
+}
