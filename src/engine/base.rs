@@ -48,8 +48,9 @@ const CLEAN_UP: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// Makes sure that the engine has this base, by its recipe if it lacks it;
-    /// parents first. The same base is made once, however many ask. What the
-    /// tools print goes to `lines`; `scratch_dir` needs about 1 GiB.
+    /// parents first. The same base is made once, however many ask, and what has
+    /// been begun is finished though the caller is dropped: the next one finds it.
+    /// What the tools print goes to `lines`; `scratch_dir` needs about 1 GiB.
     pub fn ensure_base<'a>(
         &'a self,
         base: &'a BaseImage,
@@ -61,23 +62,42 @@ impl Engine {
             if self.has_image(&base.reference).await? {
                 return Ok(());
             }
-            let _one_at_a_time = self.shared.base_locks.lock(base.reference.clone()).await;
+            let one_at_a_time = self.shared.base_locks.lock(base.reference.clone()).await;
             if self.has_image(&base.reference).await? {
                 return Ok(());
             }
-            match &base.recipe {
-                Recipe::Pull => self.pull(&base.reference, &lines).await,
-                Recipe::Debootstrap { suite } => {
-                    self.bootstrap(&base.reference, suite, settings, scratch_dir, &lines).await
-                }
-                Recipe::Build { dockerfile, files, parents } => {
-                    for parent in parents {
-                        self.ensure_base(parent, settings, scratch_dir, lines.clone()).await?;
-                    }
-                    self.build_base(&base.reference, dockerfile, files, settings, lines).await
-                }
-            }
+            let (engine, base, settings) = (self.clone(), base.clone(), settings.clone());
+            let scratch_dir = scratch_dir.to_owned();
+            let making = tokio::spawn(async move {
+                let made = engine.make_base(&base, &settings, &scratch_dir, lines).await;
+                drop(one_at_a_time);
+                made
+            });
+            making.await.unwrap_or_else(|panic| {
+                Err(EngineError::Io { doing: "make the base image".to_owned(), source: panic.into() })
+            })
         })
+    }
+
+    async fn make_base(
+        &self,
+        base: &BaseImage,
+        settings: &BuildSettings,
+        scratch_dir: &Path,
+        lines: mpsc::Sender<String>,
+    ) -> Result<(), EngineError> {
+        match &base.recipe {
+            Recipe::Pull => self.pull(&base.reference, &lines).await,
+            Recipe::Debootstrap { suite } => {
+                self.bootstrap(&base.reference, suite, settings, scratch_dir, &lines).await
+            }
+            Recipe::Build { dockerfile, files, parents } => {
+                for parent in parents {
+                    self.ensure_base(parent, settings, scratch_dir, lines.clone()).await?;
+                }
+                self.build_base(&base.reference, dockerfile, files, settings, lines).await
+            }
+        }
     }
 
     async fn pull(&self, reference: &str, lines: &mpsc::Sender<String>) -> Result<(), EngineError> {
