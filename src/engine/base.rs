@@ -4,18 +4,16 @@ use super::Engine;
 use super::build::BuildRequest;
 use super::error::EngineError;
 use super::progress::BuildLine;
+use super::{Engine, debootstrap, rootfs};
 use crate::model::{BaseImage, Recipe};
 use crate::settings::BuildSettings;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::Stdio;
-use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -26,30 +24,11 @@ const DOCKERFILE: &str = ".paas/Dockerfile";
 const IMPORT_CHANGES: [&str; 2] =
     ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CMD [\"bash\"]"];
 
-/// Parts of a bootstrapped tree that are this machine's or of no use, each with
-/// whether the directory itself stays.
-const LEFT_OUT: [(&str, bool); 9] = [
-    ("dev", true),
-    ("proc", true),
-    ("sys", true),
-    ("run", true),
-    ("debootstrap", false),
-    ("etc/resolv.conf", false),
-    ("etc/hostname", false),
-    ("var/cache/apt/archives", true),
-    ("var/lib/apt/lists", true),
-];
-
-/// Lines of debootstrap that are kept for the error.
-const TAIL: usize = 10;
-
-/// How long debootstrap may take to unmount what it mounted once it is told to end.
-const CLEAN_UP: Duration = Duration::from_secs(3);
-
 impl Engine {
     /// Makes sure that the engine has this base, by its recipe if it lacks it;
-    /// parents first. The same base is made once, however many ask. What the
-    /// tools print goes to `lines`; `scratch_dir` needs about 1 GiB.
+    /// parents first. The same base is made once, however many ask, and what has
+    /// been begun is finished though the caller is dropped: the next one finds it.
+    /// What the tools print goes to `lines`; `scratch_dir` needs about 1 GiB.
     pub fn ensure_base<'a>(
         &'a self,
         base: &'a BaseImage,
@@ -61,23 +40,42 @@ impl Engine {
             if self.has_image(&base.reference).await? {
                 return Ok(());
             }
-            let _one_at_a_time = self.shared.base_locks.lock(base.reference.clone()).await;
+            let one_at_a_time = self.shared.base_locks.lock(base.reference.clone()).await;
             if self.has_image(&base.reference).await? {
                 return Ok(());
             }
-            match &base.recipe {
-                Recipe::Pull => self.pull(&base.reference, &lines).await,
-                Recipe::Debootstrap { suite } => {
-                    self.bootstrap(&base.reference, suite, settings, scratch_dir, &lines).await
-                }
-                Recipe::Build { dockerfile, files, parents } => {
-                    for parent in parents {
-                        self.ensure_base(parent, settings, scratch_dir, lines.clone()).await?;
-                    }
-                    self.build_base(&base.reference, dockerfile, files, settings, lines).await
-                }
-            }
+            let (engine, base, settings) = (self.clone(), base.clone(), settings.clone());
+            let scratch_dir = scratch_dir.to_owned();
+            let making = tokio::spawn(async move {
+                let made = engine.make_base(&base, &settings, &scratch_dir, lines).await;
+                drop(one_at_a_time);
+                made
+            });
+            making.await.unwrap_or_else(|panic| {
+                Err(EngineError::Io { doing: "make the base image".to_owned(), source: panic.into() })
+            })
         })
+    }
+
+    async fn make_base(
+        &self,
+        base: &BaseImage,
+        settings: &BuildSettings,
+        scratch_dir: &Path,
+        lines: mpsc::Sender<String>,
+    ) -> Result<(), EngineError> {
+        match &base.recipe {
+            Recipe::Pull => self.pull(&base.reference, &lines).await,
+            Recipe::Debootstrap { suite } => {
+                self.bootstrap(&base.reference, suite, settings, scratch_dir, &lines).await
+            }
+            Recipe::Build { dockerfile, files, parents } => {
+                for parent in parents {
+                    self.ensure_base(parent, settings, scratch_dir, lines.clone()).await?;
+                }
+                self.build_base(&base.reference, dockerfile, files, settings, lines).await
+            }
+        }
     }
 
     async fn pull(&self, reference: &str, lines: &mpsc::Sender<String>) -> Result<(), EngineError> {
@@ -153,7 +151,7 @@ impl Engine {
             .tempdir_in(scratch_dir)
             .map_err(io("make a directory for the new base"))?;
         let root = scratch.path().join("root");
-        debootstrap(suite, &root, settings, lines).await?;
+        debootstrap::run(suite, &root, settings, lines).await?;
         self.import(reference, root).await?;
         let removal = tokio::task::spawn_blocking(move || scratch.close()).await;
         removal.map_err(io::Error::other).and_then(|closed| closed).map_err(io("remove the base's directory"))
@@ -162,7 +160,7 @@ impl Engine {
     /// Sends a tree to the engine as an image, without a copy on disk.
     async fn import(&self, reference: &str, root: PathBuf) -> Result<(), EngineError> {
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
-        let packing = tokio::task::spawn_blocking(move || pack(&root, &sender));
+        let packing = tokio::task::spawn_blocking(move || rootfs::pack(&root, &sender));
         let body = futures_util::stream::unfold(receiver, async |mut receiver| {
             receiver.recv().await.map(|part| (part, receiver))
         });
@@ -193,151 +191,6 @@ fn context(dockerfile: &str, files: &BTreeMap<String, Vec<u8>>) -> io::Result<By
         tar.append_data(&mut header, path, content)?;
     }
     tar.into_inner().map(Bytes::from)
-}
-
-/// Runs debootstrap to its end. When dropped, it is ended as a group.
-async fn debootstrap(
-    suite: &str,
-    root: &Path,
-    settings: &BuildSettings,
-    lines: &mpsc::Sender<String>,
-) -> Result<(), EngineError> {
-    let io = |source| EngineError::Io { doing: "start debootstrap".to_owned(), source };
-    let proxies: Vec<(String, String)> = settings
-        .args
-        .iter()
-        .filter(|(key, _)| key.to_ascii_lowercase().ends_with("_proxy"))
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    let mut command = crate::spawn::debootstrap(suite, root, &settings.debian_mirror, &proxies);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(io)?;
-    let mut group = Group::of(&child);
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut tail = VecDeque::new();
-    let (sender, mut printed) = mpsc::channel(64);
-    let readers =
-        [tokio::spawn(read_lines(stdout, sender.clone())), tokio::spawn(read_lines(stderr, sender))];
-    let run = async {
-        while let Some(line) = printed.recv().await {
-            if tail.len() == TAIL {
-                tail.pop_front();
-            }
-            tail.push_back(line);
-            if let Some(line) = tail.back() {
-                let _ = lines.send(line.clone()).await;
-            }
-        }
-        child.wait().await
-    };
-    let limit = settings.timeout;
-    let status = tokio::time::timeout(limit, run).await;
-    for reader in readers {
-        reader.abort();
-    }
-    let Ok(status) = status else {
-        group.end(CLEAN_UP).await;
-        return Err(EngineError::TimedOut { what: "debootstrap", limit });
-    };
-    group.ended();
-    let status = status.map_err(io)?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(EngineError::Debootstrap { suite: suite.to_owned(), exit_code: status.code(), lines: tail.into() })
-}
-
-async fn read_lines(from: Option<impl AsyncRead + Unpin>, to: mpsc::Sender<String>) {
-    let Some(from) = from else { return };
-    let mut lines = BufReader::new(from).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if to.send(line).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// A child's process group: debootstrap is a shell script with children, and
-/// unmounts what it mounted when it gets SIGTERM.
-struct Group(Option<nix::unistd::Pid>);
-
-impl Group {
-    fn of(child: &tokio::process::Child) -> Self {
-        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(nix::unistd::Pid::from_raw))
-    }
-
-    fn ended(&mut self) {
-        self.0 = None;
-    }
-
-    async fn end(&mut self, patience: Duration) {
-        self.signal(nix::sys::signal::Signal::SIGTERM);
-        tokio::time::sleep(patience).await;
-        self.signal(nix::sys::signal::Signal::SIGKILL);
-        self.0 = None;
-    }
-
-    fn signal(&self, signal: nix::sys::signal::Signal) {
-        if let Some(group) = self.0 {
-            // It may have ended by itself.
-            let _ = nix::sys::signal::killpg(group, signal);
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.signal(nix::sys::signal::Signal::SIGTERM);
-    }
-}
-
-/// Writes a tree as a tar into a channel, owners and modes kept.
-fn pack(root: &Path, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
-    let writer = io::BufWriter::with_capacity(256 << 10, Channel(to.clone()));
-    let mut tar = tar::Builder::new(writer);
-    tar.follow_symlinks(false);
-    let packed = pack_directory(root, Path::new(""), &mut tar)
-        .and_then(|()| tar.into_inner())
-        .and_then(|mut writer| io::Write::flush(&mut writer));
-    if let Err(error) = &packed {
-        // The engine must not take half a tree for a whole one.
-        let _ = to.blocking_send(Err(io::Error::new(error.kind(), error.to_string())));
-    }
-    packed
-}
-
-fn pack_directory(root: &Path, inner: &Path, tar: &mut tar::Builder<impl io::Write>) -> io::Result<()> {
-    let mut entries: Vec<_> = std::fs::read_dir(root.join(inner))?.collect::<io::Result<_>>()?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = inner.join(entry.file_name());
-        let left_out = LEFT_OUT.iter().find(|(name, _)| path == Path::new(name));
-        let kind = entry.file_type()?;
-        if left_out.is_some_and(|(_, stays)| !stays)
-            || !(kind.is_dir() || kind.is_file() || kind.is_symlink())
-        {
-            continue;
-        }
-        tar.append_path_with_name(entry.path(), &path)?;
-        if kind.is_dir() && left_out.is_none() {
-            pack_directory(root, &path, tar)?;
-        }
-    }
-    Ok(())
-}
-
-/// The writing end of a channel, for a blocking thread.
-struct Channel(mpsc::Sender<io::Result<Bytes>>);
-
-impl io::Write for Channel {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes)));
-        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

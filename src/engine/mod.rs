@@ -7,6 +7,7 @@ mod base;
 mod build;
 mod connect;
 mod container;
+mod debootstrap;
 mod error;
 mod event;
 mod image;
@@ -15,6 +16,7 @@ mod log;
 mod network;
 mod process;
 mod progress;
+mod rootfs;
 mod session;
 mod words;
 
