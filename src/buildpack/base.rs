@@ -72,7 +72,12 @@ fn base(
     Ok(BaseImage { reference, recipe: Recipe::Build { dockerfile, parents: vec![parent], files } })
 }
 
-fn parent(data: &BaseData, offer: &Offer, run: Option<&BaseImage>, catalog: &Catalog) -> Result<BaseImage, DetectError> {
+fn parent(
+    data: &BaseData,
+    offer: &Offer,
+    run: Option<&BaseImage>,
+    catalog: &Catalog,
+) -> Result<BaseImage, DetectError> {
     match (data.parent.as_str(), run) {
         ("run", Some(run)) => Ok(run.clone()),
         ("debian", _) => plain_debian(catalog),
@@ -96,8 +101,15 @@ fn plain_debian(catalog: &Catalog) -> Result<BaseImage, DetectError> {
     }
 }
 
-fn recipe_text(pack: &Pack, offer: &Offer, template: &str, parent: &str, ca: bool) -> Result<String, DetectError> {
-    let mount = if ca { format!("--mount=type=bind,source={CA_FILE},target={CA_TARGET} ") } else { String::new() };
+fn recipe_text(
+    pack: &Pack,
+    offer: &Offer,
+    template: &str,
+    parent: &str,
+    ca: bool,
+) -> Result<String, DetectError> {
+    let mount =
+        if ca { format!("--mount=type=bind,source={CA_FILE},target={CA_TARGET} ") } else { String::new() };
     let values = context! {
         parent, version => offer.version.as_str(), release => offer.release.as_str(), tools => pack.tools.clone(),
         ca_mount => mount, ca => if ca { CA_TARGET } else { "" }, ..minijinja::Value::from_pairs(offer.more.clone())
@@ -107,7 +119,9 @@ fn recipe_text(pack: &Pack, offer: &Offer, template: &str, parent: &str, ca: boo
 
 /// The first 12 hex digits of a text's SHA-256.
 fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let hash = Sha256::digest(text.as_bytes());
+    let head = hash.iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{head:012x}")
 }
 
 /// Whether this source makes its bases here.
@@ -129,7 +143,11 @@ mod tests {
     fn names_do_not_depend_on_the_certificates() {
         for source in [ImageSource::Registry, ImageSource::Debian] {
             let names = |ca| -> Vec<String> {
-                bases(&catalog(source, ca)).unwrap().into_iter().map(|(_, _, image)| image.reference).collect()
+                bases(&catalog(source, ca))
+                    .unwrap()
+                    .into_iter()
+                    .map(|(_, _, image)| image.reference)
+                    .collect()
             };
             assert_eq!(names(None), names(Some(b"pem".to_vec())));
         }

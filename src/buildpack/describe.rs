@@ -19,7 +19,9 @@ pub fn describe(plan: &BuildPlan) -> String {
     lines.push(output::step("Base images"));
     lines.extend(plan.bases.iter().map(|base| output::detail(&base.reference)));
     match &plan.dockerfile {
-        Dockerfile::Own(path) => lines.push(output::step(&format!("Dockerfile: the repository's own, {path}"))),
+        Dockerfile::Own(path) => {
+            lines.push(output::step(&format!("Dockerfile: the repository's own, {path}")));
+        }
         Dockerfile::Generated(text) => {
             lines.push(output::step("Dockerfile"));
             lines.extend(text.lines().map(str::to_owned));

@@ -3,8 +3,8 @@
 use super::catalog::Catalog;
 use super::draft::Draft;
 use super::error::{DetectError, Place};
-use super::pack::{self, Pack};
 use super::paas_toml::{self, PaasToml};
+use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::{self, Files};
 use super::{go, node, own, python, ruby};
@@ -82,7 +82,10 @@ fn matching(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, Dete
     Ok(pack::all()?.iter().filter_map(|pack| sign(pack).map(|file| (pack, file))).collect())
 }
 
-fn chosen(matches: &[(&'static Pack, &'static str)], settings: &PaasToml) -> Result<Option<&'static Pack>, DetectError> {
+fn chosen(
+    matches: &[(&'static Pack, &'static str)],
+    settings: &PaasToml,
+) -> Result<Option<&'static Pack>, DetectError> {
     match &settings.builder {
         Some((key, _)) => pack::get(key).map(Some),
         None => Ok(matches.first().map(|(pack, _)| *pack)),
@@ -99,8 +102,8 @@ fn note_choice(draft: &mut Draft<'_>, matches: &[(&'static Pack, &'static str)],
         draft.decide(format!("{}, because of {file}", pack.name));
     }
     for (other, file) in matches.iter().filter(|(pack, _)| pack.key != key) {
-        draft.decide(format!("also {}, because of {file}; to choose it write", other.name));
-        draft.decide(format!("  [build] builder = \"{}\" in {}", other.key, paas_toml::FILE));
+        let chooses = format!("builder = \"{}\" under [build] in {}", other.key, paas_toml::FILE);
+        draft.decide(format!("also {}, because of {file}; {chooses} chooses it", other.name));
     }
 }
 

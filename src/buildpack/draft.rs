@@ -28,8 +28,14 @@ const BUILD_ARGUMENTS: [&str; 8] = [
 ];
 
 /// Programs' own names for a certificate bundle.
-pub(super) const CA_VARIABLES: [&str; 6] =
-    ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"];
+pub(super) const CA_VARIABLES: [&str; 6] = [
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+];
 
 /// What a language module works on.
 pub(super) struct Draft<'a> {
@@ -53,7 +59,12 @@ pub(super) struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// An empty plan for a language, with what the Procfile declares.
-    pub fn new(files: Files<'a>, catalog: &'a Catalog, pack: &'static Pack, procfile: Option<Procfile>) -> Self {
+    pub fn new(
+        files: Files<'a>,
+        catalog: &'a Catalog,
+        pack: &'static Pack,
+        procfile: Option<Procfile>,
+    ) -> Self {
         let mut draft = Self {
             files,
             catalog,
@@ -86,8 +97,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Notes a decision.
-    pub fn decide(&mut self, line: impl Into<String>) {
-        self.decisions.push(line.into());
+    pub fn decide(&mut self, text: impl AsRef<str>) {
+        self.decisions.extend(folded(text.as_ref()));
+    }
+
+    /// Notes something that the user should know though the build goes on.
+    pub fn warn(&mut self, text: impl AsRef<str>) {
+        self.notices.extend(folded(text.as_ref()));
     }
 
     /// Sets the inferred web command.
@@ -135,7 +151,7 @@ impl<'a> Draft<'a> {
 
     fn note_unrouted(&mut self) {
         if !self.processes.contains_key(&ProcessType::web()) {
-            self.notices.push("no web process: the app gets no address".to_owned());
+            self.warn("no web process: the app gets no address");
         }
     }
 }
@@ -161,6 +177,25 @@ fn cmd_line(command: &RunCommand) -> String {
         }
         RunCommand::Image => String::new(),
     }
+}
+
+/// Most columns of a line over a push, behind seven of indentation.
+const COLUMNS: usize = 65;
+
+/// A text in lines that fit over a push; those that follow are indented.
+pub(super) fn folded(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let fits = |line: &String| line.chars().count() + 1 + word.chars().count() <= COLUMNS;
+        if lines.is_empty() {
+            lines.push(word.to_owned());
+        } else if let Some(line) = lines.last_mut().filter(|line| fits(line)) {
+            line.extend([" ", word]);
+        } else {
+            lines.push(format!("  {word}"));
+        }
+    }
+    lines
 }
 
 /// Without runs of empty lines.

@@ -29,8 +29,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let offer = choose(&mut draft, module.minimum.as_ref())?;
     let loose = text.is_none() && !draft.files.has("go.work");
     if loose {
-        draft.notices.push("there is no go.mod: the folder is built as one module".to_owned());
-        draft.notices.push("(go mod init writes one)".to_owned());
+        draft.warn("there is no go.mod: the folder is built as one module (go mod init writes one)");
     }
     let sources = Sources::read(draft.files);
     let packages = packages(&module, &sources)?;
@@ -51,9 +50,10 @@ fn module(text: &str) -> Module {
         let line = line.trim();
         let place = Place::line("go.mod", index + 1);
         if let Some(path) = line.strip_prefix("module ") {
-            module.path = path.trim().trim_matches('"').to_owned();
+            path.trim().trim_matches('"').clone_into(&mut module.path);
         } else if let Some(packages) = line.strip_prefix("// +heroku install ") {
-            module.install = packages.split_whitespace().filter(|word| plain(word)).map(str::to_owned).collect();
+            module.install =
+                packages.split_whitespace().filter(|word| plain(word)).map(str::to_owned).collect();
         } else if let Some(found) = minimum(line, place) {
             let better = line.starts_with("toolchain") || line.starts_with("//") || module.minimum.is_none();
             module.minimum = if better { Some(found) } else { module.minimum };
@@ -63,7 +63,8 @@ fn module(text: &str) -> Module {
 }
 
 fn minimum(line: &str, place: Place) -> Option<Wanted> {
-    let rest = ["toolchain ", "go ", "// +heroku goVersion "].iter().find_map(|prefix| line.strip_prefix(prefix))?;
+    let rest =
+        ["toolchain ", "go ", "// +heroku goVersion "].iter().find_map(|prefix| line.strip_prefix(prefix))?;
     let word = rest.split_whitespace().next()?;
     Some(Wanted { text: word.strip_prefix("go").unwrap_or(word).to_owned(), place })
 }
@@ -116,13 +117,22 @@ struct Sources {
 impl Sources {
     fn read(files: Files<'_>) -> Self {
         let mut sources = Self { mains: BTreeSet::new(), cgo: false };
-        let hidden = |path: &str| path.split('/').any(|part| ["vendor", "testdata", "node_modules"].contains(&part) || part.starts_with(['_', '.']));
-        let built = |path: &&str| path.ends_with(".go") && !path.ends_with("_test.go") && !hidden(path);
+        let hidden = |path: &str| {
+            path.split('/').any(|part| {
+                ["vendor", "testdata", "node_modules"].contains(&part) || part.starts_with(['_', '.'])
+            })
+        };
+        let built = |path: &&str| {
+            path.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "go")
+                && !path.ends_with("_test.go")
+                && !hidden(path)
+        };
         for path in files.paths().filter(built) {
             let Some(text) = files.hint(path) else { continue };
             sources.cgo |= text.lines().any(|line| matches!(line.trim(), "import \"C\"" | "\"C\""));
             if is_main(&text) {
-                let folder = path.rsplit_once('/').map_or(".".to_owned(), |(folder, _)| format!("./{folder}"));
+                let folder =
+                    path.rsplit_once('/').map_or(".".to_owned(), |(folder, _)| format!("./{folder}"));
                 sources.mains.insert(folder);
             }
         }
@@ -133,7 +143,8 @@ impl Sources {
 /// Whether a file belongs to a program and is built by default.
 fn is_main(text: &str) -> bool {
     let ignored = |line: &&str| ["//go:build ignore", "// +build ignore"].contains(line);
-    let head: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.starts_with("package ")).collect();
+    let head: Vec<&str> =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("package ")).collect();
     let package = text.lines().map(str::trim).find_map(|line| line.strip_prefix("package "));
     let package = package.and_then(|rest| rest.split([' ', ';', '\t', '/']).next());
     package == Some("main") && !head.iter().any(ignored)
@@ -163,7 +174,9 @@ fn binary(package: &str, module: &Module) -> String {
     }
     let mut parts = module.path.rsplit('/');
     let last = parts.next().filter(|last| !last.is_empty()).unwrap_or("app");
-    let major = last.strip_prefix('v').is_some_and(|rest| rest.bytes().all(|c| c.is_ascii_digit()) && !rest.is_empty());
+    let major = last
+        .strip_prefix('v')
+        .is_some_and(|rest| rest.bytes().all(|c| c.is_ascii_digit()) && !rest.is_empty());
     let name = if major { parts.next().unwrap_or(last) } else { last };
     name.to_owned()
 }

@@ -13,6 +13,9 @@ use crate::model::{BuildPlan, RunCommand};
 
 const MANIFEST: &str = "package.json";
 
+/// Entry files without a `start` script, most usual first.
+const ENTRIES: [&str; 5] = ["server.js", "index.js", "app.js", "src/index.js", "dist/index.js"];
+
 /// `package.json`, or nothing.
 struct Package(Value);
 
@@ -38,9 +41,13 @@ impl Package {
     /// Whether a dependency, or a script of the install, needs the whole tree.
     fn needs_tree(&self) -> bool {
         let scripts = ["preinstall", "install", "postinstall", "prepare", "heroku-prebuild"];
-        let local = |text: &str| ["file:", "link:", "./", "../"].iter().any(|prefix| text.starts_with(prefix));
+        let local =
+            |text: &str| ["file:", "link:", "./", "../"].iter().any(|prefix| text.starts_with(prefix));
         let sections = ["dependencies", "devDependencies", "optionalDependencies"];
-        let specs = sections.iter().filter_map(|section| self.0.get(section)?.as_object()).flat_map(|map| map.values());
+        let specs = sections
+            .iter()
+            .filter_map(|section| self.0.get(section)?.as_object())
+            .flat_map(|map| map.values());
         scripts.iter().any(|name| self.script(name).is_some())
             || specs.filter_map(Value::as_str).any(local)
             || self.0.get("workspaces").is_some()
@@ -56,7 +63,8 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let whole_tree = package.needs_tree();
     let has_manifest = draft.files.has(MANIFEST);
     let lock = draft.files.first_of(&["npm-shrinkwrap.json", "package-lock.json"]);
-    let install = if has_manifest { install(&mut draft, lock, build.is_some() || whole_tree) } else { Vec::new() };
+    let install =
+        if has_manifest { install(&mut draft, lock, build.is_some() || whole_tree) } else { Vec::new() };
     let mut manifests = vec![MANIFEST];
     manifests.extend(lock);
     manifests.extend(draft.files.first_of(&[".npmrc"]));
@@ -81,13 +89,11 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
 
 fn install(draft: &mut Draft<'_>, lock: Option<&str>, with_dev: bool) -> Vec<String> {
     let verb = if lock.is_some() { "ci" } else { "install" };
-    match lock {
-        Some(lock) => draft.decide(format!("npm ci, from {lock}")),
-        None => {
-            draft.decide("npm install, from package.json");
-            draft.notices.push("there is no package-lock.json: versions may change between".to_owned());
-            draft.notices.push("builds; commit the one that npm install writes".to_owned());
-        }
+    if let Some(lock) = lock {
+        draft.decide(format!("npm ci, from {lock}"));
+    } else {
+        draft.decide("npm install, from package.json");
+        draft.warn("there is no package-lock.json: versions may change between builds; commit the one that npm install writes");
     }
     let dev = if with_dev { "--include=dev" } else { "--omit=dev" };
     ["npm", verb, dev].map(str::to_owned).to_vec()
@@ -140,7 +146,7 @@ fn choose(draft: &mut Draft<'_>, package: &Package) -> Result<&'static Offer, De
     };
     let asked = version::shorten(&wanted.text);
     draft.decide(format!("Node {}, from {}", offer.version, wanted.place.file));
-    draft.notices.push(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
+    draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
     Ok(offer)
 }
 
@@ -151,7 +157,9 @@ fn resolve(offers: &'static [Offer], text: &str) -> Result<Option<&'static Offer
         _ => {}
     }
     if let Some(name) = text.strip_prefix("lts/") {
-        return Ok(offers.iter().find(|offer| offer.names.iter().any(|known| known.eq_ignore_ascii_case(name))));
+        return Ok(offers
+            .iter()
+            .find(|offer| offer.names.iter().any(|known| known.eq_ignore_ascii_case(name))));
     }
     let range = Range::parse(text).map_err(|_| ())?;
     let fits = |offer: &&Offer| Version::parse(&offer.release).is_ok_and(|release| release.satisfies(&range));
@@ -160,7 +168,10 @@ fn resolve(offers: &'static [Offer], text: &str) -> Result<Option<&'static Offer
 
 fn wanted(files: Files<'_>, package: &Package) -> Result<Option<Wanted>, DetectError> {
     let in_manifest = |keys: &[&str]| {
-        package.text(keys).map(|text| Wanted { text: text.to_owned(), place: Place::line(MANIFEST, line_of_key(files, "\"node\"")) })
+        package.text(keys).map(|text| Wanted {
+            text: text.to_owned(),
+            place: Place::line(MANIFEST, line_of_key(files, "\"node\"")),
+        })
     };
     if let Some(found) = in_manifest(&["engines", "node"]) {
         return Ok(Some(found));
@@ -199,7 +210,6 @@ fn start(draft: &mut Draft<'_>, package: &Package) -> Result<(), DetectError> {
         draft.web(exec(&["node", &main]), "from main in package.json");
         return Ok(());
     }
-    const ENTRIES: [&str; 5] = ["server.js", "index.js", "app.js", "src/index.js", "dist/index.js"];
     match draft.files.first_of(&ENTRIES) {
         Some(file) => {
             draft.web(exec(&["node", file]), file);
@@ -254,7 +264,15 @@ mod tests {
     #[test]
     fn only_what_a_shell_leaves_alone_is_started_directly() {
         assert_eq!(node_words("node  server.js --x=1").unwrap(), ["node", "server.js", "--x=1"]);
-        for line in ["node server.js && id", "node $X", "node 'a b'", "nodemon x", "node", "X=1 node a.js", "node *.js"] {
+        for line in [
+            "node server.js && id",
+            "node $X",
+            "node 'a b'",
+            "nodemon x",
+            "node",
+            "X=1 node a.js",
+            "node *.js",
+        ] {
             assert_eq!(node_words(line), None, "{line}");
         }
     }

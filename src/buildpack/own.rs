@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::base::{self, CA_FILE, CA_TARGET};
 use super::catalog::Catalog;
-use super::draft::CA_VARIABLES;
+use super::draft::{CA_VARIABLES, folded};
 use super::error::{DetectError, Place};
 use super::pack::{self, Pack};
 use super::procfile::Procfile;
@@ -28,7 +28,8 @@ pub(super) fn plan(
         return Err(DetectError::NoFrom(path.to_owned()));
     }
     if base::self_made(catalog) {
-        let mut rewrite = Rewrite { catalog, path, arguments: BTreeMap::new(), stages: Vec::new(), plan: &mut plan };
+        let mut rewrite =
+            Rewrite { catalog, path, arguments: BTreeMap::new(), stages: Vec::new(), plan: &mut plan };
         let rewritten = rewrite.text(&text, &lines)?;
         plan.dockerfile = Dockerfile::Generated(rewritten);
         if let Some(bundle) = &catalog.ca_bundle {
@@ -39,7 +40,7 @@ pub(super) fn plan(
         if kind.is_release() {
             plan.release = Some(RunCommand::Shell(line));
         } else {
-            plan.decisions.push(format!("{kind}: {line}, from Procfile"));
+            plan.decisions.extend(folded(&format!("{kind}: {line}, from Procfile")));
             plan.processes.insert(kind, RunCommand::Shell(line));
         }
     }
@@ -115,7 +116,10 @@ impl Rewrite<'_> {
                 "FROM" => {
                     in_stage = true;
                     let stage = &instructions[index + 1..];
-                    let runs = stage.iter().take_while(|line| line.keyword != "FROM").any(|line| line.keyword == "RUN");
+                    let runs = stage
+                        .iter()
+                        .take_while(|line| line.keyword != "FROM")
+                        .any(|line| line.keyword == "RUN");
                     lines[instruction.first] = self.from(instruction, runs)?;
                 }
                 "ARG" if !in_stage => self.argument(instruction.rest),
@@ -134,7 +138,9 @@ impl Rewrite<'_> {
         };
         if let Some(line) = lines.iter_mut().take_while(|line| line.trim().starts_with('#')).find(directive) {
             "#".clone_into(line);
-            self.plan.notices.push("# syntax= is passed over: there is no registry to get it from".to_owned());
+            self.plan
+                .notices
+                .push("# syntax= is passed over: there is no registry to get it from".to_owned());
         }
     }
 
@@ -146,7 +152,8 @@ impl Rewrite<'_> {
     }
 
     fn from(&mut self, instruction: &Instruction<'_>, runs: bool) -> Result<String, DetectError> {
-        let words: Vec<&str> = instruction.rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
+        let words: Vec<&str> =
+            instruction.rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
         let image = self.expand(words.first().copied().unwrap_or_default());
         let name = words.get(2).filter(|_| words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("as")));
         let suffix = name.map(|name| format!(" AS {name}")).unwrap_or_default();
@@ -165,14 +172,13 @@ impl Rewrite<'_> {
     /// Arguments and certificates for a stage that runs something; arguments,
     /// since those do not stay in the image's environment.
     fn prologue(&self) -> String {
-        let mut lines = String::from("\nARG PIP_INDEX_URL\nARG npm_config_registry\nARG GOPROXY\nARG GOSUMDB\nARG BUNDLE_MIRROR__ALL");
+        let names = ["PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "GOSUMDB", "BUNDLE_MIRROR__ALL"];
+        let mut lines: Vec<String> = names.iter().map(|name| format!("\nARG {name}")).collect();
         if self.catalog.ca_bundle.is_some() {
-            lines.push_str(&format!("\nCOPY {CA_FILE} {CA_TARGET}"));
-            for name in CA_VARIABLES {
-                lines.push_str(&format!("\nARG {name}={CA_TARGET}"));
-            }
+            lines.push(format!("\nCOPY {CA_FILE} {CA_TARGET}"));
+            lines.extend(CA_VARIABLES.iter().map(|name| format!("\nARG {name}={CA_TARGET}")));
         }
-        lines
+        lines.concat()
     }
 
     /// `COPY --from=IMAGE …` with our base instead.
@@ -216,11 +222,17 @@ impl Rewrite<'_> {
             })
         };
         let (name, tag) = split(image);
-        let Some(pack) = pack::all()?.iter().find(|pack| pack.images.iter().any(|known| known == name)) else {
+        let Some(pack) = pack::all()?.iter().find(|pack| pack.images.iter().any(|known| known == name))
+        else {
             return Err(refusal()?);
         };
         let base = choose(pack, tag, self.catalog)?;
-        self.plan.notices.push(format!("{}: {} {} stands in", version::shorten(image), pack.name, base.1));
+        self.plan.notices.extend(folded(&format!(
+            "{}: {} {} stands in",
+            version::shorten(image),
+            pack.name,
+            base.1
+        )));
         if !self.plan.bases.contains(&base.0) {
             self.plan.bases.push(base.0.clone());
         }
@@ -243,11 +255,15 @@ fn choose(pack: &'static Pack, tag: &str, catalog: &Catalog) -> Result<(BaseImag
     let offers = pack.offers(catalog.source);
     let wanted = tag.split('-').next().and_then(version::numbers);
     let newer = |parts: &Vec<u64>| {
-        let later = offers.iter().filter(|offer| version::numbers(&offer.release).is_some_and(|release| release > *parts));
+        let later = offers
+            .iter()
+            .filter(|offer| version::numbers(&offer.release).is_some_and(|release| release > *parts));
         later.min_by_key(|offer| version::numbers(&offer.release))
     };
     let near = wanted.as_ref().and_then(|parts| {
-        version::by_prefix(offers, parts).or_else(|| version::same_line(offers, parts)).or_else(|| newer(parts))
+        version::by_prefix(offers, parts)
+            .or_else(|| version::same_line(offers, parts))
+            .or_else(|| newer(parts))
     });
     let offer = near.or(offers.first()).ok_or_else(broken)?;
     let pair = base::pair(pack, offer, catalog)?;
@@ -261,7 +277,8 @@ fn offered(catalog: &Catalog) -> Result<Vec<String>, DetectError> {
     let mut found = Vec::new();
     for pack in pack::all()? {
         for image in &pack.images {
-            found.extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));
+            found
+                .extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));
         }
     }
     Ok(found)

@@ -52,7 +52,9 @@ fn parse(text: &str) -> Result<PaasToml, DetectError> {
 
 fn check_builder(settings: PaasToml) -> Result<PaasToml, DetectError> {
     match &settings.builder {
-        Some((name, at)) if !BUILDERS.contains(&name.as_str()) => Err(bad_value(*at, "builder", name, &BUILDERS)),
+        Some((name, at)) if !BUILDERS.contains(&name.as_str()) => {
+            Err(bad_value(*at, "builder", name, &BUILDERS))
+        }
         _ => Ok(settings),
     }
 }
@@ -89,7 +91,8 @@ mod tests {
 
     #[test]
     fn builder_and_dockerfile_are_read() {
-        let settings = parse("[build]\nbuilder = \"dockerfile\"\ndockerfile = \"deploy/Dockerfile\"\n").unwrap();
+        let settings =
+            parse("[build]\nbuilder = \"dockerfile\"\ndockerfile = \"deploy/Dockerfile\"\n").unwrap();
         assert_eq!(settings.builder, Some(("dockerfile".to_owned(), 2)));
         assert_eq!(settings.dockerfile, Some(("deploy/Dockerfile".to_owned(), 3)));
     }

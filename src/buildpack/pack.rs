@@ -138,7 +138,8 @@ impl Pack {
     }
 }
 
-static PACKS: LazyLock<Result<Vec<Pack>, DetectError>> = LazyLock::new(|| ORDER.map(parse).into_iter().collect());
+static PACKS: LazyLock<Result<Vec<Pack>, DetectError>> =
+    LazyLock::new(|| ORDER.map(parse).into_iter().collect());
 
 fn parse(key: &str) -> Result<Pack, DetectError> {
     let broken = |reason: String| DetectError::Broken { pack: key.to_owned(), reason };
@@ -149,10 +150,9 @@ fn parse(key: &str) -> Result<Pack, DetectError> {
 pub(super) fn file(pack: &str, name: &str) -> Result<&'static str, DetectError> {
     let path = format!("{pack}/{name}");
     let found = FILES.iter().find(|(known, _)| *known == path);
-    found.map(|(_, text)| *text).ok_or_else(|| DetectError::Broken {
-        pack: pack.to_owned(),
-        reason: format!("{name} is missing"),
-    })
+    found
+        .map(|(_, text)| *text)
+        .ok_or_else(|| DetectError::Broken { pack: pack.to_owned(), reason: format!("{name} is missing") })
 }
 
 /// All buildpacks, in the order in which they are asked.

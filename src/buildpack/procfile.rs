@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn commands_are_kept_to_the_byte() {
-        let text = "# a comment\r\nweb: gunicorn app:app --bind 0.0.0.0:$PORT\r\n\r\nworker :  echo 'a: b' # c\r\n";
+        let text =
+            "# a comment\r\nweb: gunicorn app:app --bind 0.0.0.0:$PORT\r\n\r\nworker :  echo 'a: b' # c\r\n";
         assert_eq!(
             read(text),
             [

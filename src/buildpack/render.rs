@@ -11,7 +11,8 @@ use super::pack;
 
 /// The filled-in template `name` of a buildpack.
 pub(super) fn render(pack: &str, name: &str, values: Value) -> Result<String, DetectError> {
-    let broken = |error: Error| DetectError::Broken { pack: pack.to_owned(), reason: format!("{name}: {error:#}") };
+    let broken =
+        |error: Error| DetectError::Broken { pack: pack.to_owned(), reason: format!("{name}: {error:#}") };
     let text = pack::file(pack, name)?;
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -33,8 +34,10 @@ fn json_string(word: &str) -> String {
     let mut quoted = String::from("\"");
     for unit in word.encode_utf16() {
         match u8::try_from(unit) {
-            Ok(c) if (c.is_ascii_graphic() || c == b' ') && !b"\"\\$<>&".contains(&c) => quoted.push(char::from(c)),
-            _ => quoted.push_str(&format!("\\u{unit:04x}")),
+            Ok(c) if (c.is_ascii_graphic() || c == b' ') && !b"\"\\$<>&".contains(&c) => {
+                quoted.push(char::from(c));
+            }
+            _ => quoted.extend(["\\u", &format!("{unit:04x}")]),
         }
     }
     quoted.push('"');
@@ -43,6 +46,7 @@ fn json_string(word: &str) -> String {
 
 /// Words of a shell line. Only plain characters are let through: whatever else
 /// arrives here is a fault of ours, not something to be escaped.
+#[allow(clippy::needless_pass_by_value, reason = "the template engine's filters take their values")]
 fn argv(words: Vec<String>) -> Result<String, Error> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/=+:,@".contains(&c);
     match words.iter().find(|word| word.is_empty() || !word.bytes().all(plain)) {

@@ -9,6 +9,9 @@ use super::source::Files;
 use super::version::{self, Wanted, numbers};
 use crate::model::{BuildPlan, RunCommand};
 
+/// Plain scripts that are started by `ruby FILE`.
+const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
+
 /// Makes the plan of a Ruby app.
 pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let files = draft.files;
@@ -23,13 +26,15 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     }
     let offer = choose(&mut draft)?;
     let gems = gems(lock.as_deref().unwrap_or_default());
-    let manifests = if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
+    let manifests =
+        if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
     start(&mut draft, &gems)?;
     draft.finish(offer, context! { manifests, install => has_gemfile })
 }
 
 fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
-    let line = |from: &[&str], to: &str| from.iter().chain(&[to]).map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let line =
+        |from: &[&str], to: &str| from.iter().chain(&[to]).map(|&word| word.to_owned()).collect::<Vec<_>>();
     draft.decide("bundle install, from Gemfile.lock");
     let gemspecs = lock.lines().any(|line| line == "PATH");
     if gemspecs {
@@ -64,18 +69,21 @@ fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
         return Ok(offer);
     };
     let requirements = requirements(&wanted.text).ok_or_else(|| wanted.malformed(draft.pack))?;
-    let fits = |offer: &&Offer| numbers(&offer.release).is_some_and(|release| requirements.iter().all(|one| one.allows(&release)));
+    let fits = |offer: &&Offer| {
+        numbers(&offer.release).is_some_and(|release| requirements.iter().all(|one| one.allows(&release)))
+    };
     if let Some(offer) = offers.iter().find(fits) {
         draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
         return Ok(offer);
     }
-    let exact = requirements.first().filter(|one| !strict && one.operator == "=").map(|one| one.version.as_slice());
+    let exact =
+        requirements.first().filter(|one| !strict && one.operator == "=").map(|one| one.version.as_slice());
     let Some(offer) = exact.and_then(|parts| version::same_line(offers, parts)) else {
         return Err(wanted.missing(draft.pack, draft.catalog.source));
     };
     let asked = version::shorten(&wanted.text);
     draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
-    draft.notices.push(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
+    draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
     Ok(offer)
 }
 
@@ -100,7 +108,8 @@ fn gemfile(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
         if rest.contains("file:") || rest.contains(":file") {
             return Ok(None);
         }
-        let quoted: Vec<&str> = rest.split(['"', '\'']).skip(1).step_by(2).take_while(|word| !word.is_empty()).collect();
+        let quoted: Vec<&str> =
+            rest.split(['"', '\'']).skip(1).step_by(2).take_while(|word| !word.is_empty()).collect();
         if quoted.is_empty() {
             return Ok(None);
         }
@@ -118,7 +127,8 @@ struct Requirement {
 
 impl Requirement {
     fn allows(&self, release: &[u64]) -> bool {
-        let padded = |version: &[u64]| (0..3).map(|at| version.get(at).copied().unwrap_or(0)).collect::<Vec<_>>();
+        let padded =
+            |version: &[u64]| (0..3).map(|at| version.get(at).copied().unwrap_or(0)).collect::<Vec<_>>();
         let (ours, theirs) = (padded(release), padded(&self.version));
         match self.operator {
             "=" => ours == theirs || (self.version.len() < 3 && release.starts_with(&self.version)),
@@ -174,7 +184,6 @@ fn start(draft: &mut Draft<'_>, gems: &[&str]) -> Result<(), DetectError> {
         draft.web(RunCommand::Shell(line.to_owned()), because);
         return Ok(());
     }
-    const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
     if let Some(script) = files.first_of(&SCRIPTS) {
         let words: &[&str] = if bundled { &["bundle", "exec", "ruby", script] } else { &["ruby", script] };
         draft.web(exec(words), script);
@@ -182,7 +191,11 @@ fn start(draft: &mut Draft<'_>, gems: &[&str]) -> Result<(), DetectError> {
     }
     Err(DetectError::NoProcess {
         language: "Ruby".to_owned(),
-        looked_for: ["Procfile", "config.ru", "bin/rails"].into_iter().chain(SCRIPTS).map(str::to_owned).collect(),
+        looked_for: ["Procfile", "config.ru", "bin/rails"]
+            .into_iter()
+            .chain(SCRIPTS)
+            .map(str::to_owned)
+            .collect(),
         suggestion: "web: bundle exec ruby myapp.rb -o 0.0.0.0 -p $PORT".to_owned(),
     })
 }
@@ -194,7 +207,8 @@ mod tests {
 
     #[test]
     fn requirements_are_rubygems() {
-        let allows = |text, release: [u64; 3]| requirements(text).unwrap().iter().all(|one| one.allows(&release));
+        let allows =
+            |text, release: [u64; 3]| requirements(text).unwrap().iter().all(|one| one.allows(&release));
         assert!(allows("~> 3.1", [3, 4, 0]) && !allows("~> 3.1", [4, 0, 0]));
         assert!(allows("~> 3.1.0", [3, 1, 9]) && !allows("~> 3.1.0", [3, 2, 0]));
         assert!(allows(">= 3.0, < 3.2", [3, 1, 2]) && !allows(">= 3.0, < 3.2", [3, 2, 0]));

@@ -92,6 +92,11 @@ pub(super) fn toml(path: &str, text: &str) -> Result<toml::Table, DetectError> {
 
 /// The error of the TOML parser with file and line.
 pub(super) fn toml_error(path: &str, text: &str, error: &toml::de::Error) -> DetectError {
-    let line = error.span().and_then(|span| text.get(..span.start)).map_or(0, |before| line_of(before.as_bytes()));
-    DetectError::Malformed { place: Place::line(path, line), format: "TOML", reason: error.message().to_owned() }
+    let line =
+        error.span().and_then(|span| text.get(..span.start)).map_or(0, |before| line_of(before.as_bytes()));
+    DetectError::Malformed {
+        place: Place::line(path, line),
+        format: "TOML",
+        reason: error.message().to_owned(),
+    }
 }

@@ -79,7 +79,9 @@ pub(super) fn mise(files: Files<'_>, tools: &[&str]) -> Result<Option<Wanted>, D
 
 /// Numbers of `3`, `3.11` or `3.11.4`; `None` for anything else.
 pub(super) fn numbers(text: &str) -> Option<Vec<u64>> {
-    let number = |part: &str| (!part.is_empty() && part.bytes().all(|c| c.is_ascii_digit())).then(|| part.parse().ok())?;
+    let number = |part: &str| {
+        (!part.is_empty() && part.bytes().all(|c| c.is_ascii_digit())).then(|| part.parse().ok())?
+    };
     let parts: Option<Vec<u64>> = text.split('.').map(number).collect();
     parts.filter(|parts| (1..=3).contains(&parts.len()))
 }

@@ -36,7 +36,9 @@ impl From<&DetectError> for Problem {
                 "The commit contains no file.",
                 "Commit an app and push again.",
             ),
-            DetectError::NothingMatched { seen, subdirectory } => nothing_matched(seen, subdirectory.as_deref()),
+            DetectError::NothingMatched { seen, subdirectory } => {
+                nothing_matched(seen, subdirectory.as_deref())
+            }
             DetectError::Procfile { line, fault } => procfile(*line, fault),
             DetectError::Malformed { place, format, reason } => Self::new(
                 format!("{} cannot be read", place.file),
@@ -88,9 +90,11 @@ impl From<&DetectError> for Problem {
                 format!("{manifest} is there without it, so that versions are not fixed."),
                 format!("Write it and commit it:\n  {command}\n  git add {lock}"),
             ),
-            DetectError::Unsupported { place, what, instead } => {
-                Self::new(format!("{what} is not supported yet"), format!("{place} asks for it."), instead.clone())
-            }
+            DetectError::Unsupported { place, what, instead } => Self::new(
+                format!("{what} is not supported yet"),
+                format!("{place} asks for it."),
+                instead.clone(),
+            ),
             DetectError::NoProcess { language, looked_for, suggestion } => Self::new(
                 "nothing says what to start",
                 format!("{language}: looked for {}.", list(looked_for)),

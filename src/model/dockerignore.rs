@@ -46,7 +46,8 @@ impl Patterns {
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let text = text.get(..TEXT_LIMIT).unwrap_or(text);
-        let rules = text.lines().filter(|line| !line.starts_with('#')).filter_map(Rule::parse).take(RULE_LIMIT);
+        let rules =
+            text.lines().filter(|line| !line.starts_with('#')).filter_map(Rule::parse).take(RULE_LIMIT);
         Self { rules: rules.collect() }
     }
 
@@ -99,7 +100,9 @@ impl Rule {
             for at in 0..=names.len() {
                 match part {
                     Part::Folders => next[at] = reached[at] || (at > 0 && next[at - 1]),
-                    Part::Name(tokens) => next[at] = at > 0 && reached[at - 1] && name_matches(tokens, &names[at - 1]),
+                    Part::Name(tokens) => {
+                        next[at] = at > 0 && reached[at - 1] && name_matches(tokens, &names[at - 1]);
+                    }
                 }
             }
             reached = next;

@@ -49,8 +49,18 @@ impl Server {
 
 /// Names of files in which an app object usually is, most usual first.
 const ENTRIES: [&str; 12] = [
-    "app.py", "main.py", "server.py", "wsgi.py", "asgi.py", "application.py", "run.py", "api.py", "web.py",
-    "index.py", "src/main.py", "src/app.py",
+    "app.py",
+    "main.py",
+    "server.py",
+    "wsgi.py",
+    "asgi.py",
+    "application.py",
+    "run.py",
+    "api.py",
+    "web.py",
+    "index.py",
+    "src/main.py",
+    "src/app.py",
 ];
 
 /// Plain scripts that are started by `python FILE`.
@@ -69,7 +79,8 @@ pub(super) fn start(
     if draft.declared() {
         return Ok(None);
     }
-    if let Some((django, application)) = django.and_then(|django| Some((django, django.application.clone()?))) {
+    if let Some((django, application)) = django.and_then(|django| Some((django, django.application.clone()?)))
+    {
         return Ok(Some(start_django(draft, django, &application)));
     }
     if ["fastapi", "starlette"].iter().any(|name| names.contains(*name))
@@ -112,8 +123,7 @@ fn start_django(draft: &mut Draft<'_>, django: &Django, application: &str) -> Se
         draft.decide("release: python manage.py migrate --noinput, for Django");
     }
     if django.sqlite {
-        draft.notices.push("the database is SQLite in the container: its content is".to_owned());
-        draft.notices.push("lost with every release; name another in DATABASE_URL".to_owned());
+        draft.warn("the database is SQLite in the container: what it holds is lost with every release");
         let line = format!("python manage.py migrate --noinput && exec {line}");
         draft.web(exec(&["/bin/sh", "-c", &line]), "for Django on SQLite");
     } else {
@@ -136,7 +146,8 @@ fn serve(draft: &mut Draft<'_>, server: Server, found: &Found) -> Server {
     let stem = if in_src { &stem["src/".len()..] } else { stem };
     let module = stem.strip_suffix("/__init__").unwrap_or(stem).replace('/', ".");
     let target = format!("{module}:{}", found.variable);
-    draft.web(RunCommand::Shell(server.line(&target, found.factory, in_src)), &format!("from {}", found.file));
+    draft
+        .web(RunCommand::Shell(server.line(&target, found.factory, in_src)), &format!("from {}", found.file));
     server
 }
 
@@ -145,8 +156,14 @@ fn search(files: Files<'_>, classes: &[&str]) -> Option<Found> {
     let candidates = candidates(files);
     let texts: Vec<(&str, String)> =
         candidates.into_iter().filter_map(|path| files.hint(path).map(|text| (path, text))).collect();
-    let found = |file: &str, variable: &str, factory| Found { file: file.to_owned(), variable: variable.to_owned(), factory };
-    let object = |path: &str, text: &str, classes: &[&str]| instance(text, classes).map(|variable| found(path, variable, false));
+    let found = |file: &str, variable: &str, factory| Found {
+        file: file.to_owned(),
+        variable: variable.to_owned(),
+        factory,
+    };
+    let object = |path: &str, text: &str, classes: &[&str]| {
+        instance(text, classes).map(|variable| found(path, variable, false))
+    };
     let direct = texts.iter().find_map(|(path, text)| object(path, text, classes));
     let called = || texts.iter().find_map(|(path, text)| object(path, text, &["create_app", "make_app"]));
     let factory = || texts.iter().find_map(|(path, text)| factory(text).map(|name| found(path, name, true)));
@@ -158,13 +175,18 @@ fn candidates(files: Files<'_>) -> Vec<&str> {
     let skipped = ["tests/", "test/", "docs/", "node_modules/", "migrations/", "venv/", ".venv/"];
     let mut others: Vec<&str> = files
         .paths()
-        .filter(|path| path.ends_with(".py") && path.matches('/').count() <= 2)
+        .filter(|path| is_python(path) && path.matches('/').count() <= 2)
         .filter(|path| !skipped.iter().any(|prefix| path.starts_with(prefix)))
         .filter(|path| importable(path) && !ENTRIES.contains(path))
         .collect();
     others.sort_by_key(|path| path.matches('/').count());
     paths.extend(others.into_iter().take(SEARCHED));
     paths
+}
+
+/// Whether a path is that of a Python source.
+pub(super) fn is_python(path: &str) -> bool {
+    path.strip_suffix(".py").is_some()
 }
 
 fn importable(path: &str) -> bool {
@@ -197,9 +219,13 @@ fn factory(text: &str) -> Option<&'static str> {
     let callable = |name: &&str| {
         text.lines().any(|line| {
             let parameters = line.strip_prefix("def ").and_then(|rest| rest.strip_prefix(*name));
-            let inside = parameters.and_then(|rest| rest.trim_start().strip_prefix('(')).and_then(|rest| rest.rsplit_once(')'));
+            let inside = parameters
+                .and_then(|rest| rest.trim_start().strip_prefix('('))
+                .and_then(|rest| rest.rsplit_once(')'));
             inside.is_some_and(|(inside, _)| {
-                inside.split(',').all(|one| one.trim().is_empty() || one.contains('=') || one.trim_start().starts_with('*'))
+                inside.split(',').all(|one| {
+                    one.trim().is_empty() || one.contains('=') || one.trim_start().starts_with('*')
+                })
             })
         })
     };

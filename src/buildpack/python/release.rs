@@ -37,15 +37,20 @@ pub(super) fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectErro
 }
 
 /// Another patch of the same line, or what `requires-python` allows.
-fn nearby(draft: &mut Draft<'_>, wanted: &Wanted, requires: Option<&Wanted>) -> Result<&'static Offer, DetectError> {
+fn nearby(
+    draft: &mut Draft<'_>,
+    wanted: &Wanted,
+    requires: Option<&Wanted>,
+) -> Result<&'static Offer, DetectError> {
     let exact = version::numbers(plain(&wanted.text));
     let offers = draft.offers();
-    let same_line = exact.as_deref().filter(|parts| parts.len() == 3).and_then(|parts| version::same_line(offers, parts));
+    let same_line =
+        exact.as_deref().filter(|parts| parts.len() == 3).and_then(|parts| version::same_line(offers, parts));
     let allowed = requires.filter(|_| exact.is_some()).and_then(|range| in_range(offers, range));
     let Some(offer) = same_line.or(allowed) else { return Err(refusal(draft, wanted)) };
     draft.decide(format!("Python {}, from {}", offer.version, wanted.place.file));
     let asked = version::shorten(&wanted.text);
-    draft.notices.push(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
+    draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
     Ok(offer)
 }
 
@@ -95,14 +100,17 @@ fn requires_python(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
     const FILE: &str = "pyproject.toml";
     let Some(text) = files.text(FILE)? else { return Ok(None) };
     let table = source::toml(FILE, &text)?;
-    let range = table.get("project").and_then(|project| project.get("requires-python")).and_then(toml::Value::as_str);
-    let line = text.lines().position(|line| line.trim_start().starts_with("requires-python")).map_or(0, |at| at + 1);
+    let range =
+        table.get("project").and_then(|project| project.get("requires-python")).and_then(toml::Value::as_str);
+    let line =
+        text.lines().position(|line| line.trim_start().starts_with("requires-python")).map_or(0, |at| at + 1);
     Ok(range.map(|range| Wanted { text: range.to_owned(), place: Place::line(FILE, line) }))
 }
 
 fn in_range(offers: &'static [Offer], wanted: &Wanted) -> Option<&'static Offer> {
     let range = loose(&wanted.text).or_else(|| specifiers(&wanted.text))?;
-    let fits = |offer: &&Offer| Version::from_str(&offer.release).is_ok_and(|release| range.contains(&release));
+    let fits =
+        |offer: &&Offer| Version::from_str(&offer.release).is_ok_and(|release| range.contains(&release));
     offers.iter().find(fits)
 }
 

@@ -123,7 +123,10 @@ fn egg(requirement: &str) -> Option<String> {
     if !requirement.contains("://") || requirement.contains(" @ ") {
         return None;
     }
-    requirement.split_once("#egg=").map_or(Some(String::new()), |(_, rest)| name(rest)).filter(|name| !name.is_empty())
+    requirement
+        .split_once("#egg=")
+        .map_or(Some(String::new()), |(_, rest)| name(rest))
+        .filter(|name| !name.is_empty())
 }
 
 /// The normalised name that a requirement begins with (PEP 503).

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::source::Files;
-use super::framework::module_path;
+use super::framework::{is_python, module_path};
 
 /// A Django project with its `manage.py` in the root.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +33,10 @@ pub(super) fn find(files: Files<'_>, names: &BTreeSet<String>) -> Option<Django>
     let mentions = |word: &str| texts.iter().any(|text| text.contains(word));
     let configurable = ["environ", "getenv", "env(", "env.", "dj_database_url", "config("];
     let sqlite = mentions("django.db.backends.sqlite3")
-        && !texts.iter().any(|text| text.lines().any(|line| line.contains("DATABASE") && configurable.iter().any(|word| line.contains(word))));
+        && !texts.iter().any(|text| {
+            text.lines()
+                .any(|line| line.contains("DATABASE") && configurable.iter().any(|word| line.contains(word)))
+        });
     Some(Django { application, asgi, static_root: assigned("STATIC_ROOT"), sqlite })
 }
 
@@ -49,10 +52,17 @@ fn settings_texts(files: Files<'_>) -> Vec<String> {
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let inside = |candidate: &&str| {
         *candidate == format!("{path}.py")
-            || (path.contains("/settings/") && candidate.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
+            || (path.contains("/settings/")
+                && candidate.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
             || candidate.starts_with(&format!("{path}/"))
     };
-    files.paths().filter(inside).filter(|path| path.ends_with(".py")).take(20).filter_map(|path| files.hint(path)).collect()
+    files
+        .paths()
+        .filter(inside)
+        .filter(|path| is_python(path))
+        .take(20)
+        .filter_map(|path| files.hint(path))
+        .collect()
 }
 
 /// The right side of `NAME = …` at the beginning of a line.
