@@ -182,15 +182,24 @@ fn cmd_line(command: &RunCommand) -> String {
 /// Most columns of a line over a push, behind seven of indentation.
 const COLUMNS: usize = 65;
 
+/// A word that leaves room for an indentation.
+fn cut(word: &str) -> String {
+    if word.chars().count() <= COLUMNS - 2 {
+        return word.to_owned();
+    }
+    word.chars().take(COLUMNS - 3).chain(['…']).collect()
+}
+
 /// A text in lines that fit over a push; those that follow are indented.
 pub(super) fn folded(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
+        let word = cut(word);
         let fits = |line: &String| line.chars().count() + 1 + word.chars().count() <= COLUMNS;
         if lines.is_empty() {
-            lines.push(word.to_owned());
+            lines.push(word);
         } else if let Some(line) = lines.last_mut().filter(|line| fits(line)) {
-            line.extend([" ", word]);
+            line.extend([" ", &word]);
         } else {
             lines.push(format!("  {word}"));
         }

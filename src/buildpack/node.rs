@@ -120,7 +120,9 @@ fn refuse_other_managers(files: Files<'_>, package: &Package) -> Result<(), Dete
     Err(DetectError::Unsupported {
         place: Place::file(found.first().copied().unwrap_or(MANIFEST)),
         what: format!("installing with {}", version::shorten(manager)),
-        instead: "Run npm install, commit package-lock.json and remove the\nother lock file; or write a Dockerfile.".to_owned(),
+        instead:
+            "Run npm install, commit package-lock.json and remove the other lock file; or write a Dockerfile."
+                .to_owned(),
     })
 }
 
