@@ -119,7 +119,9 @@ fn recipe_text(
 
 /// The first 12 hex digits of a text's SHA-256.
 fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    let hash = Sha256::digest(text.as_bytes());
+    let head = hash.iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{head:012x}")
 }
 
 /// Whether this source makes its bases here.

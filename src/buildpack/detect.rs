@@ -102,8 +102,8 @@ fn note_choice(draft: &mut Draft<'_>, matches: &[(&'static Pack, &'static str)],
         draft.decide(format!("{}, because of {file}", pack.name));
     }
     for (other, file) in matches.iter().filter(|(pack, _)| pack.key != key) {
-        draft.decide(format!("also {}, because of {file}; to choose it write", other.name));
-        draft.decide(format!("  [build] builder = \"{}\" in {}", other.key, paas_toml::FILE));
+        let chooses = format!("builder = \"{}\" under [build] in {}", other.key, paas_toml::FILE);
+        draft.decide(format!("also {}, because of {file}; {chooses} chooses it", other.name));
     }
 }
 

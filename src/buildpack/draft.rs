@@ -97,8 +97,13 @@ impl<'a> Draft<'a> {
     }
 
     /// Notes a decision.
-    pub fn decide(&mut self, line: impl Into<String>) {
-        self.decisions.push(line.into());
+    pub fn decide(&mut self, text: impl AsRef<str>) {
+        self.decisions.extend(folded(text.as_ref()));
+    }
+
+    /// Notes something that the user should know though the build goes on.
+    pub fn warn(&mut self, text: impl AsRef<str>) {
+        self.notices.extend(folded(text.as_ref()));
     }
 
     /// Sets the inferred web command.
@@ -146,7 +151,7 @@ impl<'a> Draft<'a> {
 
     fn note_unrouted(&mut self) {
         if !self.processes.contains_key(&ProcessType::web()) {
-            self.notices.push("no web process: the app gets no address".to_owned());
+            self.warn("no web process: the app gets no address");
         }
     }
 }
@@ -172,6 +177,34 @@ fn cmd_line(command: &RunCommand) -> String {
         }
         RunCommand::Image => String::new(),
     }
+}
+
+/// Most columns of a line over a push, behind seven of indentation.
+const COLUMNS: usize = 65;
+
+/// A word that leaves room for an indentation.
+fn cut(word: &str) -> String {
+    if word.chars().count() <= COLUMNS - 2 {
+        return word.to_owned();
+    }
+    word.chars().take(COLUMNS - 3).chain(['…']).collect()
+}
+
+/// A text in lines that fit over a push; those that follow are indented.
+pub(super) fn folded(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let word = cut(word);
+        let fits = |line: &String| line.chars().count() + 1 + word.chars().count() <= COLUMNS;
+        if lines.is_empty() {
+            lines.push(word);
+        } else if let Some(line) = lines.last_mut().filter(|line| fits(line)) {
+            line.extend([" ", &word]);
+        } else {
+            lines.push(format!("  {word}"));
+        }
+    }
+    lines
 }
 
 /// Without runs of empty lines.

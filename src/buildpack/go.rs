@@ -29,8 +29,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let offer = choose(&mut draft, module.minimum.as_ref())?;
     let loose = text.is_none() && !draft.files.has("go.work");
     if loose {
-        draft.notices.push("there is no go.mod: the folder is built as one module".to_owned());
-        draft.notices.push("(go mod init writes one)".to_owned());
+        draft.warn("there is no go.mod: the folder is built as one module (go mod init writes one)");
     }
     let sources = Sources::read(draft.files);
     let packages = packages(&module, &sources)?;
@@ -51,7 +50,7 @@ fn module(text: &str) -> Module {
         let line = line.trim();
         let place = Place::line("go.mod", index + 1);
         if let Some(path) = line.strip_prefix("module ") {
-            module.path = path.trim().trim_matches('"').to_owned();
+            path.trim().trim_matches('"').clone_into(&mut module.path);
         } else if let Some(packages) = line.strip_prefix("// +heroku install ") {
             module.install =
                 packages.split_whitespace().filter(|word| plain(word)).map(str::to_owned).collect();
@@ -123,7 +122,11 @@ impl Sources {
                 ["vendor", "testdata", "node_modules"].contains(&part) || part.starts_with(['_', '.'])
             })
         };
-        let built = |path: &&str| path.ends_with(".go") && !path.ends_with("_test.go") && !hidden(path);
+        let built = |path: &&str| {
+            path.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "go")
+                && !path.ends_with("_test.go")
+                && !hidden(path)
+        };
         for path in files.paths().filter(built) {
             let Some(text) = files.hint(path) else { continue };
             sources.cgo |= text.lines().any(|line| matches!(line.trim(), "import \"C\"" | "\"C\""));

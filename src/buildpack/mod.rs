@@ -21,6 +21,8 @@ mod python;
 mod render;
 mod ruby;
 mod source;
+#[cfg(test)]
+mod tests;
 mod version;
 mod words;
 

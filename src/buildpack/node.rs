@@ -13,6 +13,9 @@ use crate::model::{BuildPlan, RunCommand};
 
 const MANIFEST: &str = "package.json";
 
+/// Entry files without a `start` script, most usual first.
+const ENTRIES: [&str; 5] = ["server.js", "index.js", "app.js", "src/index.js", "dist/index.js"];
+
 /// `package.json`, or nothing.
 struct Package(Value);
 
@@ -87,11 +90,10 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
 fn install(draft: &mut Draft<'_>, lock: Option<&str>, with_dev: bool) -> Vec<String> {
     let verb = if lock.is_some() { "ci" } else { "install" };
     if let Some(lock) = lock {
-        draft.decide(format!("npm ci, from {lock}"))
+        draft.decide(format!("npm ci, from {lock}"));
     } else {
         draft.decide("npm install, from package.json");
-        draft.notices.push("there is no package-lock.json: versions may change between".to_owned());
-        draft.notices.push("builds; commit the one that npm install writes".to_owned());
+        draft.warn("there is no package-lock.json: versions may change between builds; commit the one that npm install writes");
     }
     let dev = if with_dev { "--include=dev" } else { "--omit=dev" };
     ["npm", verb, dev].map(str::to_owned).to_vec()
@@ -118,7 +120,9 @@ fn refuse_other_managers(files: Files<'_>, package: &Package) -> Result<(), Dete
     Err(DetectError::Unsupported {
         place: Place::file(found.first().copied().unwrap_or(MANIFEST)),
         what: format!("installing with {}", version::shorten(manager)),
-        instead: "Run npm install, commit package-lock.json and remove the\nother lock file; or write a Dockerfile.".to_owned(),
+        instead:
+            "Run npm install, commit package-lock.json and remove the other lock file; or write a Dockerfile."
+                .to_owned(),
     })
 }
 
@@ -144,7 +148,7 @@ fn choose(draft: &mut Draft<'_>, package: &Package) -> Result<&'static Offer, De
     };
     let asked = version::shorten(&wanted.text);
     draft.decide(format!("Node {}, from {}", offer.version, wanted.place.file));
-    draft.notices.push(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
+    draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
     Ok(offer)
 }
 
@@ -208,7 +212,6 @@ fn start(draft: &mut Draft<'_>, package: &Package) -> Result<(), DetectError> {
         draft.web(exec(&["node", &main]), "from main in package.json");
         return Ok(());
     }
-    const ENTRIES: [&str; 5] = ["server.js", "index.js", "app.js", "src/index.js", "dist/index.js"];
     match draft.files.first_of(&ENTRIES) {
         Some(file) => {
             draft.web(exec(&["node", file]), file);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::base::{self, CA_FILE, CA_TARGET};
 use super::catalog::Catalog;
-use super::draft::CA_VARIABLES;
+use super::draft::{CA_VARIABLES, folded};
 use super::error::{DetectError, Place};
 use super::pack::{self, Pack};
 use super::procfile::Procfile;
@@ -40,7 +40,7 @@ pub(super) fn plan(
         if kind.is_release() {
             plan.release = Some(RunCommand::Shell(line));
         } else {
-            plan.decisions.push(format!("{kind}: {line}, from Procfile"));
+            plan.decisions.extend(folded(&format!("{kind}: {line}, from Procfile")));
             plan.processes.insert(kind, RunCommand::Shell(line));
         }
     }
@@ -172,16 +172,13 @@ impl Rewrite<'_> {
     /// Arguments and certificates for a stage that runs something; arguments,
     /// since those do not stay in the image's environment.
     fn prologue(&self) -> String {
-        let mut lines = String::from(
-            "\nARG PIP_INDEX_URL\nARG npm_config_registry\nARG GOPROXY\nARG GOSUMDB\nARG BUNDLE_MIRROR__ALL",
-        );
+        let names = ["PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "GOSUMDB", "BUNDLE_MIRROR__ALL"];
+        let mut lines: Vec<String> = names.iter().map(|name| format!("\nARG {name}")).collect();
         if self.catalog.ca_bundle.is_some() {
-            lines.push_str(&format!("\nCOPY {CA_FILE} {CA_TARGET}"));
-            for name in CA_VARIABLES {
-                lines.push_str(&format!("\nARG {name}={CA_TARGET}"));
-            }
+            lines.push(format!("\nCOPY {CA_FILE} {CA_TARGET}"));
+            lines.extend(CA_VARIABLES.iter().map(|name| format!("\nARG {name}={CA_TARGET}")));
         }
-        lines
+        lines.concat()
     }
 
     /// `COPY --from=IMAGE …` with our base instead.
@@ -230,7 +227,12 @@ impl Rewrite<'_> {
             return Err(refusal()?);
         };
         let base = choose(pack, tag, self.catalog)?;
-        self.plan.notices.push(format!("{}: {} {} stands in", version::shorten(image), pack.name, base.1));
+        self.plan.notices.extend(folded(&format!(
+            "{}: {} {} stands in",
+            version::shorten(image),
+            pack.name,
+            base.1
+        )));
         if !self.plan.bases.contains(&base.0) {
             self.plan.bases.push(base.0.clone());
         }

@@ -37,7 +37,7 @@ fn json_string(word: &str) -> String {
             Ok(c) if (c.is_ascii_graphic() || c == b' ') && !b"\"\\$<>&".contains(&c) => {
                 quoted.push(char::from(c));
             }
-            _ => quoted.push_str(&format!("\\u{unit:04x}")),
+            _ => quoted.extend(["\\u", &format!("{unit:04x}")]),
         }
     }
     quoted.push('"');
@@ -46,6 +46,7 @@ fn json_string(word: &str) -> String {
 
 /// Words of a shell line. Only plain characters are let through: whatever else
 /// arrives here is a fault of ours, not something to be escaped.
+#[allow(clippy::needless_pass_by_value, reason = "the template engine's filters take their values")]
 fn argv(words: Vec<String>) -> Result<String, Error> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/=+:,@".contains(&c);
     match words.iter().find(|word| word.is_empty() || !word.bytes().all(plain)) {

@@ -9,6 +9,9 @@ use super::source::Files;
 use super::version::{self, Wanted, numbers};
 use crate::model::{BuildPlan, RunCommand};
 
+/// Plain scripts that are started by `ruby FILE`.
+const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
+
 /// Makes the plan of a Ruby app.
 pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let files = draft.files;
@@ -80,7 +83,7 @@ fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
     };
     let asked = version::shorten(&wanted.text);
     draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
-    draft.notices.push(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
+    draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
     Ok(offer)
 }
 
@@ -181,7 +184,6 @@ fn start(draft: &mut Draft<'_>, gems: &[&str]) -> Result<(), DetectError> {
         draft.web(RunCommand::Shell(line.to_owned()), because);
         return Ok(());
     }
-    const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
     if let Some(script) = files.first_of(&SCRIPTS) {
         let words: &[&str] = if bundled { &["bundle", "exec", "ruby", script] } else { &["ruby", script] };
         draft.web(exec(words), script);

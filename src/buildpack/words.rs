@@ -1,5 +1,6 @@
 //! What a person is told when no plan could be made.
 
+use super::draft::folded;
 use super::error::{DetectError, Place, ProcfileFault};
 use super::version::shorten;
 use crate::model::Problem;
@@ -25,7 +26,7 @@ impl From<DetectError> for Problem {
 impl From<&DetectError> for Problem {
     #[allow(clippy::too_many_lines, reason = "one exhaustive match, so that no message is forgotten")]
     fn from(error: &DetectError) -> Self {
-        match error {
+        let problem = match error {
             DetectError::ReservedPath(path) => Self::new(
                 "a path of the repository is reserved",
                 format!("{}: paths under .paas/ belong to the platform.", shorten(path)),
@@ -42,7 +43,7 @@ impl From<&DetectError> for Problem {
             DetectError::Procfile { line, fault } => procfile(*line, fault),
             DetectError::Malformed { place, format, reason } => Self::new(
                 format!("{} cannot be read", place.file),
-                format!("{place}: this is no {format}: {}", wrap(reason)),
+                format!("{place}: this is no {format}: {}", reason),
                 "Correct it, commit and push again.",
             ),
             DetectError::UnknownKey { place, key, nearest } => Self::new(
@@ -63,7 +64,7 @@ impl From<&DetectError> for Problem {
             DetectError::MissingFile { file, named_by } => Self::new(
                 format!("{} is missing", shorten(file)),
                 format!("{named_by} names it, and it is not in the commit."),
-                "Commit it or correct the name. git status --ignored shows\nwhether it is kept out.",
+                "Commit it or correct the name. git status --ignored shows whether it is kept out.",
             ),
             DetectError::TooLarge { file, limit } => Self::new(
                 format!("{file} is too large"),
@@ -72,7 +73,7 @@ impl From<&DetectError> for Problem {
             ),
             DetectError::BadVersion { place, language, text } => Self::new(
                 format!("no {language} version could be told"),
-                format!("{place}: {text:?} is not written as\n{language} versions are."),
+                format!("{place}: {text:?} is not written as {language} versions are."),
                 "Correct it, commit and push again.",
             ),
             DetectError::NoSuchVersion { place, language, text, have } => Self::new(
@@ -125,21 +126,22 @@ impl From<&DetectError> for Problem {
             ),
             DetectError::Broken { pack, reason } => Self::new(
                 "a buildpack of the platform is broken",
-                format!("{pack}: {}", wrap(reason)),
-                "This is a fault of the platform, not of the app: tell the\nadministrator.",
+                format!("{pack}: {}", reason),
+                "This is a fault of the platform, not of the app: tell the administrator.",
             ),
-        }
+        };
+        fitted(&problem)
     }
 }
 
 fn nothing_matched(seen: &[String], subdirectory: Option<&str>) -> Problem {
     let cause = format!(
-        "Looked in the root for a Dockerfile, go.mod, Gemfile,\nrequirements.txt, pyproject.toml, package.json and the like.\n{}",
-        wrap(&format!("Seen: {}.", list(seen)))
+        "Looked in the root for a Dockerfile, go.mod, Gemfile, requirements.txt, pyproject.toml, package.json and the like.\n{}",
+        format_args!("Seen: {}.", list(seen))
     );
     let next = match subdirectory {
         Some(folder) => format!(
-            "{folder}/ looks like an app: move its files to the root, or push it\nalone: git subtree push --prefix {folder} paas main"
+            "{folder}/ looks like an app: move its files to the root, or push it alone: git subtree push --prefix {folder} paas main"
         ),
         None => "Add one of them, or a Dockerfile such as\n  FROM debian:bookworm-slim\n  COPY . /app\n  CMD [\"/app/start\"]".to_owned(),
     };
@@ -151,7 +153,7 @@ fn procfile(line: usize, fault: &ProcfileFault) -> Problem {
     let cause = match fault {
         ProcfileFault::NoColon(text) => format!("Procfile line {line}: {:?} has no colon.", shorten(text)),
         ProcfileFault::BadType(text) => format!(
-            "Procfile line {line}: {:?} is no process type: 1 to 63 letters,\ndigits, - and _.",
+            "Procfile line {line}: {:?} is no process type: 1 to 63 letters, digits, - and _.",
             shorten(text)
         ),
         ProcfileFault::NoCommand(kind) => format!("Procfile line {line}: {kind} has no command."),
@@ -170,24 +172,130 @@ fn list(names: &[String]) -> String {
     if names.len() > LISTED {
         shown.push(format!("… ({} in all)", names.len()));
     }
-    wrap(&shown.join(", "))
+    shown.join(", ")
 }
 
-/// Breaks a text at spaces so that lines stay below 64 columns.
-fn wrap(text: &str) -> String {
-    let mut out = String::new();
-    let mut width = 0;
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        if width > 0 && width + 1 + length > 50 {
-            out.push('\n');
-            width = 0;
-        } else if width > 0 {
-            out.push(' ');
-            width += 1;
-        }
-        out.push_str(word);
-        width += length;
+/// The same problem in lines that fit over a push. Lines to be copied, which
+/// are indented, stay as they are.
+fn fitted(problem: &Problem) -> Problem {
+    let fit = |text: &str| {
+        let lines = text
+            .lines()
+            .flat_map(|line| if line.starts_with("  ") { vec![line.to_owned()] } else { folded(line) });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    Problem::new(fit(&problem.title), fit(&problem.cause), fit(&problem.next))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(word: &str) -> String {
+        word.to_owned()
     }
-    out
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| text(name)).collect()
+    }
+
+    fn of_trees() -> Vec<DetectError> {
+        vec![
+            DetectError::ReservedPath(text(".paas/Dockerfile")),
+            DetectError::Empty,
+            DetectError::NothingMatched { seen: names(&["README.md", "docs/"]), subdirectory: None },
+            DetectError::NothingMatched { seen: names(&["server/"]), subdirectory: Some(text("server")) },
+            DetectError::Symlink(text("Procfile")),
+            DetectError::MissingFile { file: text("base.txt"), named_by: Place::line("requirements.txt", 2) },
+            DetectError::TooLarge { file: text("package.json"), limit: 4 << 20 },
+            DetectError::TwoLocks(text("package-lock.json"), text("yarn.lock")),
+            DetectError::MissingLock {
+                manifest: text("Gemfile"),
+                lock: text("Gemfile.lock"),
+                command: text("bundle lock"),
+            },
+            DetectError::NoMain,
+            DetectError::SeveralBinaries(names(&["admin", "worker"])),
+            DetectError::Broken { pack: text("python"), reason: text("Dockerfile.j2: undefined value") },
+        ]
+    }
+
+    fn of_lines() -> Vec<DetectError> {
+        let place = |line| Place::line("paas.toml", line);
+        vec![
+            DetectError::Malformed {
+                place: Place::line("package.json", 3),
+                format: "JSON",
+                reason: text("expected `,` or `}` at line 3 column 5"),
+            },
+            DetectError::UnknownKey { place: place(2), key: text("bilder"), nearest: Some(text("builder")) },
+            DetectError::BadValue {
+                place: place(2),
+                key: text("builder"),
+                value: text("rust"),
+                possible: names(&["dockerfile", "python"]),
+            },
+            DetectError::BadVersion {
+                place: Place::line("package.json", 4),
+                language: text("Node"),
+                text: text("18; id"),
+            },
+            DetectError::NoSuchVersion {
+                place: Place::line(".python-version", 1),
+                language: text("Python"),
+                text: text("2.7"),
+                have: names(&["3.11"]),
+            },
+            DetectError::Unsupported {
+                place: Place::file("yarn.lock"),
+                what: text("installing with yarn"),
+                instead: text("Write a Dockerfile."),
+            },
+            DetectError::NoProcess {
+                language: text("Python"),
+                looked_for: names(&["Procfile", "main.py", "app.py", "server.py"]),
+                suggestion: text("web: python myapp.py"),
+            },
+            DetectError::NoSuchImage {
+                place: Place::line("Dockerfile", 1),
+                image: text("mysql:8"),
+                have: names(&["debian:12", "python:3.11"]),
+            },
+            DetectError::NoFrom(text("Dockerfile")),
+        ]
+    }
+
+    fn of_procfiles() -> Vec<DetectError> {
+        let faults = [
+            (2, ProcfileFault::NoColon(text("worker run"))),
+            (1, ProcfileFault::BadType(text("we b"))),
+            (1, ProcfileFault::NoCommand(text("web"))),
+            (3, ProcfileFault::Duplicate(text("web"), 1)),
+            (1, ProcfileFault::Nul),
+            (0, ProcfileFault::Empty),
+        ];
+        faults.into_iter().map(|(line, fault)| DetectError::Procfile { line, fault }).collect()
+    }
+
+    #[test]
+    fn every_message() {
+        let errors = of_trees().into_iter().chain(of_lines()).chain(of_procfiles());
+        let messages: Vec<String> = errors.map(|error| Problem::from(error).to_string()).collect();
+        insta::assert_snapshot!(messages.join("\n\n"));
+    }
+
+    #[test]
+    fn messages_fit_over_a_push() {
+        let long = "x".repeat(5000);
+        let hostile = [
+            DetectError::NothingMatched { seen: vec![long.clone(); 500], subdirectory: None },
+            DetectError::Procfile { line: 10_000, fault: ProcfileFault::NoColon(long.clone()) },
+        ];
+        for error in of_trees().into_iter().chain(of_lines()).chain(of_procfiles()).chain(hostile) {
+            let problem = Problem::from(&error);
+            for line in problem.lines() {
+                assert!(line.chars().count() <= 65, "{} columns: {line}", line.chars().count());
+            }
+        }
+    }
 }

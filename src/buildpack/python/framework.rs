@@ -123,8 +123,7 @@ fn start_django(draft: &mut Draft<'_>, django: &Django, application: &str) -> Se
         draft.decide("release: python manage.py migrate --noinput, for Django");
     }
     if django.sqlite {
-        draft.notices.push("the database is SQLite in the container: its content is".to_owned());
-        draft.notices.push("lost with every release; name another in DATABASE_URL".to_owned());
+        draft.warn("the database is SQLite in the container: what it holds is lost with every release");
         let line = format!("python manage.py migrate --noinput && exec {line}");
         draft.web(exec(&["/bin/sh", "-c", &line]), "for Django on SQLite");
     } else {
@@ -176,13 +175,18 @@ fn candidates(files: Files<'_>) -> Vec<&str> {
     let skipped = ["tests/", "test/", "docs/", "node_modules/", "migrations/", "venv/", ".venv/"];
     let mut others: Vec<&str> = files
         .paths()
-        .filter(|path| path.ends_with(".py") && path.matches('/').count() <= 2)
+        .filter(|path| is_python(path) && path.matches('/').count() <= 2)
         .filter(|path| !skipped.iter().any(|prefix| path.starts_with(prefix)))
         .filter(|path| importable(path) && !ENTRIES.contains(path))
         .collect();
     others.sort_by_key(|path| path.matches('/').count());
     paths.extend(others.into_iter().take(SEARCHED));
     paths
+}
+
+/// Whether a path is that of a Python source.
+pub(super) fn is_python(path: &str) -> bool {
+    path.strip_suffix(".py").is_some()
 }
 
 fn importable(path: &str) -> bool {

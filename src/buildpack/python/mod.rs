@@ -52,7 +52,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
 fn add_server(draft: &mut Draft<'_>, install: &mut Install, server: Option<Server>) {
     let Some(name) = server.map(Server::package) else { return };
     let Some(version) = draft.pack.tools.get(name).filter(|_| !install.names.contains(name)) else { return };
-    draft.notices.push(format!("{name} is not among the dependencies: {name} {version} was added"));
+    draft.warn(format!("{name} is not among the dependencies: {name} {version} was added"));
     install.commands.push(words(&["pip", "install", &format!("{name}=={version}")]));
 }
 
@@ -90,7 +90,7 @@ fn unlocked_pipfile() -> DetectError {
 /// Poetry's, PDM's and Pipenv's locks are not read yet; what they export is.
 fn from_foreign_lock(draft: &mut Draft<'_>, lock: &str) -> Result<Install, DetectError> {
     if draft.files.has("requirements.txt") {
-        draft.notices.push(format!("{lock} is passed over: requirements.txt is installed"));
+        draft.warn(format!("{lock} is passed over: requirements.txt is installed"));
         return from_requirements(draft);
     }
     let export = match lock {
@@ -145,7 +145,7 @@ fn from_requirements(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
     let Requirements { names, files, local } = requirements::read(draft.files, "requirements.txt")?;
     draft.decide("uv pip install, from requirements.txt");
     let manifests = if local {
-        draft.notices.push("requirements.txt names local paths: every change reinstalls".to_owned());
+        draft.warn("requirements.txt names local paths: every change reinstalls");
         vec![words(&["app/", "./"])]
     } else {
         files.iter().map(|file| copy(&[file], &format!("./{file}"))).collect()

@@ -50,7 +50,7 @@ fn nearby(
     let Some(offer) = same_line.or(allowed) else { return Err(refusal(draft, wanted)) };
     draft.decide(format!("Python {}, from {}", offer.version, wanted.place.file));
     let asked = version::shorten(&wanted.text);
-    draft.notices.push(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
+    draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
     Ok(offer)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::source::Files;
-use super::framework::module_path;
+use super::framework::{is_python, module_path};
 
 /// A Django project with its `manage.py` in the root.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ fn settings_texts(files: Files<'_>) -> Vec<String> {
     files
         .paths()
         .filter(inside)
-        .filter(|path| path.ends_with(".py"))
+        .filter(|path| is_python(path))
         .take(20)
         .filter_map(|path| files.hint(path))
         .collect()

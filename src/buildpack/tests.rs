@@ -1,0 +1,260 @@
+//! Whole plans of small apps, as `paas detect` prints them.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::{CacheScope, Catalog, DetectError, describe, plan};
+use crate::model::{
+    BuildPlan, Dockerfile, EntryKind, ImageSource, ProcessType, RunCommand, SourceEntry, SourceTree,
+};
+
+/// A tree of texts.
+struct Sketch {
+    entries: Vec<SourceEntry>,
+    texts: BTreeMap<String, String>,
+}
+
+impl Sketch {
+    fn of(files: &[(&str, &str)]) -> Self {
+        let texts: BTreeMap<String, String> =
+            files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        let file = |(path, text): (&String, &String)| SourceEntry {
+            path: path.clone(),
+            kind: EntryKind::File { executable: false },
+            size: text.len() as u64,
+        };
+        Self { entries: texts.iter().map(file).collect(), texts }
+    }
+}
+
+impl SourceTree for Sketch {
+    fn entries(&self) -> &[SourceEntry] {
+        &self.entries
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Option<Vec<u8>> {
+        self.texts.get(path).filter(|text| text.len() as u64 <= limit).map(|text| text.clone().into_bytes())
+    }
+}
+
+fn catalog(source: ImageSource) -> Catalog {
+    Catalog { source, ca_bundle: Some(b"pem".to_vec()), cache_scope: CacheScope::parse("app-1").unwrap() }
+}
+
+fn planned(files: &[(&str, &str)]) -> Result<BuildPlan, DetectError> {
+    plan(&Sketch::of(files), &catalog(ImageSource::Debian))
+}
+
+fn detected(files: &[(&str, &str)]) -> String {
+    describe(&planned(files).unwrap())
+}
+
+/// Decisions and notices alone.
+fn said(files: &[(&str, &str)]) -> String {
+    let plan = planned(files).unwrap();
+    for line in plan.decisions.iter().chain(&plan.notices) {
+        assert!(line.chars().count() <= 65, "{line}");
+    }
+    [plan.decisions, plan.notices].concat().join("\n")
+}
+
+fn web(files: &[(&str, &str)]) -> String {
+    planned(files).unwrap().processes[&ProcessType::web()].to_string()
+}
+
+const FLASK: &str = "from flask import Flask\napp = Flask(__name__)\n";
+
+#[test]
+fn flask_from_requirements() {
+    insta::assert_snapshot!(detected(&[
+        ("requirements.txt", "flask\n"),
+        (".python-version", "3.11.4\n"),
+        ("app.py", FLASK)
+    ]));
+}
+
+#[test]
+fn django_with_static_files() {
+    let settings = "WSGI_APPLICATION = 'shop.wsgi.application'\nSTATIC_ROOT = 'static'\n";
+    insta::assert_snapshot!(detected(&[
+        ("requirements.txt", "Django\ngunicorn\n"),
+        ("manage.py", "os.environ.setdefault(\"DJANGO_SETTINGS_MODULE\", \"shop.settings\")\n"),
+        ("shop/settings.py", settings),
+        ("shop/wsgi.py", "application = get_wsgi_application()\n"),
+    ]));
+}
+
+#[test]
+fn node_with_a_build_script() {
+    let manifest =
+        r#"{"engines": {"node": "22.x"}, "scripts": {"build": "tsc", "start": "node dist/index.js"}}"#;
+    insta::assert_snapshot!(detected(&[
+        ("package.json", manifest),
+        ("package-lock.json", "{}"),
+        ("src/index.ts", "")
+    ]));
+}
+
+#[test]
+fn node_without_one_copies_the_source_last() {
+    let manifest = r#"{"scripts": {"start": "nodemon -x"}, "dependencies": {"express": "4"}}"#;
+    insta::assert_snapshot!(detected(&[("package.json", manifest), ("package-lock.json", "{}")]));
+}
+
+#[test]
+fn go_module() {
+    insta::assert_snapshot!(detected(&[
+        ("go.mod", "module example.com/hello\n\ngo 1.21\n"),
+        ("cmd/web/main.go", "package main\n"),
+        ("cmd/migrate/main.go", "package main\n"),
+    ]));
+}
+
+#[test]
+fn rack_with_vendored_gems() {
+    let lock = "GEM\n  specs:\n    puma (5.6.5)\n    rack (2.2.22)\n\nDEPENDENCIES\n  puma\n";
+    insta::assert_snapshot!(detected(&[
+        ("Gemfile", "gem 'rack'\nruby '~> 3.1'\n"),
+        ("Gemfile.lock", lock),
+        ("config.ru", "run App\n"),
+        ("vendor/cache/greet-0.1.0.gem", ""),
+    ]));
+}
+
+#[test]
+fn own_dockerfile_without_a_registry() {
+    let text = "# syntax=docker/dockerfile:1\nARG V=22\nFROM node:${V}-alpine AS build\nRUN npm ci\n\nFROM scratch\nCOPY --from=build /x /x\nCOPY --from=golang:1.22 /y /y\n";
+    insta::assert_snapshot!(detected(&[
+        ("Dockerfile", text),
+        ("Procfile", "worker: ./work\nrelease: ./migrate\n")
+    ]));
+}
+
+#[test]
+fn own_dockerfile_with_a_registry_is_left_alone() {
+    let tree = Sketch::of(&[("Dockerfile", "FROM anything:1\n")]);
+    let plan = plan(&tree, &catalog(ImageSource::Registry)).unwrap();
+    assert_eq!(plan.dockerfile, Dockerfile::Own("Dockerfile".to_owned()));
+    assert_eq!(plan.processes[&ProcessType::web()], RunCommand::Image);
+    assert!(plan.files.is_empty() && plan.context_root.is_empty());
+}
+
+#[test]
+fn official_images_are_pulled_where_there_is_a_registry() {
+    let tree = Sketch::of(&[("requirements.txt", "fastapi\n"), ("api/main.py", "api = FastAPI()\n")]);
+    let plan = plan(&tree, &catalog(ImageSource::Registry)).unwrap();
+    assert_eq!(
+        plan.processes[&ProcessType::web()].to_string(),
+        "uvicorn --host 0.0.0.0 --port $PORT --proxy-headers api.main:api"
+    );
+    insta::assert_debug_snapshot!(plan.bases);
+}
+
+#[test]
+fn choices_are_said() {
+    let both: &[(&str, &str)] = &[("requirements.txt", ""), ("main.py", ""), ("package.json", "{}")];
+    insta::assert_snapshot!(said(both), @r#"
+    Python, because of requirements.txt
+    also Node, because of package.json; builder = "node" under
+      [build] in paas.toml chooses it
+    Python 3.11, the default (no .python-version)
+    uv pip install, from requirements.txt
+    web: python main.py, main.py
+    "#);
+    let chosen = [both, &[("paas.toml", "[build]\nbuilder = 'node'\n"), ("index.js", "")]].concat();
+    insta::assert_snapshot!(said(&chosen), @"
+    Node, from paas.toml line 2
+    Node 24, the default (no engines.node)
+    npm install, from package.json
+    web: node index.js, index.js
+    there is no package-lock.json: versions may change between
+      builds; commit the one that npm install writes
+    ");
+}
+
+#[test]
+fn the_procfile_wins_and_nothing_is_guessed() {
+    let files = [("requirements.txt", "flask"), ("app.py", FLASK), ("Procfile", "worker: python work.py\n")];
+    let plan = planned(&files).unwrap();
+    assert_eq!(plan.processes.len(), 1);
+    assert_eq!(plan.port, None);
+    assert_eq!(plan.notices, ["no web process: the app gets no address"]);
+    let only_release =
+        [("requirements.txt", "flask"), ("app.py", FLASK), ("Procfile", "release: python migrate.py\n")];
+    assert_eq!(web(&only_release), "gunicorn --bind 0.0.0.0:$PORT app:app");
+    assert_eq!(
+        planned(&only_release).unwrap().release,
+        Some(RunCommand::Shell("python migrate.py".to_owned()))
+    );
+}
+
+#[test]
+fn app_objects_are_found_where_they_are() {
+    let flask = ("requirements.txt", "Flask==3\n");
+    assert_eq!(
+        web(&[flask, ("wsgi.py", "from shop import create_app\napplication = create_app()\n")]),
+        "gunicorn --bind 0.0.0.0:$PORT wsgi:application"
+    );
+    assert_eq!(
+        web(&[flask, ("shop/__init__.py", "def create_app(config=None):\n    app = Flask()\n")]),
+        "gunicorn --bind 0.0.0.0:$PORT 'shop:create_app()'"
+    );
+    assert_eq!(
+        web(&[flask, ("src/shop/site.py", FLASK)]),
+        "gunicorn --pythonpath src --bind 0.0.0.0:$PORT shop.site:app"
+    );
+    assert_eq!(web(&[("requirements.txt", "flask-cors\n"), ("app.py", FLASK)]), "python app.py");
+}
+
+#[test]
+fn refusals_name_the_cause() {
+    let refused = |files: &[(&str, &str)]| planned(files).unwrap_err().to_string();
+    assert_eq!(refused(&[]), "empty tree");
+    assert_eq!(refused(&[(".paas/x", "")]), "reserved path .paas/x");
+    assert_eq!(refused(&[("app/requirements.txt", ""), ("README", "")]), "no buildpack matches");
+    assert_eq!(refused(&[("Gemfile", "")]), "Gemfile without Gemfile.lock");
+    assert_eq!(refused(&[("go.mod", "module x\n"), ("x.go", "package x\n")]), "no main package");
+    assert_eq!(
+        refused(&[("package.json", "{}"), ("yarn.lock", ""), ("package-lock.json", "{}")]),
+        "two lock files: package-lock.json and yarn.lock"
+    );
+    assert_eq!(
+        refused(&[("requirements.txt", "-r base.txt\n")]),
+        "Place { file: \"requirements.txt\", line: 1 } names base.txt, which is missing"
+    );
+    assert!(
+        refused(&[("package.json", r#"{"engines": {"node": "18; id"}}"#)]).contains("is no version of Node")
+    );
+    assert!(
+        refused(&[("runtime.txt", "python-2.7.18\n"), ("main.py", "")])
+            .contains("Python python-2.7.18 cannot be had")
+    );
+    assert!(refused(&[("package.json", &"[".repeat(10_000))]).contains("recursion limit"));
+    assert!(refused(&[("Dockerfile", "FROM mysql:8\n")]).contains("mysql:8 cannot be had"));
+    assert!(refused(&[("Dockerfile", "# nothing\n")]).contains("has no FROM line"));
+}
+
+proptest! {
+    /// A user's command never adds an instruction to a Dockerfile.
+    #[test]
+    fn a_command_stays_one_json_word(command in "[^\\x00]{1,200}") {
+        let line = command.lines().next().unwrap_or_default().trim().to_owned();
+        prop_assume!(!line.is_empty() && !line.contains('\0'));
+        let plan = planned(&[("main.py", ""), ("Procfile", &format!("web: {line}\n"))]).unwrap();
+        let Dockerfile::Generated(text) = &plan.dockerfile else { panic!("not generated") };
+        let last = text.lines().last().unwrap();
+        prop_assert!(last.starts_with("CMD [\"/bin/sh\",\"-c\",\""));
+        let words: Vec<String> = serde_json::from_str(last.strip_prefix("CMD ").unwrap()).unwrap();
+        prop_assert_eq!(&words[2], &line);
+        prop_assert_eq!(text.matches("\nCMD ").count(), 1);
+    }
+
+    /// Whatever the files hold, detection answers, and never by a panic.
+    #[test]
+    fn no_content_panics(name in prop::sample::select(vec!["package.json", "requirements.txt", "Gemfile", "go.mod", "Procfile", "Dockerfile", "paas.toml", ".python-version", "pyproject.toml", "Gemfile.lock", ".ruby-version", "app.json"]), text: String) {
+        let _ = planned(&[("main.py", ""), ("config.ru", ""), (name, &text)]);
+        let _ = planned(&[(name, &text)]);
+    }
+}
