@@ -13,7 +13,10 @@ const WIDTH: usize = 72;
 /// The lines that came from the server, without git's prefix.
 fn remote_lines(push: &Finished) -> Vec<String> {
     let text = String::from_utf8_lossy(&push.stderr).into_owned();
-    text.lines().filter_map(|line| line.strip_prefix("remote: ")).map(|line| line.trim_end().to_owned()).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix("remote: "))
+        .map(|line| line.trim_end().to_owned())
+        .collect()
 }
 
 /// Pushes one case and compares; `Err` says what differs.

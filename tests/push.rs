@@ -186,7 +186,10 @@ fn a_submodule_is_an_empty_folder_and_a_notice() {
     let (server, _turn) = shared();
     let app = server.app("submodule");
     let repository = app.saying("without the library");
-    repository.write(".gitmodules", "[submodule \"library\"]\n\tpath = library\n\turl = https://example.com/l.git\n");
+    repository.write(
+        ".gitmodules",
+        "[submodule \"library\"]\n\tpath = library\n\turl = https://example.com/l.git\n",
+    );
     let link = format!("160000,{},library", repository.head());
     repository.git(&["add", ".gitmodules"]).ok();
     repository.git(&["update-index", "--add", "--cacheinfo", &link]).ok();
@@ -200,7 +203,8 @@ fn a_git_lfs_pointer_is_named() {
     let (server, _turn) = shared();
     let app = server.app("lfs");
     let repository = app.saying("with a pointer");
-    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12345\n", "a".repeat(64));
+    let pointer =
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12345\n", "a".repeat(64));
     repository.write("model.bin", pointer);
     repository.commit("Add a model");
     let push = repository.push(&["main"]);

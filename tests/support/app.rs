@@ -43,7 +43,8 @@ impl TestApp {
 
     /// `ssh paas COMMAND APP ARGS`.
     pub fn ssh(&self, command: &str, args: &[&str]) -> Finished {
-        let words: Vec<&str> = [command, self.name.as_str()].into_iter().chain(args.iter().copied()).collect();
+        let words: Vec<&str> =
+            [command, self.name.as_str()].into_iter().chain(args.iter().copied()).collect();
         self.server.ssh(&words)
     }
 

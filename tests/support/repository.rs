@@ -30,7 +30,8 @@ impl Repository {
     pub fn clone_of(server: &'static Server, url: &str, args: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("paas-clone.").tempdir().unwrap();
         let repository = Self { server, directory };
-        let words: Vec<&str> = ["clone", "-q", "-o", "paas"].into_iter().chain(args.iter().copied()).collect();
+        let words: Vec<&str> =
+            ["clone", "-q", "-o", "paas"].into_iter().chain(args.iter().copied()).collect();
         repository.git(&[&words[..], &[url, "."]].concat()).ok();
         repository
     }
@@ -44,7 +45,10 @@ impl Repository {
         let ssh = [vec!["ssh".to_owned()], self.server.ssh_options("id")].concat().join(" ");
         let mut command = Command::new("git");
         command.current_dir(self.path()).args(args);
-        command.env("GIT_SSH_COMMAND", ssh).env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+        command
+            .env("GIT_SSH_COMMAND", ssh)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
         command.env_remove("SSH_AUTH_SOCK").env("LC_ALL", "C.UTF-8");
         for role in ["AUTHOR", "COMMITTER"] {
             command.env(format!("GIT_{role}_NAME"), "Ada");

@@ -98,7 +98,8 @@ impl Server {
     /// Starts `paas serve` and waits until it answers.
     #[track_caller]
     fn spawn(&self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.home.join("serve.log")).unwrap();
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.home.join("serve.log")).unwrap();
         let child = Command::new("sh")
             .arg(self.home.join("serve.sh"))
             .stdin(Stdio::null())
@@ -159,7 +160,8 @@ impl Server {
         let mut options: Vec<String> = ["-F", "/dev/null", "-i"].map(str::to_owned).into();
         options.push(format!("{home}/{key}"));
         let known_hosts = format!("UserKnownHostsFile={home}/known_hosts");
-        let fixed = ["IdentitiesOnly=yes", "StrictHostKeyChecking=accept-new", "LogLevel=ERROR", "BatchMode=yes"];
+        let fixed =
+            ["IdentitiesOnly=yes", "StrictHostKeyChecking=accept-new", "LogLevel=ERROR", "BatchMode=yes"];
         for option in fixed.into_iter().chain([known_hosts.as_str()]) {
             options.extend(["-o".to_owned(), option.to_owned()]);
         }
