@@ -16,6 +16,18 @@ pub struct Streams {
     pub gone: CancellationToken,
 }
 
+impl Streams {
+    /// Nothing to read, and nobody who listens.
+    pub fn none() -> Self {
+        Self {
+            stdin: Box::new(tokio::io::empty()),
+            stdout: Box::new(tokio::io::sink()),
+            stderr: Box::new(tokio::io::sink()),
+            gone: CancellationToken::new(),
+        }
+    }
+}
+
 /// `-----> text`
 pub fn step(text: &str) -> String {
     format!("-----> {text}")

@@ -58,3 +58,36 @@ pub fn proxy(executable: &Path, arguments: &[&OsStr], log: std::fs::File) -> Com
 pub fn own_executable() -> std::io::Result<PathBuf> {
     std::env::current_exe()
 }
+
+/// The same command, its child holding `descriptor` open for its whole life.
+pub fn holding(mut command: Command, descriptor: std::os::fd::OwnedFd) -> Command {
+    use command_fds::{CommandFdExt, FdMapping};
+    // 3 is the first number that is no standard stream; git passes it on to its hooks.
+    let mapping = FdMapping { parent_fd: descriptor, child_fd: 3 };
+    // A collision needs the same number twice; there is one.
+    let _ = command.fd_mappings(vec![mapping]);
+    command
+}
+
+/// Ends a process group: SIGTERM so that git removes its lock files, and
+/// SIGKILL shortly after for whoever stays.
+pub fn end_group(group: Option<u32>) {
+    use nix::sys::signal::{Signal, killpg};
+    use nix::unistd::Pid;
+    let Some(group) = group.and_then(|group| i32::try_from(group).ok()).map(Pid::from_raw) else { return };
+    let _ = killpg(group, Signal::SIGTERM);
+    std::thread::spawn(move || {
+        for _ in 0..40 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            if killpg(group, None).is_err() {
+                return;
+            }
+        }
+        let _ = killpg(group, Signal::SIGKILL);
+    });
+}
+
+/// Ends a process group at once.
+pub fn kill_group(group: i32) {
+    let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+}

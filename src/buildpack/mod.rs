@@ -1,1 +1,32 @@
 //! Detection: files → BuildPlan. Executes nothing.
+//!
+//! `buildpacks/<language>/` holds what is data (versions, base images,
+//! Dockerfile templates, run-time environment); here is what must be reasoned
+//! about: which language, which version, which command.
+
+mod base;
+mod catalog;
+mod describe;
+mod detect;
+mod draft;
+mod error;
+mod folder;
+mod go;
+mod node;
+mod own;
+mod pack;
+mod paas_toml;
+mod procfile;
+mod python;
+mod render;
+mod ruby;
+mod source;
+mod version;
+mod words;
+
+pub use base::bases;
+pub use catalog::{CacheScope, Catalog};
+pub use describe::describe;
+pub use detect::plan;
+pub use error::DetectError;
+pub use folder::Folder;

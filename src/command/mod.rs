@@ -1,1 +1,246 @@
-//! One file per command group; reached from the terminal and over SSH alike.
+//! Commands: one definition and one implementation for terminal and SSH alike.
+
+mod apps;
+mod config;
+mod error;
+mod grammar;
+mod images;
+mod keys;
+mod logs;
+mod ps;
+mod rights;
+mod status;
+mod table;
+
+pub use error::CommandError;
+pub use grammar::{Command, Grammar};
+pub use rights::{Right, authorise, right_of};
+
+use crate::deploy::{Pipeline, Report};
+use crate::model::{App, AppName, Caller};
+use crate::output::Streams;
+use clap::{CommandFactory, Parser};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// One command of a user's.
+pub struct Invocation {
+    /// Who asks.
+    pub caller: Caller,
+    /// Its words.
+    pub argv: Vec<String>,
+    /// Columns of the user's terminal, if there is one.
+    pub columns: Option<u16>,
+    /// Its streams.
+    pub streams: Streams,
+}
+
+/// What a command works with.
+struct Session<'a> {
+    pipeline: &'a Arc<Pipeline>,
+    caller: Caller,
+    streams: Streams,
+}
+
+/// Runs a command to its end; returns the exit status.
+pub async fn run(pipeline: &Arc<Pipeline>, invocation: Invocation) -> u32 {
+    let Invocation { caller, argv, streams, .. } = invocation;
+    let mut session = Session { pipeline, caller, streams };
+    let outcome = match parse(&argv) {
+        Ok(Parsed::Command(command)) => session.dispatch(command).await,
+        Ok(Parsed::Text(text)) => session.print(&text).await,
+        Err(error) => Err(error),
+    };
+    let status = match outcome {
+        Ok(()) => 0,
+        Err(CommandError::Gone) => 130,
+        Err(error) => session.refuse(&argv, &error).await,
+    };
+    let _ = session.streams.stdout.flush().await;
+    let _ = session.streams.stdout.shutdown().await;
+    let _ = session.streams.stderr.flush().await;
+    let _ = session.streams.stderr.shutdown().await;
+    status
+}
+
+/// What the words of a command are.
+enum Parsed {
+    Command(Command),
+    Text(String),
+}
+
+fn parse(argv: &[String]) -> Result<Parsed, CommandError> {
+    let Some(name) = argv.first() else { return Err(CommandError::Empty) };
+    if matches!(name.as_str(), "--help" | "-h") {
+        return Ok(Parsed::Text(overview()));
+    }
+    if right_of(name).is_none() {
+        return Err(CommandError::unknown(name));
+    }
+    match Grammar::try_parse_from(std::iter::once("paas").chain(argv.iter().map(String::as_str))) {
+        Ok(grammar) => Ok(Parsed::Command(grammar.command)),
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Text(error.to_string())),
+        Err(error) => Err(CommandError::usage(name, &error)),
+    }
+}
+
+/// The list of all commands.
+pub fn overview() -> String {
+    let grammar = Grammar::command();
+    let rows: Vec<Vec<String>> = grammar
+        .get_subcommands()
+        .map(|command| vec![command.get_name().to_owned(), command.get_about().map(ToString::to_string).unwrap_or_default()])
+        .collect();
+    let table = table::table(&["COMMAND", ""], &rows);
+    format!("Deploy:  git push paas main\nCommands, as `ssh paas COMMAND …` or on the server `paas COMMAND …`:\n\n{table}\nMore on one: help COMMAND\n")
+}
+
+/// Help on one command.
+fn explain(name: &str) -> Result<String, CommandError> {
+    let mut grammar = Grammar::command();
+    grammar.build();
+    match grammar.find_subcommand_mut(name) {
+        Some(command) => Ok(command.render_help().to_string()),
+        None => Err(CommandError::unknown(name)),
+    }
+}
+
+impl Session<'_> {
+    async fn dispatch(&mut self, command: Command) -> Result<(), CommandError> {
+        if !authorise(&self.caller, Right::Public) {
+            return Err(CommandError::Forbidden);
+        }
+        match command {
+            Command::Apps(listing) => self.apps(listing.json).await,
+            Command::AppsCreate(app) => self.apps_create(app.only("apps:create")?).await,
+            Command::AppsInfo { app, listing } => self.apps_info(app.only("apps:info")?, listing.json).await,
+            Command::AppsBranch(app) => self.apps_branch(app).await,
+            Command::AppsDestroy { app, confirm } => self.apps_destroy(app.only("apps:destroy")?, confirm).await,
+            Command::Config { app, listing } => self.config(app.only("config")?, listing.json).await,
+            Command::ConfigSet(app) => self.config_set(app).await,
+            Command::ConfigGet(app) => self.config_get(app).await,
+            Command::ConfigUnset(app) => self.config_unset(app).await,
+            Command::Images { prepare, listing } => self.images(prepare, listing.json).await,
+            Command::Keys(listing) => self.keys(listing.json).await,
+            Command::KeysAdd { name } => self.keys_add(&name).await,
+            Command::KeysRemove { name } => self.keys_remove(&name).await,
+            Command::Logs { app, tail, lines, process, source } => {
+                let app = app.only("logs")?;
+                self.logs(app, tail, lines, process, source).await
+            }
+            Command::Ps { app, listing } => self.ps(app.only("ps")?, listing.json).await,
+            Command::PsScale(app) => self.ps_scale(app).await,
+            Command::PsRestart(app) => self.ps_restart(app.only("ps:restart")?).await,
+            Command::PsStop(app) => self.ps_stop(app.only("ps:stop")?).await,
+            Command::PsStart(app) => self.ps_start(app.only("ps:start")?).await,
+            Command::Releases { app, listing } => self.releases(app.only("releases")?, listing.json).await,
+            Command::Status { app, listing } => self.status(app, listing.json).await,
+            Command::Help { command: None } => self.print(&overview()).await,
+            Command::Help { command: Some(name) } => {
+                let text = explain(&name)?;
+                self.print(&text).await
+            }
+            Command::Version => self.print(concat!("paas ", env!("CARGO_PKG_VERSION"), "\n")).await,
+        }
+    }
+
+    /// The app of this name, or the refusal.
+    async fn app(&self, name: &AppName) -> Result<App, CommandError> {
+        self.pipeline.find(name).await?.ok_or_else(|| CommandError::NoSuchApp(name.clone()))
+    }
+
+    async fn print(&mut self, text: &str) -> Result<(), CommandError> {
+        self.streams.stdout.write_all(text.as_bytes()).await.map_err(|_| CommandError::Gone)?;
+        self.streams.stdout.flush().await.map_err(|_| CommandError::Gone)
+    }
+
+    async fn print_json(&mut self, value: &serde_json::Value) -> Result<(), CommandError> {
+        let text = serde_json::to_string_pretty(value).map_err(|error| CommandError::Internal(error.to_string()))?;
+        self.print(&format!("{text}\n")).await
+    }
+
+    /// All of standard input as text, at most `limit` bytes.
+    async fn read_text(&mut self, limit: u64) -> Result<String, CommandError> {
+        let mut bytes = Vec::new();
+        let mut stdin = (&mut self.streams.stdin).take(limit + 1);
+        stdin.read_to_end(&mut bytes).await.map_err(|_| CommandError::Gone)?;
+        if bytes.len() as u64 > limit {
+            return Err(CommandError::InputTooLong(limit));
+        }
+        String::from_utf8(bytes).map_err(|_| CommandError::InputNotText)
+    }
+
+    /// Runs work whose progress is said line by line on standard error.
+    async fn reporting<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&Report) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        let (lines, mut received) = tokio::sync::mpsc::unbounded_channel::<String>();
+        let report = Report::new(lines);
+        let stderr = &mut self.streams.stderr;
+        let show = async {
+            while let Some(line) = received.recv().await {
+                let _ = stderr.write_all(format!("{line}\n").as_bytes()).await;
+                let _ = stderr.flush().await;
+            }
+        };
+        let work = async move { work(&report).await };
+        let (result, ()) = tokio::join!(work, show);
+        result
+    }
+
+    async fn refuse(&mut self, argv: &[String], error: &CommandError) -> u32 {
+        let command = argv.first().map(|name| name.chars().take(40).collect::<String>()).unwrap_or_default();
+        tracing::info!(command, caller = self.caller.name(), %error, "a command was refused");
+        let lines = crate::output::problem(&error.problem()).join("\n");
+        let _ = self.streams.stderr.write_all(format!("{lines}\n").as_bytes()).await;
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound_and_every_command_has_a_right() {
+        Grammar::command().debug_assert();
+        for command in Grammar::command().get_subcommands() {
+            assert!(right_of(command.get_name()).is_some(), "{} has no row in rights.rs", command.get_name());
+        }
+    }
+
+    #[test]
+    fn the_overview() {
+        insta::assert_snapshot!(overview());
+    }
+
+    #[test]
+    fn bad_words_get_one_clear_message() {
+        let cases: [&[&str]; 9] = [
+            &["pss"],
+            &["rm", "-rf"],
+            &["logs", "shop", "-n", "many"],
+            &["keys:add"],
+            &["apps", "--jsno"],
+            &["ps:scale"],
+            &["help", "conifg"],
+            &["apps:create", "a", "b"],
+            &["logs", "../etc"],
+        ];
+        let say = |argv: &[&str]| {
+            let words: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
+            let error = match parse(&words) {
+                Err(error) => error,
+                Ok(Parsed::Command(Command::Help { command: Some(name) })) => explain(&name).unwrap_err(),
+                Ok(Parsed::Command(Command::PsScale(app))) => app.split("ps:scale").unwrap_err().into(),
+                Ok(Parsed::Command(Command::AppsCreate(app))) => app.only("apps:create").unwrap_err().into(),
+                Ok(Parsed::Command(Command::Logs { app, .. })) => app.only("logs").unwrap_err().into(),
+                Ok(_) => panic!("{argv:?} was accepted"),
+            };
+            format!("{}\n{}", argv.join(" "), crate::output::problem(&error.problem()).join("\n"))
+        };
+        insta::assert_snapshot!(cases.map(say).join("\n\n"));
+    }
+}

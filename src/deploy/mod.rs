@@ -1,1 +1,29 @@
-//! The pipeline: alone sequences the workers.
+//! The pipeline: alone sequences the workers. Knows no SSH, HTTP or SQL text.
+//!
+//! A deploy is `prepare` (before git moves the branch) and `promote` (after):
+//! [`prepare`] has all steps on one screen.
+
+mod account;
+mod collect;
+mod environment;
+mod error;
+mod health;
+mod pipeline;
+mod prepare;
+mod processes;
+mod promote;
+mod push;
+mod queue;
+mod reconcile;
+mod release;
+mod report;
+mod routes;
+mod words;
+
+pub use account::{Account, ProcessLine};
+pub use error::DeployError;
+pub use pipeline::{Pipeline, Workers};
+pub use push::{Authorship, Hook, PushId};
+pub use queue::Activity;
+pub use report::Report;
+pub use routes::{ProxyId, Routes};

@@ -19,6 +19,8 @@ pub struct App {
     pub id: AppId,
     /// Its name.
     pub name: AppName,
+    /// Its repository's directory below `repos/`: a name of ours, not the user's.
+    pub repository: String,
     /// The branch whose push deploys, once known: `main`.
     pub deploy_branch: Option<String>,
     /// The stable port on loopback.

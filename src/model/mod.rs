@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod config;
+pub mod dockerignore;
 pub mod name;
 pub mod plan;
 pub mod problem;

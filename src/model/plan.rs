@@ -34,12 +34,17 @@ pub enum Recipe {
         /// `bookworm`.
         suite: String,
     },
-    /// Built from a Dockerfile that has no context but itself.
+    /// Built from a Dockerfile that has no context but itself and `files`.
     Build {
         /// Its text; its FROM lines name `parents` by reference.
         dockerfile: String,
+        /// Context files, by path.
+        files: BTreeMap<String, Vec<u8>>,
         /// What it is built on.
         parents: Vec<BaseImage>,
+        /// Files of its context, by path: `.paas/ca-bundle.crt`. The reference
+        /// does not depend on them.
+        files: BTreeMap<String, Vec<u8>>,
     },
 }
 
@@ -88,6 +93,10 @@ pub struct BuildPlan {
     pub notices: Vec<String>,
     /// The Dockerfile.
     pub dockerfile: Dockerfile,
+    /// Folder of the build context under which the tree's files go: `app` where
+    /// the Dockerfile is generated, so that `files` never end in the image;
+    /// empty (the context's root) for a repository's own.
+    pub context_root: String,
     /// Build arguments, beyond `GIT_REV` and `SOURCE_VERSION`.
     pub build_args: BTreeMap<String, String>,
     /// Files added to the build context beside the tree, by path. Their paths

@@ -38,3 +38,16 @@ impl fmt::Display for Problem {
         Ok(())
     }
 }
+
+impl Problem {
+    /// The same words where no push was refused but another command was.
+    #[must_use]
+    pub fn of_a_command(mut self) -> Self {
+        if let Some(rest) = self.title.strip_prefix("Push rejected: ") {
+            let mut letters = rest.chars();
+            self.title =
+                letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
+        }
+        self
+    }
+}

@@ -94,6 +94,8 @@ pub enum Why {
     Push,
     /// Config vars were set or unset.
     Config,
+    /// `ps:restart`.
+    Restart,
 }
 
 /// One release: commit + image + config + commands.

@@ -1,1 +1,190 @@
 //! State in SQLite: all SQL, never network.
+//!
+//! One thread owns the writing connection; every change is one closure in one
+//! `BEGIN IMMEDIATE` transaction with `synchronous=FULL`, so what was answered
+//! is on disk. Readers have connections of their own (WAL) and never wait.
+
+pub mod apps;
+pub mod config;
+mod error;
+pub mod facts;
+pub mod keys;
+pub mod releases;
+
+pub use error::StoreError;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite_migration::{M, Migrations};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Numbered by their order; a landed one is never changed.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/01-first.sql")];
+
+/// How long a statement waits for another process (a backup, a curious admin).
+const BUSY: Duration = Duration::from_secs(5);
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A handle on the state; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    writer: mpsc::Sender<Job>,
+    readers: Arc<Readers>,
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Store {
+    /// Opens or creates `path` and brings it to this program's schema.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = open_writer(path)?;
+        migrations().to_latest(&mut connection).map_err(|error| StoreError::migration(path, error))?;
+        let (writer, jobs) = mpsc::channel::<Job>();
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || jobs.iter().for_each(|job| job(&mut connection)))
+            .map_err(StoreError::Thread)?;
+        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() });
+        Ok(Self { writer, readers })
+    }
+
+    /// Runs `change` as one transaction, which is durable when this returns `Ok`.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, result) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let _ = answer.send(in_transaction(connection, change));
+        });
+        self.writer.send(job).map_err(|_| StoreError::Closed)?;
+        result.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Runs `query` on a connection that cannot write.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = self.readers.clone();
+        let run = move || {
+            let connection = readers.take()?;
+            let result = query(&connection);
+            readers.give_back(connection);
+            result
+        };
+        tokio::task::spawn_blocking(run).await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Readers {
+    fn take(&self) -> Result<Connection, StoreError> {
+        let idle = self.idle.lock().map_err(|_| StoreError::Closed)?.pop();
+        idle.map_or_else(|| open_reader(&self.path), Ok)
+    }
+
+    fn give_back(&self, connection: Connection) {
+        if let Ok(mut idle) = self.idle.lock()
+            && idle.len() < 4
+        {
+            idle.push(connection);
+        }
+    }
+}
+
+fn migrations() -> Migrations<'static> {
+    Migrations::new(MIGRATIONS.iter().map(|sql| M::up(sql)).collect())
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = change(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        Ok(connection)
+    };
+    let connection = open().map_err(|error| StoreError::opening(path, error))?;
+    let verdict: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| StoreError::opening(path, error))?;
+    if verdict == "ok" { Ok(connection) } else { Err(StoreError::Damaged { path: path.to_owned(), reason: verdict }) }
+}
+
+fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
+}
+
+/// Seconds since the epoch, UTC.
+pub fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A store in a directory that goes with the guard.
+    pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("paas.db")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn migrations_are_valid() {
+        migrations().validate().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("paas.db");
+        std::fs::write(&path, "this is not a database, though it is long enough to be one").unwrap();
+        let error = Store::open(&path).err().unwrap();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("paas.db");
+        drop(Store::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = Store::open(&path).err().unwrap();
+        assert!(matches!(error, StoreError::Newer { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failed_change_leaves_nothing() {
+        let (_dir, store) = scratch();
+        let failed = store
+            .write(|db| {
+                facts::set(db, "a", "1")?;
+                Err::<(), _>(StoreError::Closed)
+            })
+            .await;
+        assert!(failed.is_err());
+        assert_eq!(store.read(|db| facts::get(db, "a")).await.unwrap(), None);
+    }
+}

@@ -1,5 +1,10 @@
 //! The sole reader of environment and config file.
 
+mod file;
+mod load;
+
+pub use load::{Flags, Located, SettingsError, engine_sockets, load, local_socket};
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -80,4 +85,37 @@ pub struct Settings {
     pub build: BuildSettings,
     /// Each container's limits.
     pub limits: Limits,
+}
+
+impl Settings {
+    /// Where sockets live: `/run/paas` for the system's own server, else the data
+    /// directory itself, so that two servers on a machine never meet.
+    pub fn run_dir_of(data_dir: &std::path::Path) -> PathBuf {
+        if data_dir == std::path::Path::new("/var/lib/paas") { PathBuf::from("/run/paas") } else { data_dir.to_owned() }
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        Self::run_dir_of(&self.data_dir).join("paas.sock")
+    }
+
+    /// The socket that proxies connect to.
+    pub fn proxy_socket(&self) -> PathBuf {
+        Self::run_dir_of(&self.data_dir).join("proxy.sock")
+    }
+
+    /// The lock that a running proxy holds; its text is the proxy's pid.
+    pub fn proxy_lock(&self) -> PathBuf {
+        self.data_dir.join("proxy.lock")
+    }
+
+    /// The proxy's last route table.
+    pub fn route_snapshot(&self) -> PathBuf {
+        self.data_dir.join("routes.snapshot")
+    }
+
+    /// Bare repositories, by app number.
+    pub fn repositories(&self) -> PathBuf {
+        self.data_dir.join("repos")
+    }
 }

@@ -1,0 +1,148 @@
+//! Base images: their names and how they are made.
+
+use minijinja::context;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+use super::catalog::Catalog;
+use super::error::DetectError;
+use super::pack::{self, BaseData, Offer, Pack};
+use super::render::render;
+use crate::model::{BaseImage, ImageSource, Recipe};
+
+/// Where a build finds the certificates that it should trust.
+pub(super) const CA_FILE: &str = ".paas/ca-bundle.crt";
+/// Where they appear inside a build.
+pub(super) const CA_TARGET: &str = "/etc/paas/ca-bundle.crt";
+
+/// Raised when the way of making the plain Debian changes.
+const DEBOOTSTRAP_EDITION: &str = "debootstrap minbase 1";
+
+/// The two bases of an app.
+pub(super) struct Pair {
+    /// With compilers.
+    pub build: BaseImage,
+    /// Slim.
+    pub run: BaseImage,
+}
+
+/// Every base that this catalog can give: language, version, image. The run
+/// base stands before the build base.
+pub fn bases(catalog: &Catalog) -> Result<Vec<(String, String, BaseImage)>, DetectError> {
+    let mut found: Vec<(String, String, BaseImage)> = Vec::new();
+    for pack in pack::all()? {
+        for offer in pack.offers(catalog.source) {
+            let pair = pair(pack, offer, catalog)?;
+            for image in [pair.run, pair.build] {
+                if !found.iter().any(|(_, _, known)| known.reference == image.reference) {
+                    found.push((pack.key.clone(), offer.version.clone(), image));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Both bases of one version.
+pub(super) fn pair(pack: &Pack, offer: &Offer, catalog: &Catalog) -> Result<Pair, DetectError> {
+    let data = pack.bases(catalog.source);
+    let run = base(pack, offer, &data.run, "", None, catalog)?;
+    let build = base(pack, offer, &data.build, "-build", Some(&run), catalog)?;
+    Ok(Pair { build, run })
+}
+
+fn base(
+    pack: &Pack,
+    offer: &Offer,
+    data: &BaseData,
+    suffix: &str,
+    run: Option<&BaseImage>,
+    catalog: &Catalog,
+) -> Result<BaseImage, DetectError> {
+    let parent = parent(data, offer, run, catalog)?;
+    let Some(template) = &data.template else { return Ok(parent) };
+    let text = |ca: bool| recipe_text(pack, offer, template, &parent.reference, ca);
+    let name = if pack.key == "debian" { "debian".to_owned() } else { format!("{}{suffix}", pack.key) };
+    let reference = format!("paas/base-{name}:{}-{}", offer.version, digest(&text(false)?));
+    let mut files = BTreeMap::new();
+    let dockerfile = text(catalog.ca_bundle.is_some())?;
+    if let Some(bundle) = catalog.ca_bundle.as_ref().filter(|_| dockerfile.contains(CA_FILE)) {
+        files.insert(CA_FILE.to_owned(), bundle.clone());
+    }
+    Ok(BaseImage { reference, recipe: Recipe::Build { dockerfile, parents: vec![parent], files } })
+}
+
+fn parent(data: &BaseData, offer: &Offer, run: Option<&BaseImage>, catalog: &Catalog) -> Result<BaseImage, DetectError> {
+    match (data.parent.as_str(), run) {
+        ("run", Some(run)) => Ok(run.clone()),
+        ("debian", _) => plain_debian(catalog),
+        ("bookworm", _) => Ok(BaseImage {
+            reference: format!("paas/base-bootstrap:bookworm-{}", digest(DEBOOTSTRAP_EDITION)),
+            recipe: Recipe::Debootstrap { suite: "bookworm".to_owned() },
+        }),
+        (image, _) => {
+            Ok(BaseImage { reference: image.replace("{version}", &offer.version), recipe: Recipe::Pull })
+        }
+    }
+}
+
+fn plain_debian(catalog: &Catalog) -> Result<BaseImage, DetectError> {
+    let pack = pack::get("debian")?;
+    let offers: &[Offer] = pack.offers(catalog.source);
+    let data = &pack.bases(catalog.source).run;
+    match offers.first() {
+        Some(offer) => base(pack, offer, data, "", None, catalog),
+        None => Err(DetectError::Broken { pack: pack.key.clone(), reason: "offers nothing".to_owned() }),
+    }
+}
+
+fn recipe_text(pack: &Pack, offer: &Offer, template: &str, parent: &str, ca: bool) -> Result<String, DetectError> {
+    let mount = if ca { format!("--mount=type=bind,source={CA_FILE},target={CA_TARGET} ") } else { String::new() };
+    let values = context! {
+        parent, version => offer.version.as_str(), release => offer.release.as_str(), tools => pack.tools.clone(),
+        ca_mount => mount, ca => if ca { CA_TARGET } else { "" }, ..minijinja::Value::from_pairs(offer.more.clone())
+    };
+    render(&pack.key, template, values)
+}
+
+/// The first 12 hex digits of a text's SHA-256.
+fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether this source makes its bases here.
+pub(super) fn self_made(catalog: &Catalog) -> bool {
+    catalog.source == ImageSource::Debian
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::buildpack::CacheScope;
+
+    fn catalog(source: ImageSource, ca_bundle: Option<Vec<u8>>) -> Catalog {
+        Catalog { source, ca_bundle, cache_scope: CacheScope::parse("test").unwrap() }
+    }
+
+    #[test]
+    fn names_do_not_depend_on_the_certificates() {
+        for source in [ImageSource::Registry, ImageSource::Debian] {
+            let names = |ca| -> Vec<String> {
+                bases(&catalog(source, ca)).unwrap().into_iter().map(|(_, _, image)| image.reference).collect()
+            };
+            assert_eq!(names(None), names(Some(b"pem".to_vec())));
+        }
+    }
+
+    #[test]
+    fn certificates_come_only_where_something_is_fetched() {
+        let all = bases(&catalog(ImageSource::Debian, Some(b"pem".to_vec()))).unwrap();
+        let with: Vec<&str> = all
+            .iter()
+            .filter(|(_, _, image)| matches!(&image.recipe, Recipe::Build { files, .. } if !files.is_empty()))
+            .map(|(language, _, _)| language.as_str())
+            .collect();
+        assert_eq!(with, ["go", "go", "python", "node", "node", "node", "node"]);
+    }
+}

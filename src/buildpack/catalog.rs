@@ -1,0 +1,54 @@
+//! What the administrator's settings mean for detection.
+
+use crate::model::{AppId, ImageSource};
+
+/// The name under which an app's build caches are kept: `[a-z0-9-]{1,63}`.
+///
+/// It becomes part of cache-mount ids in generated Dockerfiles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheScope(String);
+
+impl CacheScope {
+    /// The only constructor for outside text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let valid = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        ((1..=63).contains(&text.len()) && text.bytes().all(valid)).then(|| Self(text.to_owned()))
+    }
+
+    /// The checked text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<AppId> for CacheScope {
+    fn from(app: AppId) -> Self {
+        Self(format!("app-{}", app.0.unsigned_abs()))
+    }
+}
+
+/// What can be had here, and how builds reach the outside.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    /// Where base images come from.
+    pub source: ImageSource,
+    /// PEM bundle that builds trust; it reaches build stages only.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// Whose build caches are used.
+    pub cache_scope: CacheScope,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_scope_is_safe_in_a_mount_id() {
+        assert_eq!(CacheScope::parse("my-app").unwrap().as_str(), "my-app");
+        for bad in ["", "a,target=/", "A", "a b", "a\n", &"a".repeat(64)] {
+            assert_eq!(CacheScope::parse(bad), None, "{bad:?}");
+        }
+        assert_eq!(CacheScope::from(AppId(7)).as_str(), "app-7");
+    }
+}

@@ -1,0 +1,141 @@
+//! Which builder an app gets.
+
+use super::catalog::Catalog;
+use super::draft::Draft;
+use super::error::{DetectError, Place};
+use super::pack::{self, Pack};
+use super::paas_toml::{self, PaasToml};
+use super::procfile::{self, Procfile};
+use super::source::{self, Files};
+use super::{go, node, own, python, ruby};
+use crate::model::{BuildPlan, SourceTree};
+
+/// Decides how an app is built and what it runs. Pure: reads the tree only.
+pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, DetectError> {
+    let files = Files { tree };
+    refuse_reserved(tree)?;
+    let settings = paas_toml::load(files)?;
+    check_app_json(files)?;
+    let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
+    if let Some(dockerfile) = dockerfile_path(files, &settings)? {
+        return own::plan(files, catalog, &dockerfile, procfile);
+    }
+    let matches = matching(files)?;
+    let Some(pack) = chosen(&matches, &settings)? else { return Err(nothing(files)?) };
+    let mut draft = Draft::new(files, catalog, pack, procfile);
+    note_choice(&mut draft, &matches, &settings);
+    note_procfile(&mut draft);
+    by_language(draft)
+}
+
+fn by_language(draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
+    match draft.pack.key.as_str() {
+        "go" => go::plan(draft),
+        "ruby" => ruby::plan(draft),
+        "python" => python::plan(draft),
+        "node" => node::plan(draft),
+        other => Err(DetectError::Broken { pack: other.to_owned(), reason: "nothing builds it".to_owned() }),
+    }
+}
+
+fn refuse_reserved(tree: &dyn SourceTree) -> Result<(), DetectError> {
+    let reserved = |path: &str| path == ".paas" || path.starts_with(".paas/");
+    match tree.entries().iter().find(|entry| reserved(&entry.path)) {
+        Some(entry) => Err(DetectError::ReservedPath(entry.path.clone())),
+        None if tree.entries().is_empty() => Err(DetectError::Empty),
+        None => Ok(()),
+    }
+}
+
+/// `app.json` must at least be an object.
+fn check_app_json(files: Files<'_>) -> Result<(), DetectError> {
+    const FILE: &str = "app.json";
+    let Some(text) = files.text(FILE)? else { return Ok(()) };
+    if source::json(FILE, &text)?.is_object() {
+        return Ok(());
+    }
+    let reason = "it must be an object, { … }".to_owned();
+    Err(DetectError::Malformed { place: Place::line(FILE, 1), format: "JSON", reason })
+}
+
+/// The repository's own Dockerfile, if it is to be used.
+fn dockerfile_path(files: Files<'_>, settings: &PaasToml) -> Result<Option<String>, DetectError> {
+    let wanted = settings.builder.as_ref().map(|(name, _)| name.as_str());
+    if wanted.is_some_and(|name| name != "dockerfile") {
+        return Ok(None);
+    }
+    let (path, place) = match (&settings.dockerfile, &settings.builder) {
+        (Some((path, line)), _) => (path.as_str(), Some(Place::line(paas_toml::FILE, *line))),
+        (None, Some((_, line))) => ("Dockerfile", Some(Place::line(paas_toml::FILE, *line))),
+        (None, None) => ("Dockerfile", None),
+    };
+    match (files.text(path)?, place) {
+        (Some(_), _) => Ok(Some(path.to_owned())),
+        (None, Some(named_by)) => Err(DetectError::MissingFile { file: path.to_owned(), named_by }),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Buildpacks that match the root, in order, each with the file that says so.
+fn matching(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, DetectError> {
+    let sign = |pack: &'static Pack| pack.detect.iter().map(String::as_str).find(|file| files.has(file));
+    Ok(pack::all()?.iter().filter_map(|pack| sign(pack).map(|file| (pack, file))).collect())
+}
+
+fn chosen(matches: &[(&'static Pack, &'static str)], settings: &PaasToml) -> Result<Option<&'static Pack>, DetectError> {
+    match &settings.builder {
+        Some((key, _)) => pack::get(key).map(Some),
+        None => Ok(matches.first().map(|(pack, _)| *pack)),
+    }
+}
+
+fn note_choice(draft: &mut Draft<'_>, matches: &[(&'static Pack, &'static str)], settings: &PaasToml) {
+    let key = draft.pack.key.as_str();
+    if let Some((_, line)) = &settings.builder {
+        draft.decide(format!("{}, from {} line {line}", draft.pack.name, paas_toml::FILE));
+        return;
+    }
+    if let Some((pack, file)) = matches.iter().find(|(pack, _)| pack.key == key) {
+        draft.decide(format!("{}, because of {file}", pack.name));
+    }
+    for (other, file) in matches.iter().filter(|(pack, _)| pack.key != key) {
+        draft.decide(format!("also {}, because of {file}; to choose it write", other.name));
+        draft.decide(format!("  [build] builder = \"{}\" in {}", other.key, paas_toml::FILE));
+    }
+}
+
+fn note_procfile(draft: &mut Draft<'_>) {
+    let Some(Procfile { commands }) = &draft.procfile else { return };
+    let types: Vec<String> = commands.keys().map(ToString::to_string).collect();
+    let line = format!("Procfile declares types -> {}", types.join(", "));
+    draft.decide(line);
+}
+
+/// The refusal where no buildpack matches.
+fn nothing(files: Files<'_>) -> Result<DetectError, DetectError> {
+    let mut seen: Vec<String> = Vec::new();
+    let mut folders: Vec<&str> = Vec::new();
+    for entry in files.tree.entries() {
+        let name = match entry.path.split_once('/') {
+            Some((folder, _)) => {
+                if folders.last() != Some(&folder) {
+                    folders.push(folder);
+                }
+                format!("{folder}/")
+            }
+            None => entry.path.clone(),
+        };
+        if seen.last() != Some(&name) {
+            seen.push(name);
+        }
+    }
+    let mut fitting = Vec::new();
+    for folder in folders {
+        let fits = |pack: &Pack| pack.detect.iter().any(|file| files.has(&format!("{folder}/{file}")));
+        if files.has(&format!("{folder}/Dockerfile")) || pack::all()?.iter().any(fits) {
+            fitting.push(folder.to_owned());
+        }
+    }
+    let subdirectory = if fitting.len() == 1 { fitting.pop() } else { None };
+    Ok(DetectError::NothingMatched { seen, subdirectory })
+}

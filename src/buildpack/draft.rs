@@ -1,0 +1,187 @@
+//! A plan in the making: what the language modules share.
+
+use minijinja::Value;
+use std::collections::BTreeMap;
+
+use super::base::{self, CA_FILE, CA_TARGET};
+use super::catalog::Catalog;
+use super::error::DetectError;
+use super::pack::{Offer, Pack};
+use super::procfile::Procfile;
+use super::render::{json, render};
+use super::source::Files;
+use crate::model::{BuildPlan, Dockerfile, ProcessType, RunCommand};
+
+/// Folder of the build context that holds the app.
+pub(super) const CONTEXT_ROOT: &str = "app";
+
+/// Settings that reach build stages as arguments and never an image.
+const BUILD_ARGUMENTS: [&str; 8] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "PIP_INDEX_URL",
+    "npm_config_registry",
+    "GOPROXY",
+    "GOSUMDB",
+    "BUNDLE_MIRROR__ALL",
+];
+
+/// Programs' own names for a certificate bundle.
+pub(super) const CA_VARIABLES: [&str; 6] =
+    ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"];
+
+/// What a language module works on.
+pub(super) struct Draft<'a> {
+    /// The app.
+    pub files: Files<'a>,
+    /// What can be had.
+    pub catalog: &'a Catalog,
+    /// The language.
+    pub pack: &'static Pack,
+    /// The Procfile, if there is one.
+    pub procfile: Option<Procfile>,
+    /// As in the plan.
+    pub decisions: Vec<String>,
+    /// As in the plan.
+    pub notices: Vec<String>,
+    /// As in the plan.
+    pub processes: BTreeMap<ProcessType, RunCommand>,
+    /// As in the plan.
+    pub release: Option<RunCommand>,
+}
+
+impl<'a> Draft<'a> {
+    /// An empty plan for a language, with what the Procfile declares.
+    pub fn new(files: Files<'a>, catalog: &'a Catalog, pack: &'static Pack, procfile: Option<Procfile>) -> Self {
+        let mut draft = Self {
+            files,
+            catalog,
+            pack,
+            procfile,
+            decisions: Vec::new(),
+            notices: Vec::new(),
+            processes: BTreeMap::new(),
+            release: None,
+        };
+        for (kind, line) in draft.procfile.clone().unwrap_or_default().commands {
+            let command = RunCommand::Shell(line);
+            if kind.is_release() {
+                draft.release = Some(command);
+            } else {
+                draft.processes.insert(kind, command);
+            }
+        }
+        draft
+    }
+
+    /// Offers of the language in the image source.
+    pub fn offers(&self) -> &'static [Offer] {
+        self.pack.offers(self.catalog.source)
+    }
+
+    /// Whether the Procfile already says what runs, so that nothing is guessed.
+    pub fn declared(&self) -> bool {
+        !self.processes.is_empty()
+    }
+
+    /// Notes a decision.
+    pub fn decide(&mut self, line: impl Into<String>) {
+        self.decisions.push(line.into());
+    }
+
+    /// Sets the inferred web command.
+    pub fn web(&mut self, command: RunCommand, because: &str) {
+        self.decide(format!("web: {command}, {because}"));
+        self.processes.insert(ProcessType::web(), command);
+    }
+
+    /// The finished plan: the template filled in with `values` and what every
+    /// template gets.
+    pub fn finish(mut self, offer: &Offer, values: Value) -> Result<BuildPlan, DetectError> {
+        self.note_unrouted();
+        let bases = base::pair(self.pack, offer, self.catalog)?;
+        let web = self.processes.get(&ProcessType::web());
+        let common = minijinja::context! {
+            build_base => bases.build.reference.as_str(),
+            run_base => bases.run.reference.as_str(),
+            build_prologue => prologue(self.catalog),
+            scope => self.catalog.cache_scope.as_str(),
+            cmd => web.map(cmd_line).unwrap_or_default(),
+        };
+        let text = render(&self.pack.key, "Dockerfile.j2", minijinja::context! { ..common, ..values })?;
+        let mut files = BTreeMap::new();
+        if let Some(bundle) = &self.catalog.ca_bundle {
+            files.insert(CA_FILE.to_owned(), bundle.clone());
+        }
+        let web = web.is_some();
+        Ok(BuildPlan {
+            language: self.pack.key.clone(),
+            runtime: format!("{} {}", self.pack.name, offer.version),
+            decisions: self.decisions,
+            notices: self.notices,
+            dockerfile: Dockerfile::Generated(squeeze(&text)),
+            context_root: CONTEXT_ROOT.to_owned(),
+            build_args: BTreeMap::new(),
+            files,
+            bases: vec![bases.run, bases.build],
+            processes: self.processes,
+            release: self.release,
+            port: web.then_some(self.pack.port),
+            env: self.pack.env.clone(),
+            worker_mib: self.pack.worker_mib,
+        })
+    }
+
+    fn note_unrouted(&mut self) {
+        if !self.processes.contains_key(&ProcessType::web()) {
+            self.notices.push("no web process: the app gets no address".to_owned());
+        }
+    }
+}
+
+/// What every build stage begins with: arguments, and certificates as
+/// arguments too, since those do not stay in the image.
+fn prologue(catalog: &Catalog) -> String {
+    let mut lines: Vec<String> = BUILD_ARGUMENTS.iter().map(|name| format!("ARG {name}")).collect();
+    lines.push("ARG UV_INDEX_URL=$PIP_INDEX_URL".to_owned());
+    if catalog.ca_bundle.is_some() {
+        lines.push(format!("COPY {CA_FILE} {CA_TARGET}"));
+        lines.extend(CA_VARIABLES.iter().map(|name| format!("ARG {name}={CA_TARGET}")));
+    }
+    lines.join("\n")
+}
+
+/// CMD in its exec form.
+fn cmd_line(command: &RunCommand) -> String {
+    match command {
+        RunCommand::Exec(words) => format!("CMD {}", json(words)),
+        RunCommand::Shell(line) => {
+            format!("CMD {}", json(&["/bin/sh".to_owned(), "-c".to_owned(), line.clone()]))
+        }
+        RunCommand::Image => String::new(),
+    }
+}
+
+/// Without runs of empty lines.
+fn squeeze(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        if !line.is_empty() || !out.ends_with("\n\n") {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// A command of exact words.
+pub(super) fn exec(words: &[&str]) -> RunCommand {
+    RunCommand::Exec(words.iter().map(|&word| word.to_owned()).collect())
+}
+
+/// A COPY of files of the app (paths from its root) to a folder of the image.
+pub(super) fn copy(paths: &[&str], to: &str) -> Vec<String> {
+    let from = paths.iter().map(|path| format!("{CONTEXT_ROOT}/{path}"));
+    from.chain([to.to_owned()]).collect()
+}

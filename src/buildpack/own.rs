@@ -1,0 +1,268 @@
+//! A repository's own Dockerfile, and what becomes of its bases where no
+//! registry can be reached.
+
+use std::collections::BTreeMap;
+
+use super::base::{self, CA_FILE, CA_TARGET};
+use super::catalog::Catalog;
+use super::draft::CA_VARIABLES;
+use super::error::{DetectError, Place};
+use super::pack::{self, Pack};
+use super::procfile::Procfile;
+use super::source::Files;
+use super::version;
+use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
+
+/// Makes the plan of an app that brings its Dockerfile.
+pub(super) fn plan(
+    files: Files<'_>,
+    catalog: &Catalog,
+    path: &str,
+    procfile: Option<Procfile>,
+) -> Result<BuildPlan, DetectError> {
+    let text = files.text(path)?.unwrap_or_default();
+    let mut plan = empty(path);
+    plan.decisions.push(format!("Dockerfile, because of {path}"));
+    let lines = instructions(&text);
+    if !lines.iter().any(|line| line.keyword == "FROM") {
+        return Err(DetectError::NoFrom(path.to_owned()));
+    }
+    if base::self_made(catalog) {
+        let mut rewrite = Rewrite { catalog, path, arguments: BTreeMap::new(), stages: Vec::new(), plan: &mut plan };
+        let rewritten = rewrite.text(&text, &lines)?;
+        plan.dockerfile = Dockerfile::Generated(rewritten);
+        if let Some(bundle) = &catalog.ca_bundle {
+            plan.files.insert(CA_FILE.to_owned(), bundle.clone());
+        }
+    }
+    for (kind, line) in procfile.unwrap_or_default().commands {
+        if kind.is_release() {
+            plan.release = Some(RunCommand::Shell(line));
+        } else {
+            plan.decisions.push(format!("{kind}: {line}, from Procfile"));
+            plan.processes.insert(kind, RunCommand::Shell(line));
+        }
+    }
+    plan.processes.entry(ProcessType::web()).or_insert(RunCommand::Image);
+    Ok(plan)
+}
+
+fn empty(path: &str) -> BuildPlan {
+    BuildPlan {
+        language: "dockerfile".to_owned(),
+        runtime: "Dockerfile".to_owned(),
+        decisions: Vec::new(),
+        notices: Vec::new(),
+        dockerfile: Dockerfile::Own(path.to_owned()),
+        context_root: String::new(),
+        build_args: BTreeMap::new(),
+        files: BTreeMap::new(),
+        bases: Vec::new(),
+        processes: BTreeMap::new(),
+        release: None,
+        port: None,
+        env: BTreeMap::new(),
+        worker_mib: None,
+    }
+}
+
+/// One instruction, which may span lines.
+struct Instruction<'t> {
+    /// Index of its first line, from 0.
+    first: usize,
+    /// Upper case.
+    keyword: String,
+    /// The rest of its first line.
+    rest: &'t str,
+}
+
+/// The instructions of a Dockerfile; continuation lines belong to the first.
+fn instructions(text: &str) -> Vec<Instruction<'_>> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for (first, line) in text.lines().enumerate() {
+        let trimmed = line.trim();
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            continue;
+        }
+        if !inside {
+            let (keyword, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
+            found.push(Instruction { first, keyword: keyword.to_ascii_uppercase(), rest: rest.trim() });
+        }
+        inside = trimmed.ends_with('\\');
+    }
+    found
+}
+
+/// The copy of a Dockerfile in which our bases stand for official images.
+struct Rewrite<'a> {
+    catalog: &'a Catalog,
+    path: &'a str,
+    /// Defaults of ARG lines before the first FROM.
+    arguments: BTreeMap<String, String>,
+    /// Names of stages so far.
+    stages: Vec<String>,
+    plan: &'a mut BuildPlan,
+}
+
+impl Rewrite<'_> {
+    fn text(&mut self, text: &str, instructions: &[Instruction<'_>]) -> Result<String, DetectError> {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        self.blank_syntax(&mut lines);
+        let mut in_stage = false;
+        for (index, instruction) in instructions.iter().enumerate() {
+            match instruction.keyword.as_str() {
+                "FROM" => {
+                    in_stage = true;
+                    let stage = &instructions[index + 1..];
+                    let runs = stage.iter().take_while(|line| line.keyword != "FROM").any(|line| line.keyword == "RUN");
+                    lines[instruction.first] = self.from(instruction, runs)?;
+                }
+                "ARG" if !in_stage => self.argument(instruction.rest),
+                "COPY" => lines[instruction.first] = self.copy(&lines[instruction.first], instruction)?,
+                _ => {}
+            }
+        }
+        Ok(lines.join("\n") + "\n")
+    }
+
+    /// The line that would have a frontend pulled from a registry.
+    fn blank_syntax(&mut self, lines: &mut [String]) {
+        let directive = |line: &&mut String| {
+            let body = line.trim().strip_prefix('#').map(str::trim_start);
+            body.is_some_and(|body| body.to_ascii_lowercase().starts_with("syntax") && body.contains('='))
+        };
+        if let Some(line) = lines.iter_mut().take_while(|line| line.trim().starts_with('#')).find(directive) {
+            "#".clone_into(line);
+            self.plan.notices.push("# syntax= is passed over: there is no registry to get it from".to_owned());
+        }
+    }
+
+    fn argument(&mut self, rest: &str) {
+        if let Some((name, value)) = rest.split_once('=') {
+            let value = value.trim().trim_matches(['"', '\'']);
+            self.arguments.insert(name.trim().to_owned(), value.to_owned());
+        }
+    }
+
+    fn from(&mut self, instruction: &Instruction<'_>, runs: bool) -> Result<String, DetectError> {
+        let words: Vec<&str> = instruction.rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
+        let image = self.expand(words.first().copied().unwrap_or_default());
+        let name = words.get(2).filter(|_| words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("as")));
+        let suffix = name.map(|name| format!(" AS {name}")).unwrap_or_default();
+        let known = image == "scratch" || self.stages.iter().any(|stage| stage.eq_ignore_ascii_case(&image));
+        if let Some(name) = name {
+            self.stages.push((*name).to_owned());
+        }
+        if known {
+            return Ok(format!("FROM {image}{suffix}"));
+        }
+        let reference = self.stand_in(&image, instruction.first + 1)?;
+        let prologue = if runs { self.prologue() } else { String::new() };
+        Ok(format!("FROM {reference}{suffix}{prologue}"))
+    }
+
+    /// Arguments and certificates for a stage that runs something; arguments,
+    /// since those do not stay in the image's environment.
+    fn prologue(&self) -> String {
+        let mut lines = String::from("\nARG PIP_INDEX_URL\nARG npm_config_registry\nARG GOPROXY\nARG GOSUMDB\nARG BUNDLE_MIRROR__ALL");
+        if self.catalog.ca_bundle.is_some() {
+            lines.push_str(&format!("\nCOPY {CA_FILE} {CA_TARGET}"));
+            for name in CA_VARIABLES {
+                lines.push_str(&format!("\nARG {name}={CA_TARGET}"));
+            }
+        }
+        lines
+    }
+
+    /// `COPY --from=IMAGE …` with our base instead.
+    fn copy(&mut self, line: &str, instruction: &Instruction<'_>) -> Result<String, DetectError> {
+        let option = instruction.rest.split_whitespace().find_map(|word| word.strip_prefix("--from="));
+        let Some(from) = option else { return Ok(line.to_owned()) };
+        let stage = self.stages.iter().any(|stage| stage.eq_ignore_ascii_case(from));
+        if stage || from.bytes().all(|c| c.is_ascii_digit()) {
+            return Ok(line.to_owned());
+        }
+        let reference = self.stand_in(from, instruction.first + 1)?;
+        Ok(line.replacen(&format!("--from={from}"), &format!("--from={reference}"), 1))
+    }
+
+    /// `$NAME`, `${NAME}` and `${NAME:-default}` filled in.
+    fn expand(&self, text: &str) -> String {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('$') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            let braced = rest.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+            let (name, after) = braced.unwrap_or_else(|| {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                rest.split_at(end)
+            });
+            let (name, default) = name.split_once(":-").unwrap_or((name, ""));
+            out.push_str(self.arguments.get(name).map_or(default, String::as_str));
+            rest = after;
+        }
+        out + rest
+    }
+
+    /// Our base for an official image.
+    fn stand_in(&mut self, image: &str, line: usize) -> Result<String, DetectError> {
+        let refusal = || -> Result<DetectError, DetectError> {
+            Ok(DetectError::NoSuchImage {
+                place: Place::line(self.path, line),
+                image: version::shorten(image),
+                have: offered(self.catalog)?,
+            })
+        };
+        let (name, tag) = split(image);
+        let Some(pack) = pack::all()?.iter().find(|pack| pack.images.iter().any(|known| known == name)) else {
+            return Err(refusal()?);
+        };
+        let base = choose(pack, tag, self.catalog)?;
+        self.plan.notices.push(format!("{}: {} {} stands in", version::shorten(image), pack.name, base.1));
+        if !self.plan.bases.contains(&base.0) {
+            self.plan.bases.push(base.0.clone());
+        }
+        Ok(base.0.reference)
+    }
+}
+
+/// Name and tag of an official image; a digest is passed over.
+fn split(image: &str) -> (&str, &str) {
+    let image = image.split('@').next().unwrap_or(image);
+    let image = image.strip_prefix("docker.io/").unwrap_or(image);
+    let image = image.strip_prefix("library/").unwrap_or(image);
+    image.split_once(':').unwrap_or((image, "latest"))
+}
+
+/// The nearest version's base: the same line if there is one, else the lowest
+/// that is newer, else the newest.
+fn choose(pack: &'static Pack, tag: &str, catalog: &Catalog) -> Result<(BaseImage, String), DetectError> {
+    let broken = || DetectError::Broken { pack: pack.key.clone(), reason: "offers nothing".to_owned() };
+    let offers = pack.offers(catalog.source);
+    let wanted = tag.split('-').next().and_then(version::numbers);
+    let newer = |parts: &Vec<u64>| {
+        let later = offers.iter().filter(|offer| version::numbers(&offer.release).is_some_and(|release| release > *parts));
+        later.min_by_key(|offer| version::numbers(&offer.release))
+    };
+    let near = wanted.as_ref().and_then(|parts| {
+        version::by_prefix(offers, parts).or_else(|| version::same_line(offers, parts)).or_else(|| newer(parts))
+    });
+    let offer = near.or(offers.first()).ok_or_else(broken)?;
+    let pair = base::pair(pack, offer, catalog)?;
+    let slim = tag.contains("slim") || tag.contains("alpine");
+    let small = slim && ["node", "ruby"].contains(&pack.key.as_str());
+    Ok((if small { pair.run } else { pair.build }, offer.version.clone()))
+}
+
+/// `python:3.11`, … for the message.
+fn offered(catalog: &Catalog) -> Result<Vec<String>, DetectError> {
+    let mut found = Vec::new();
+    for pack in pack::all()? {
+        for image in &pack.images {
+            found.extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,210 @@
+//! Ruby: Bundler, and what it starts.
+
+use minijinja::context;
+
+use super::draft::{Draft, exec};
+use super::error::{DetectError, Place};
+use super::pack::Offer;
+use super::source::Files;
+use super::version::{self, Wanted, numbers};
+use crate::model::{BuildPlan, RunCommand};
+
+/// Makes the plan of a Ruby app.
+pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
+    let files = draft.files;
+    let has_gemfile = files.has("Gemfile");
+    let lock = files.text("Gemfile.lock")?;
+    if has_gemfile && lock.is_none() {
+        return Err(DetectError::MissingLock {
+            manifest: "Gemfile".to_owned(),
+            lock: "Gemfile.lock".to_owned(),
+            command: "bundle lock".to_owned(),
+        });
+    }
+    let offer = choose(&mut draft)?;
+    let gems = gems(lock.as_deref().unwrap_or_default());
+    let manifests = if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
+    start(&mut draft, &gems)?;
+    draft.finish(offer, context! { manifests, install => has_gemfile })
+}
+
+fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
+    let line = |from: &[&str], to: &str| from.iter().chain(&[to]).map(|&word| word.to_owned()).collect::<Vec<_>>();
+    draft.decide("bundle install, from Gemfile.lock");
+    let gemspecs = lock.lines().any(|line| line == "PATH");
+    if gemspecs {
+        return vec![line(&["app/"], "./")];
+    }
+    let mut copies = vec![line(&["app/Gemfile", "app/Gemfile.lock"], "./")];
+    if draft.files.has(".ruby-version") {
+        copies.push(line(&["app/.ruby-version"], "./"));
+    }
+    if draft.files.has_folder("vendor/cache") {
+        draft.decide("vendored gems, from vendor/cache");
+        copies.push(line(&["app/vendor/cache/"], "./vendor/cache/"));
+    }
+    copies
+}
+
+/// Names of all gems that the lock resolves to.
+fn gems(lock: &str) -> Vec<&str> {
+    let spec = |line: &'_ &str| line.starts_with("    ") && !line.starts_with("     ");
+    lock.lines().filter(spec).filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+/// Which Ruby.
+fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
+    let offers = draft.offers();
+    let Some((wanted, strict)) = wanted(draft.files)? else {
+        let offer = offers.first().ok_or_else(|| DetectError::Broken {
+            pack: draft.pack.key.clone(),
+            reason: "offers nothing".to_owned(),
+        })?;
+        draft.decide(format!("Ruby {}, the default (no .ruby-version)", offer.version));
+        return Ok(offer);
+    };
+    let requirements = requirements(&wanted.text).ok_or_else(|| wanted.malformed(draft.pack))?;
+    let fits = |offer: &&Offer| numbers(&offer.release).is_some_and(|release| requirements.iter().all(|one| one.allows(&release)));
+    if let Some(offer) = offers.iter().find(fits) {
+        draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
+        return Ok(offer);
+    }
+    let exact = requirements.first().filter(|one| !strict && one.operator == "=").map(|one| one.version.as_slice());
+    let Some(offer) = exact.and_then(|parts| version::same_line(offers, parts)) else {
+        return Err(wanted.missing(draft.pack, draft.catalog.source));
+    };
+    let asked = version::shorten(&wanted.text);
+    draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
+    draft.notices.push(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
+    Ok(offer)
+}
+
+/// The version asked for; and whether Bundler itself insists on it.
+fn wanted(files: Files<'_>) -> Result<Option<(Wanted, bool)>, DetectError> {
+    let gemfile = gemfile(files)?;
+    if let Some(found) = version::first_line(files, ".ruby-version")? {
+        return Ok(Some(gemfile.map_or((found, false), |inside| (inside, true))));
+    }
+    if let Some(found) = gemfile {
+        return Ok(Some((found, true)));
+    }
+    Ok(version::tool_versions(files, &["ruby"])?.map(|found| (found, false)))
+}
+
+/// `ruby "~> 3.1"` in the Gemfile.
+fn gemfile(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
+    let Some(text) = files.text("Gemfile")? else { return Ok(None) };
+    for (index, line) in text.lines().enumerate() {
+        let call = line.trim_start().strip_prefix("ruby").filter(|rest| rest.starts_with([' ', '(']));
+        let Some(rest) = call.map(|rest| rest.split('#').next().unwrap_or(rest)) else { continue };
+        if rest.contains("file:") || rest.contains(":file") {
+            return Ok(None);
+        }
+        let quoted: Vec<&str> = rest.split(['"', '\'']).skip(1).step_by(2).take_while(|word| !word.is_empty()).collect();
+        if quoted.is_empty() {
+            return Ok(None);
+        }
+        return Ok(Some(Wanted { text: quoted.join(", "), place: Place::line("Gemfile", index + 1) }));
+    }
+    Ok(None)
+}
+
+/// One of RubyGems' requirements: `~> 3.1`.
+#[derive(Debug, PartialEq, Eq)]
+struct Requirement {
+    operator: &'static str,
+    version: Vec<u64>,
+}
+
+impl Requirement {
+    fn allows(&self, release: &[u64]) -> bool {
+        let padded = |version: &[u64]| (0..3).map(|at| version.get(at).copied().unwrap_or(0)).collect::<Vec<_>>();
+        let (ours, theirs) = (padded(release), padded(&self.version));
+        match self.operator {
+            "=" => ours == theirs || (self.version.len() < 3 && release.starts_with(&self.version)),
+            "!=" => ours != theirs,
+            ">" => ours > theirs,
+            "<" => ours < theirs,
+            ">=" => ours >= theirs,
+            "<=" => ours <= theirs,
+            _ => {
+                let kept = self.version.len().saturating_sub(1).max(1);
+                ours >= theirs && release.starts_with(&self.version[..kept])
+            }
+        }
+    }
+}
+
+fn requirements(text: &str) -> Option<Vec<Requirement>> {
+    text.split(',').map(|one| requirement(one.trim())).collect()
+}
+
+fn requirement(text: &str) -> Option<Requirement> {
+    let text = text.strip_prefix("ruby-").unwrap_or(text);
+    let operators = ["~>", ">=", "<=", "!=", ">", "<", "="];
+    let operator = operators.into_iter().find(|operator| text.starts_with(operator));
+    let rest = operator.map_or(text, |operator| &text[operator.len()..]).trim();
+    let rest = rest.split_once("-p").map_or(rest, |(version, _)| version);
+    Some(Requirement { operator: operator.unwrap_or("="), version: numbers(rest)? })
+}
+
+/// Decides the start command unless the Procfile does.
+fn start(draft: &mut Draft<'_>, gems: &[&str]) -> Result<(), DetectError> {
+    if draft.declared() {
+        return Ok(());
+    }
+    let files = draft.files;
+    let has = |name: &str| gems.contains(&name);
+    let bundled = files.has("Gemfile");
+    if has("rails") && files.has("bin/rails") {
+        let (line, because) = if has("puma") && files.has("config/puma.rb") {
+            ("bundle exec puma -C config/puma.rb", "config/puma.rb")
+        } else {
+            ("bin/rails server -b 0.0.0.0 -p $PORT", "for Rails")
+        };
+        draft.web(RunCommand::Shell(line.to_owned()), because);
+        return Ok(());
+    }
+    if files.has("config.ru") {
+        let (line, because) = match (bundled, has("puma"), has("rack") || has("rackup")) {
+            (true, true, _) => ("bundle exec puma -b tcp://0.0.0.0:$PORT", "puma, for config.ru"),
+            (true, false, true) => ("bundle exec rackup -o 0.0.0.0 -p $PORT", "for config.ru"),
+            _ => ("puma -b tcp://0.0.0.0:$PORT", "puma, for config.ru"),
+        };
+        draft.web(RunCommand::Shell(line.to_owned()), because);
+        return Ok(());
+    }
+    const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
+    if let Some(script) = files.first_of(&SCRIPTS) {
+        let words: &[&str] = if bundled { &["bundle", "exec", "ruby", script] } else { &["ruby", script] };
+        draft.web(exec(words), script);
+        return Ok(());
+    }
+    Err(DetectError::NoProcess {
+        language: "Ruby".to_owned(),
+        looked_for: ["Procfile", "config.ru", "bin/rails"].into_iter().chain(SCRIPTS).map(str::to_owned).collect(),
+        suggestion: "web: bundle exec ruby myapp.rb -o 0.0.0.0 -p $PORT".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn requirements_are_rubygems() {
+        let allows = |text, release: [u64; 3]| requirements(text).unwrap().iter().all(|one| one.allows(&release));
+        assert!(allows("~> 3.1", [3, 4, 0]) && !allows("~> 3.1", [4, 0, 0]));
+        assert!(allows("~> 3.1.0", [3, 1, 9]) && !allows("~> 3.1.0", [3, 2, 0]));
+        assert!(allows(">= 3.0, < 3.2", [3, 1, 2]) && !allows(">= 3.0, < 3.2", [3, 2, 0]));
+        assert!(allows("3.1", [3, 1, 2]) && !allows("3.1.4", [3, 1, 2]));
+        assert!(requirements("3.1; id").is_none());
+    }
+
+    #[test]
+    fn gems_of_a_lock_are_its_resolved_specs() {
+        let lock = "GEM\n  remote: https://rubygems.org/\n  specs:\n    puma (5.6.5)\n      nio4r (~> 2.0)\n    rack (2.2.6)\n\nDEPENDENCIES\n  puma\n";
+        assert_eq!(gems(lock), ["puma", "rack"]);
+    }
+}

@@ -1,0 +1,189 @@
+//! What a person is told when no plan could be made.
+
+use super::error::{DetectError, Place, ProcfileFault};
+use super::version::shorten;
+use crate::model::Problem;
+
+/// Most names that a list in a message has.
+const LISTED: usize = 12;
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{} line {line}", self.file),
+        }
+    }
+}
+
+impl From<DetectError> for Problem {
+    fn from(error: DetectError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&DetectError> for Problem {
+    #[allow(clippy::too_many_lines, reason = "one exhaustive match, so that no message is forgotten")]
+    fn from(error: &DetectError) -> Self {
+        match error {
+            DetectError::ReservedPath(path) => Self::new(
+                "a path of the repository is reserved",
+                format!("{}: paths under .paas/ belong to the platform.", shorten(path)),
+                "Rename it and push again.",
+            ),
+            DetectError::Empty => Self::new(
+                "there is nothing to deploy",
+                "The commit contains no file.",
+                "Commit an app and push again.",
+            ),
+            DetectError::NothingMatched { seen, subdirectory } => nothing_matched(seen, subdirectory.as_deref()),
+            DetectError::Procfile { line, fault } => procfile(*line, fault),
+            DetectError::Malformed { place, format, reason } => Self::new(
+                format!("{} cannot be read", place.file),
+                format!("{place}: this is no {format}: {}", wrap(reason)),
+                "Correct it, commit and push again.",
+            ),
+            DetectError::UnknownKey { place, key, nearest } => Self::new(
+                format!("{} has an unknown key", place.file),
+                format!("{place}: there is no {}.", shorten(key)),
+                nearest.as_ref().map_or_else(String::new, |nearest| format!("Did you mean {nearest}?")),
+            ),
+            DetectError::BadValue { place, key, value, possible } => Self::new(
+                format!("{} has a value that is not possible", place.file),
+                format!("{place}: {key} is {:?}.", shorten(value)),
+                format!("Possible: {}.", list(possible)),
+            ),
+            DetectError::Symlink(file) => Self::new(
+                format!("{file} is a symbolic link"),
+                "Files that say how to build are not read through links.",
+                "Commit the file itself and push again.",
+            ),
+            DetectError::MissingFile { file, named_by } => Self::new(
+                format!("{} is missing", shorten(file)),
+                format!("{named_by} names it, and it is not in the commit."),
+                "Commit it or correct the name. git status --ignored shows\nwhether it is kept out.",
+            ),
+            DetectError::TooLarge { file, limit } => Self::new(
+                format!("{file} is too large"),
+                format!("More than {} MiB of it are not read.", limit >> 20),
+                "Make it smaller and push again.",
+            ),
+            DetectError::BadVersion { place, language, text } => Self::new(
+                format!("no {language} version could be told"),
+                format!("{place}: {text:?} is not written as\n{language} versions are."),
+                "Correct it, commit and push again.",
+            ),
+            DetectError::NoSuchVersion { place, language, text, have } => Self::new(
+                format!("{language} {text} cannot be had here"),
+                format!("{place} asks for it."),
+                format!("Ask for one of these: {}.", list(have)),
+            ),
+            DetectError::TwoLocks(first, second) => Self::new(
+                "there are lock files of two package managers",
+                format!("{first} and {second} are both in the root."),
+                "Remove the one that you do not use, commit and push again.",
+            ),
+            DetectError::MissingLock { manifest, lock, command } => Self::new(
+                format!("{lock} is missing"),
+                format!("{manifest} is there without it, so that versions are not fixed."),
+                format!("Write it and commit it:\n  {command}\n  git add {lock}"),
+            ),
+            DetectError::Unsupported { place, what, instead } => {
+                Self::new(format!("{what} is not supported yet"), format!("{place} asks for it."), instead.clone())
+            }
+            DetectError::NoProcess { language, looked_for, suggestion } => Self::new(
+                "nothing says what to start",
+                format!("{language}: looked for {}.", list(looked_for)),
+                format!("Commit a Procfile with a line such as\n  {suggestion}"),
+            ),
+            DetectError::NoMain => Self::new(
+                "there is no program to build",
+                "No Go file outside vendor/ and testdata/ has package main.",
+                "Add a main package in the root or under cmd/.",
+            ),
+            DetectError::SeveralBinaries(names) => Self::new(
+                "nothing says which program serves requests",
+                format!("go build makes {}.", list(names)),
+                format!(
+                    "Commit a Procfile with a line such as\n  web: bin/{}",
+                    names.first().map_or("web", String::as_str)
+                ),
+            ),
+            DetectError::NoSuchImage { place, image, have } => Self::new(
+                format!("the image {image} cannot be had here"),
+                format!("{place} names it, and no container registry is in use."),
+                format!("Images with a stand-in: {}.", list(have)),
+            ),
+            DetectError::NoFrom(path) => Self::new(
+                format!("{path} has no FROM line"),
+                "A Dockerfile begins with the image that it builds on.",
+                "Write one, such as\n  FROM debian:bookworm-slim",
+            ),
+            DetectError::Broken { pack, reason } => Self::new(
+                "a buildpack of the platform is broken",
+                format!("{pack}: {}", wrap(reason)),
+                "This is a fault of the platform, not of the app: tell the\nadministrator.",
+            ),
+        }
+    }
+}
+
+fn nothing_matched(seen: &[String], subdirectory: Option<&str>) -> Problem {
+    let cause = format!(
+        "Looked in the root for a Dockerfile, go.mod, Gemfile,\nrequirements.txt, pyproject.toml, package.json and the like.\n{}",
+        wrap(&format!("Seen: {}.", list(seen)))
+    );
+    let next = match subdirectory {
+        Some(folder) => format!(
+            "{folder}/ looks like an app: move its files to the root, or push it\nalone: git subtree push --prefix {folder} paas main"
+        ),
+        None => "Add one of them, or a Dockerfile such as\n  FROM debian:bookworm-slim\n  COPY . /app\n  CMD [\"/app/start\"]".to_owned(),
+    };
+    Problem::new("no language was recognised", cause, next)
+}
+
+fn procfile(line: usize, fault: &ProcfileFault) -> Problem {
+    let next = "Each line is <type>: <command>, such as\n  web: python app.py";
+    let cause = match fault {
+        ProcfileFault::NoColon(text) => format!("Procfile line {line}: {:?} has no colon.", shorten(text)),
+        ProcfileFault::BadType(text) => format!(
+            "Procfile line {line}: {:?} is no process type: 1 to 63 letters,\ndigits, - and _.",
+            shorten(text)
+        ),
+        ProcfileFault::NoCommand(kind) => format!("Procfile line {line}: {kind} has no command."),
+        ProcfileFault::Duplicate(kind, first) => {
+            format!("Procfile line {line}: {kind} is declared already, in line {first}.")
+        }
+        ProcfileFault::Nul => format!("Procfile line {line}: there is a NUL byte."),
+        ProcfileFault::Empty => "Procfile declares no process.".to_owned(),
+    };
+    Problem::new("Procfile cannot be read", cause, next)
+}
+
+/// At most a dozen names, separated by commas, wrapped.
+fn list(names: &[String]) -> String {
+    let mut shown: Vec<String> = names.iter().take(LISTED).map(|name| shorten(name)).collect();
+    if names.len() > LISTED {
+        shown.push(format!("… ({} in all)", names.len()));
+    }
+    wrap(&shown.join(", "))
+}
+
+/// Breaks a text at spaces so that lines stay below 64 columns.
+fn wrap(text: &str) -> String {
+    let mut out = String::new();
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if width > 0 && width + 1 + length > 50 {
+            out.push('\n');
+            width = 0;
+        } else if width > 0 {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(word);
+        width += length;
+    }
+    out
+}

@@ -1,0 +1,182 @@
+//! What a command can be refused for, and what the user is told.
+
+use super::grammar::{Grammar, NoApp};
+use crate::deploy::DeployError;
+use crate::model::{AppName, NameError, Problem};
+use crate::store::StoreError;
+use clap::CommandFactory;
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// No command at all.
+    #[error("no command")]
+    Empty,
+    /// No command of ours.
+    #[error("unknown command {name:?}")]
+    Unknown {
+        /// What was typed, shortened.
+        name: String,
+        /// What may have been meant.
+        nearest: Option<String>,
+    },
+    /// Words that do not fit the command.
+    #[error("usage of {command}: {reason}")]
+    Usage {
+        /// The command.
+        command: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The caller may not.
+    #[error("forbidden")]
+    Forbidden,
+    /// There is no such app.
+    #[error("no app {0}")]
+    NoSuchApp(AppName),
+    /// A name that is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// No app could be made out.
+    #[error(transparent)]
+    App(#[from] NoApp),
+    /// A destructive command without its confirmation.
+    #[error("not confirmed")]
+    NotConfirmed(AppName),
+    /// Not `KEY=VALUE`.
+    #[error("not KEY=VALUE")]
+    NotAnAssignment(String),
+    /// A config value that no environment can hold.
+    #[error("value of {0} refused")]
+    Value(String, &'static str),
+    /// A config var that is not set.
+    #[error("{0} is not set")]
+    NotSet(String),
+    /// Not `TYPE=COUNT`.
+    #[error("not TYPE=COUNT")]
+    NotACount(String),
+    /// No public key in OpenSSH's form.
+    #[error("no public key: {0}")]
+    NotAKey(&'static str),
+    /// There is no such key.
+    #[error("no key {0}")]
+    NoSuchKey(String),
+    /// The deploy branch cannot be changed to this one.
+    #[error("branch {0} names something else")]
+    BranchElsewhere(String, AppName),
+    /// A branch name that is none.
+    #[error("no branch name")]
+    NotABranch(String),
+    /// No such log source.
+    #[error("no source {0}")]
+    NoSource(String),
+    /// No such language.
+    #[error("no language {0}")]
+    NoLanguage(String, Vec<String>),
+    /// Standard input is longer than the command takes, bytes.
+    #[error("input longer than {0}")]
+    InputTooLong(u64),
+    /// Standard input is not UTF-8.
+    #[error("input is not UTF-8")]
+    InputNotText,
+    /// The pipeline.
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    /// The user went away.
+    #[error("the user went away")]
+    Gone,
+    /// A fault of ours.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        Self::Deploy(DeployError::Store(error))
+    }
+}
+
+impl CommandError {
+    pub(super) fn unknown(name: &str) -> Self {
+        let grammar = Grammar::command();
+        let nearest = grammar
+            .get_subcommands()
+            .map(|command| (strsim::damerau_levenshtein(name, command.get_name()), command.get_name()))
+            .filter(|(distance, known)| name.len() < 60 && *distance <= known.len().div_ceil(3))
+            .min()
+            .map(|(_, known)| known.to_owned());
+        Self::Unknown { name: name.chars().take(40).collect(), nearest }
+    }
+
+    pub(super) fn usage(command: &str, error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let reason: Vec<&str> = first.trim_start_matches("error: ").lines().map(str::trim).collect();
+        Self::Usage { command: command.to_owned(), reason: reason.join(" ").chars().take(300).collect() }
+    }
+
+    /// Title, cause and next step.
+    pub fn problem(&self) -> Problem {
+        let plain = |title: String, next: &str| Problem::new(title, "", next);
+        match self {
+            Self::Empty => plain("No command was given.".into(), "List them: ssh paas help"),
+            Self::Unknown { name, nearest: Some(nearest) } => {
+                plain(format!("{name:?} is no command. Did you mean {nearest}?"), "")
+            }
+            Self::Unknown { name, nearest: None } => {
+                plain(format!("{name:?} is no command."), "List them: ssh paas help")
+            }
+            Self::Usage { command, reason } => {
+                plain(format!("{command}: {reason}"), &format!("How it goes: ssh paas help {command}"))
+            }
+            Self::Forbidden => plain("Your key does not allow this.".into(), ""),
+            Self::NoSuchApp(app) => plain(format!("There is no app {app}."), "List them: ssh paas apps"),
+            Self::Name(error) => plain(error.to_string(), ""),
+            Self::App(error) => plain(error.to_string(), ""),
+            Self::NotConfirmed(app) => plain(
+                format!("This removes {app}, its processes, config, log and repository."),
+                &format!("To do it: ssh paas apps:destroy {app} --confirm {app}"),
+            ),
+            Self::NotAnAssignment(word) => Problem::new(
+                format!("{word:?} is not KEY=VALUE."),
+                "",
+                "Over SSH, quote twice: ssh paas \"config:set APP KEY='a value'\"",
+            ),
+            Self::Value(key, why) => plain(format!("The value of {key} cannot be kept: {why}."), ""),
+            Self::NotSet(key) => plain(format!("{key} is not set."), ""),
+            Self::NotACount(word) => {
+                plain(format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2."), "")
+            }
+            Self::NotAKey(why) => Problem::new(
+                format!("This is no public SSH key: {why}."),
+                "",
+                "Give the content of a .pub file: paas keys:add NAME < ~/.ssh/id_ed25519.pub",
+            ),
+            Self::NoSuchKey(name) => plain(format!("There is no key named {name}."), "List them: ssh paas keys"),
+            Self::BranchElsewhere(branch, app) => Problem::new(
+                format!("{branch} names another commit than the one that runs."),
+                "The deploy branch must name what runs.",
+                format!("Remove it first: git push paas :{branch} (then apps:branch {app} {branch})"),
+            ),
+            Self::NotABranch(name) => plain(format!("{name:?} is not a branch name."), ""),
+            Self::NoSource(name) => {
+                plain(format!("{name:?} is no log source: use app, build, router or platform."), "")
+            }
+            Self::NoLanguage(name, known) => {
+                plain(format!("{name:?} is no language here."), &format!("There are: {}", known.join(", ")))
+            }
+            Self::InputTooLong(limit) => plain(format!("Standard input is longer than {limit} bytes."), ""),
+            Self::InputNotText => plain("Standard input is not UTF-8 text.".into(), ""),
+            Self::Deploy(DeployError::Store(StoreError::NameTaken(name))) => {
+                plain(format!("There is an app {name} already."), "")
+            }
+            Self::Deploy(DeployError::Store(StoreError::KeyTaken(why))) => plain(format!("Not added: {why}."), ""),
+            Self::Deploy(DeployError::Store(error @ (StoreError::NoPort | StoreError::NoSubnet))) => {
+                plain(format!("Not created: {error}."), "Ask the administrator for a larger range (server.toml).")
+            }
+            Self::Deploy(error) => error.problem().of_a_command(),
+            Self::Gone => plain("Cancelled.".into(), ""),
+            Self::Internal(_) => plain("A fault of the server; its log has the details.".into(), ""),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The one definition of all commands, for terminal, SSH and API alike.
+
+use crate::model::{AppName, NameError};
+use clap::{Args, Parser, Subcommand};
+
+/// All commands that a server answers.
+#[derive(Debug, Parser)]
+#[command(name = "paas", bin_name = "paas", disable_help_subcommand = true, disable_version_flag = true)]
+pub struct Grammar {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// An app, as `COMMAND APP …` or `COMMAND … -a APP`.
+#[derive(Debug, Args)]
+pub struct OfApp {
+    /// The app, if it is not the first word
+    #[arg(short = 'a', long = "app", value_name = "APP")]
+    app: Option<String>,
+    /// The app, then what the command is about
+    #[arg(value_name = "APP …", allow_hyphen_values = false)]
+    words: Vec<String>,
+}
+
+/// Why no app could be made out.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoApp {
+    /// None was given.
+    #[error("name the app: {0} APP")]
+    Missing(&'static str),
+    /// What was given is no app's name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// More words than the command takes.
+    #[error("{0:?} is one word too many: {1} APP")]
+    Surplus(String, &'static str),
+}
+
+impl OfApp {
+    /// The app, and the words after it.
+    pub fn split(mut self, command: &'static str) -> Result<(AppName, Vec<String>), NoApp> {
+        let app = match self.app {
+            Some(app) => app,
+            None if self.words.is_empty() => return Err(NoApp::Missing(command)),
+            None => self.words.remove(0),
+        };
+        Ok((AppName::parse(&app)?, self.words))
+    }
+
+    /// The app, for commands that take nothing else.
+    pub fn only(self, command: &'static str) -> Result<AppName, NoApp> {
+        let (app, words) = self.split(command)?;
+        match words.into_iter().next() {
+            Some(word) => Err(NoApp::Surplus(word.chars().take(60).collect(), command)),
+            None => Ok(app),
+        }
+    }
+}
+
+/// Listings come as a table or as JSON.
+#[derive(Debug, Args)]
+pub struct Listing {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Every command. The doc comments are the help that users see.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the apps
+    #[command(name = "apps")]
+    Apps(Listing),
+    /// Create an app (the first push does it too)
+    #[command(name = "apps:create")]
+    AppsCreate(OfApp),
+    /// Show all about an app
+    #[command(name = "apps:info")]
+    AppsInfo {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Show or set the branch whose push deploys: apps:branch APP [BRANCH]
+    #[command(name = "apps:branch")]
+    AppsBranch(OfApp),
+    /// Remove an app with everything of it: apps:destroy APP --confirm APP
+    #[command(name = "apps:destroy")]
+    AppsDestroy {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// The app's name once more
+        #[arg(long, value_name = "APP")]
+        confirm: Option<String>,
+    },
+    /// Show config vars
+    #[command(name = "config")]
+    Config {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Set config vars and restart: config:set APP KEY=VALUE …
+    #[command(name = "config:set")]
+    ConfigSet(OfApp),
+    /// Print one config var: config:get APP KEY
+    #[command(name = "config:get")]
+    ConfigGet(OfApp),
+    /// Remove config vars and restart: config:unset APP KEY …
+    #[command(name = "config:unset")]
+    ConfigUnset(OfApp),
+    /// List or prepare base images
+    #[command(name = "images")]
+    Images {
+        /// Make or pull the bases of this language, or all of them
+        #[arg(long, value_name = "LANGUAGE", num_args = 0..=1, default_missing_value = "all")]
+        prepare: Option<String>,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// List the SSH keys that may come in
+    #[command(name = "keys")]
+    Keys(Listing),
+    /// Add a key read from standard input: keys:add NAME < id.pub
+    #[command(name = "keys:add")]
+    KeysAdd {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Remove a key
+    #[command(name = "keys:remove")]
+    KeysRemove {
+        /// The key's name
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Show an app's log
+    #[command(name = "logs")]
+    Logs {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// Go on as lines come
+        #[arg(short = 't', long = "tail")]
+        tail: bool,
+        /// How many lines
+        #[arg(short = 'n', long = "num", value_name = "LINES", default_value_t = 100)]
+        lines: usize,
+        /// Only this process or type: web, web.1
+        #[arg(short = 'p', long = "ps", value_name = "PROCESS")]
+        process: Option<String>,
+        /// Only this source: app, build, router, platform
+        #[arg(short = 's', long = "source", value_name = "SOURCE")]
+        source: Option<String>,
+    },
+    /// List an app's processes
+    #[command(name = "ps")]
+    Ps {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Set how many processes run: ps:scale APP web=2 worker=1
+    #[command(name = "ps:scale")]
+    PsScale(OfApp),
+    /// Replace all processes by new ones
+    #[command(name = "ps:restart")]
+    PsRestart(OfApp),
+    /// Stop all processes until ps:start, ps:restart or the next release
+    #[command(name = "ps:stop")]
+    PsStop(OfApp),
+    /// Start the processes that ps:stop stopped
+    #[command(name = "ps:start")]
+    PsStart(OfApp),
+    /// List an app's releases
+    #[command(name = "releases")]
+    Releases {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Show what is being built and run
+    #[command(name = "status")]
+    Status {
+        /// Only this app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Show this help, or that of a command
+    #[command(name = "help")]
+    Help {
+        /// The command
+        command: Option<String>,
+    },
+    /// Show the version
+    #[command(name = "version")]
+    Version,
+}

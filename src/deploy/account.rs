@@ -1,0 +1,164 @@
+//! What can be told about apps: the store's wishes beside the engine's facts.
+
+use super::{Activity, DeployError, Pipeline};
+use crate::model::{App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState};
+use crate::store;
+
+/// All that is shown of an app.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The app.
+    pub app: App,
+    /// Its one status.
+    pub status: AppStatus,
+    /// The release that serves.
+    pub current: Option<Release>,
+    /// Its counts, as far as set.
+    pub formation: Formation,
+    /// Its processes, those that shall run and those that do.
+    pub processes: Vec<ProcessLine>,
+    /// What is being done to it.
+    pub activity: Option<Activity>,
+}
+
+/// One process as `ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessLine {
+    /// `web.1`
+    pub name: ProcessName,
+    /// `3` for `v3`.
+    pub release: u32,
+    /// Runs now.
+    pub running: bool,
+    /// Exit code of its last run.
+    pub exit_code: Option<i64>,
+    /// How often the engine restarted it.
+    pub restarts: i64,
+    /// Start of the present or last run, seconds since the epoch, UTC.
+    pub started_at: i64,
+    /// The engine has no such container.
+    pub missing: bool,
+}
+
+impl From<ProcessState> for ProcessLine {
+    fn from(state: ProcessState) -> Self {
+        Self {
+            name: state.process,
+            release: state.release,
+            running: state.running,
+            exit_code: state.exit_code,
+            restarts: state.restarts,
+            started_at: state.started_at,
+            missing: false,
+        }
+    }
+}
+
+impl Pipeline {
+    /// All apps by name.
+    pub async fn accounts(&self) -> Result<Vec<Account>, DeployError> {
+        let apps = self.store().read(store::apps::list).await?;
+        let states = self.engine().processes(None).await?;
+        let mut accounts = Vec::with_capacity(apps.len());
+        for app in apps {
+            let its = states.iter().filter(|state| state.app == app.id).cloned().collect();
+            accounts.push(self.account_of(app, its).await?);
+        }
+        Ok(accounts)
+    }
+
+    /// One app.
+    pub async fn account(&self, app: &App) -> Result<Account, DeployError> {
+        let states = self.states(app.id).await?;
+        self.account_of(app.clone(), states).await
+    }
+
+    async fn account_of(&self, app: App, states: Vec<ProcessState>) -> Result<Account, DeployError> {
+        let id = app.id;
+        let (current, latest, formation) = self
+            .store()
+            .read(move |db| {
+                let current = store::releases::current(db, id)?;
+                Ok((current, store::releases::latest(db, id)?, store::apps::formation(db, id)?))
+            })
+            .await?;
+        let activity = self.queue.activity(app.id);
+        let wanted = match &current {
+            Some(release) if !app.stopped => self.wanted(&app, release).await?,
+            _ => Vec::new(),
+        };
+        let number = current.as_ref().map_or(0, |release| release.number);
+        let processes = lines(&wanted, states, number);
+        let failed = latest.is_some_and(|release| release.state == ReleaseState::Failed);
+        let status = status(activity.as_ref(), current.is_some(), failed, app.stopped, &wanted, &processes);
+        Ok(Account { app, status, current, formation, processes, activity })
+    }
+}
+
+/// What there is of the current release, and what is missing of it.
+fn lines(wanted: &[ProcessName], states: Vec<ProcessState>, current: u32) -> Vec<ProcessLine> {
+    let mut lines: Vec<ProcessLine> =
+        states.into_iter().filter(|state| state.release == current).map(ProcessLine::from).collect();
+    for name in wanted {
+        if !lines.iter().any(|line| line.name == *name) {
+            lines.push(ProcessLine {
+                name: name.clone(),
+                release: current,
+                running: false,
+                exit_code: None,
+                restarts: 0,
+                started_at: 0,
+                missing: true,
+            });
+        }
+    }
+    lines.sort_by(|a, b| a.name.cmp(&b.name));
+    lines
+}
+
+fn status(
+    activity: Option<&Activity>,
+    released: bool,
+    failed: bool,
+    stopped: bool,
+    wanted: &[ProcessName],
+    processes: &[ProcessLine],
+) -> AppStatus {
+    if activity.is_some_and(|activity| activity.commit.is_some()) {
+        return AppStatus::Building;
+    }
+    match (released, failed) {
+        (false, true) => return AppStatus::Failed,
+        (false, false) => return AppStatus::Stopped,
+        (true, _) => {}
+    }
+    if stopped || wanted.is_empty() {
+        return AppStatus::Stopped;
+    }
+    // An app is what its web processes are; without any, what the others are.
+    let web: Vec<&ProcessLine> = processes.iter().filter(|line| line.name.kind.is_web()).collect();
+    let judged = if web.is_empty() { processes.iter().collect() } else { web };
+    if judged.iter().any(|line| line.running) { AppStatus::Running } else { AppStatus::Crashed }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn line(name: &str, running: bool) -> ProcessLine {
+        let name = ProcessName::parse(name).unwrap();
+        ProcessLine { name, release: 1, running, exit_code: None, restarts: 0, started_at: 0, missing: false }
+    }
+
+    #[test]
+    fn one_status_from_wishes_and_facts() {
+        let web = [ProcessName::parse("web.1").unwrap()];
+        let of = |stopped, lines: &[ProcessLine]| status(None, true, false, stopped, &web, lines);
+        assert_eq!(of(false, &[line("web.1", true), line("worker.1", false)]), AppStatus::Running);
+        assert_eq!(of(false, &[line("web.1", false), line("worker.1", true)]), AppStatus::Crashed);
+        assert_eq!(of(true, &[]), AppStatus::Stopped);
+        assert_eq!(status(None, false, true, false, &[], &[]), AppStatus::Failed);
+        assert_eq!(status(None, false, false, false, &[], &[]), AppStatus::Stopped);
+    }
+}

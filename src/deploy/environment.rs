@@ -1,0 +1,84 @@
+//! The environment of a process at run time.
+
+use crate::model::{AppName, Limits, ProcessName, Release};
+use std::collections::BTreeMap;
+
+/// All variables of one process: the language's, then ours, then the user's,
+/// who win.
+pub(super) fn of(app: &AppName, release: &Release, process: &ProcessName, limits: &Limits) -> Vec<(String, String)> {
+    let mut env: BTreeMap<String, String> = release.env.clone();
+    env.insert("PAAS_APP".to_owned(), app.to_string());
+    env.insert("PAAS_RELEASE".to_owned(), format!("v{}", release.number));
+    env.insert("DYNO".to_owned(), process.to_string());
+    env.insert("GIT_REV".to_owned(), release.commit.to_string());
+    env.insert("SOURCE_VERSION".to_owned(), release.commit.to_string());
+    if let Some(mib) = release.worker_mib {
+        env.insert("WEB_CONCURRENCY".to_owned(), concurrency(mib, release, limits).to_string());
+    }
+    env.extend(release.config.0.iter().map(|(key, value)| (key.to_string(), value.clone())));
+    if process.kind.is_web() {
+        env.insert("PORT".to_owned(), release.port.to_string());
+    } else if release.config.get("PORT").is_none() {
+        env.remove("PORT");
+    }
+    env.into_iter().collect()
+}
+
+/// Workers that fit: by memory, and for Python by CPU too (`2·cpu + 1`).
+fn concurrency(worker_mib: u32, release: &Release, limits: &Limits) -> i64 {
+    let by_memory = (limits.memory >> 20) / i64::from(worker_mib.max(1));
+    let by_cpu = if release.runtime.starts_with("Python") { 2 * limits.nano_cpus / 1_000_000_000 + 1 } else { by_memory };
+    by_memory.min(by_cpu).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::{AppId, CommitId, ConfigVars, EnvKey, ReleaseId, ReleaseState, Why};
+
+    fn release(config: &[(&str, &str)]) -> Release {
+        let config = config.iter().map(|(key, value)| (EnvKey::parse(key).unwrap(), (*value).to_owned()));
+        Release {
+            id: ReleaseId(1),
+            app: AppId(1),
+            number: 3,
+            commit: CommitId::parse(&"a".repeat(40)).unwrap(),
+            image: String::new(),
+            image_id: String::new(),
+            config: ConfigVars(config.collect()),
+            processes: BTreeMap::new(),
+            port: 8000,
+            env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
+            worker_mib: Some(256),
+            runtime: "Python 3.11".to_owned(),
+            root: false,
+            why: Why::Push,
+            who: "ada".to_owned(),
+            state: ReleaseState::Preparing,
+            created_at: 0,
+        }
+    }
+
+    fn lines(config: &[(&str, &str)], process: &str) -> Vec<String> {
+        let app = AppName::parse("shop").unwrap();
+        let process = ProcessName::parse(process).unwrap();
+        let env = of(&app, &release(config), &process, &Limits::default());
+        env.into_iter().map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    #[test]
+    fn the_users_values_win_and_arrive_byte_for_byte() {
+        let web = lines(&[("LANG", "de $HOME \"x\"\n"), ("WEB_CONCURRENCY", "9")], "web.1");
+        for expected in ["LANG=de $HOME \"x\"\n", "WEB_CONCURRENCY=9", "PORT=8000", "DYNO=web.1", "PAAS_RELEASE=v3"] {
+            assert!(web.iter().any(|line| line == expected), "{expected} in {web:?}");
+        }
+    }
+
+    #[test]
+    fn only_web_has_a_port_and_workers_fit_the_memory() {
+        let worker = lines(&[], "worker.1");
+        assert!(!worker.iter().any(|line| line.starts_with("PORT=")));
+        assert!(worker.contains(&"WEB_CONCURRENCY=2".to_owned()));
+    }
+}

@@ -1,0 +1,83 @@
+//! What can go wrong with a deploy.
+
+use crate::buildpack::DetectError;
+use crate::engine::EngineError;
+use crate::git::GitError;
+use crate::model::ProcessName;
+use crate::store::StoreError;
+use std::net::SocketAddr;
+
+/// Why a web process gets no traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unhealthy {
+    /// It has exited.
+    Exited {
+        /// Its exit code.
+        code: i64,
+        /// Killed by the kernel for want of memory.
+        out_of_memory: bool,
+    },
+    /// It listens on nothing.
+    Silent,
+    /// It listens on loopback addresses only.
+    LoopbackOnly(Vec<SocketAddr>),
+    /// It listens on several ports, none of them PORT.
+    OtherPorts(Vec<u16>),
+    /// It listens but gives no HTTP answer.
+    NoAnswer,
+    /// It answers with a server error.
+    ServerError(u16),
+}
+
+/// Why a deploy, or another change of what runs, did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// Detection refused the tree.
+    #[error("detection: {0:?}")]
+    Detect(DetectError),
+    /// The repository or the pushed tree.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The build failed or the engine did.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The user went away or pressed Ctrl-C.
+    #[error("cancelled")]
+    Cancelled,
+    /// No proxy is connected, so nothing could be routed.
+    #[error("no proxy is connected")]
+    NoProxy,
+    /// The release command exited with an error.
+    #[error("the release command exited with {code}")]
+    ReleaseCommand {
+        /// Its exit code.
+        code: i64,
+    },
+    /// A web process is not fit for traffic.
+    #[error("{process} is not healthy: {why:?}")]
+    Unhealthy {
+        /// Which.
+        process: ProcessName,
+        /// The port it should answer on.
+        port: u16,
+        /// Why.
+        why: Unhealthy,
+        /// Its last log lines.
+        tail: Vec<String>,
+    },
+    /// The app is gone.
+    #[error("no such app")]
+    NoApp,
+    /// Nothing was deployed yet.
+    #[error("the app has no release")]
+    NoRelease,
+    /// A process type that the release does not have.
+    #[error("no process type {0}")]
+    NoProcessType(String, Vec<String>),
+    /// A background task died.
+    #[error("internal: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,175 @@
+//! Whether a new web process may get traffic.
+
+use super::error::Unhealthy;
+use crate::engine::Engine;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+/// How long a process has to answer.
+const BOOT: Duration = Duration::from_secs(60);
+
+/// First pause between two tries, and the longest one.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(100));
+
+/// How often the container itself is looked at while it does not answer.
+const LOOK: Duration = Duration::from_millis(400);
+
+/// How long a process that listens elsewhere is given to open PORT as well.
+const ELSEWHERE: Duration = Duration::from_millis(2500);
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// One new process to be checked.
+pub(super) struct Check<'a> {
+    pub engine: &'a Engine,
+    pub container: &'a str,
+    pub address: Ipv4Addr,
+    pub port: u16,
+    /// The Host of the request: frameworks refuse names that they do not know.
+    pub host: &'a str,
+}
+
+/// What a look at the container has shown so far.
+#[derive(Default)]
+struct Seen {
+    /// Since when it listens, but not on PORT.
+    elsewhere: Option<Instant>,
+    last: Option<Unhealthy>,
+}
+
+/// Waits until the process answers; returns the port on which it does, which is
+/// another than `port` when it listens on exactly one other.
+pub(super) async fn wait(check: &Check<'_>) -> Result<u16, Unhealthy> {
+    let begin = Instant::now();
+    let mut pause = PAUSES.0;
+    let mut looked = Instant::now();
+    let mut seen = Seen::default();
+    while begin.elapsed() < BOOT {
+        match probe(check, check.port).await {
+            Probe::Up => return Ok(check.port),
+            Probe::Bad(why) => seen.last = Some(why),
+            Probe::Closed => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(PAUSES.1);
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            if let Some(port) = look(check, &mut seen).await? {
+                return Ok(port);
+            }
+        }
+    }
+    Err(seen.last.unwrap_or(Unhealthy::Silent))
+}
+
+/// Waits until a restarted process answers; `false` if it does not in time.
+/// That it has been restarted is no reason to give up here.
+pub(super) async fn wait_again(check: &Check<'_>, stop: &CancellationToken) -> bool {
+    let tries = async {
+        let mut pause = PAUSES.0;
+        while !matches!(probe(check, check.port).await, Probe::Up) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 5 / 4).min(PAUSES.1);
+        }
+    };
+    tokio::select! {
+        result = tokio::time::timeout(BOOT, tries) => result.is_ok(),
+        () = stop.cancelled() => false,
+    }
+}
+
+/// Looks at the container: has it exited, and where does it listen?
+async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealthy> {
+    if let Ok(state) = check.engine.inspect(check.container).await
+        && (!state.running || state.restarts > 0)
+    {
+        let code = state.exit_code.unwrap_or(0);
+        return Err(Unhealthy::Exited { code, out_of_memory: state.oom_killed });
+    }
+    let listening = check.engine.listening(check.container).await.unwrap_or_default();
+    if listening.is_empty() || listening.iter().any(|at| at.port() == check.port && !at.ip().is_loopback()) {
+        seen.elsewhere = None;
+        return Ok(None);
+    }
+    if seen.elsewhere.get_or_insert_with(Instant::now).elapsed() < ELSEWHERE {
+        return Ok(None);
+    }
+    elsewhere(check, &listening).await
+}
+
+/// The process listens, but not on PORT: adopt its one open port, or refuse.
+async fn elsewhere(check: &Check<'_>, listening: &[SocketAddr]) -> Result<Option<u16>, Unhealthy> {
+    let mut ports: Vec<u16> = listening.iter().filter(|at| !at.ip().is_loopback()).map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    match ports[..] {
+        [] => Err(Unhealthy::LoopbackOnly(listening.to_vec())),
+        [port] => match probe(check, port).await {
+            Probe::Up => Ok(Some(port)),
+            Probe::Bad(why) => Err(why),
+            Probe::Closed => Ok(None),
+        },
+        _ => Err(Unhealthy::OtherPorts(ports)),
+    }
+}
+
+enum Probe {
+    Up,
+    Closed,
+    Bad(Unhealthy),
+}
+
+/// One `GET /`. Only the status line of the answer is read.
+async fn probe(check: &Check<'_>, port: u16) -> Probe {
+    let address = SocketAddr::new(IpAddr::V4(check.address), port);
+    let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await else {
+        return Probe::Closed;
+    };
+    match tokio::time::timeout(ANSWER, status(stream, check.host)).await {
+        Ok(Some(status)) if status < 500 => Probe::Up,
+        Ok(Some(status)) => Probe::Bad(Unhealthy::ServerError(status)),
+        Ok(None) | Err(_) => Probe::Bad(Unhealthy::NoAnswer),
+    }
+}
+
+/// The status code of the answer, if it is HTTP.
+async fn status(mut stream: TcpStream, host: &str) -> Option<u16> {
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: paas-health\r\nAccept: */*\r\n\
+         X-Forwarded-Proto: http\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut line = Vec::new();
+    let mut buffer = [0; 512];
+    while !line.contains(&b'\n') && line.len() < 4096 {
+        match stream.read(&mut buffer).await.ok()? {
+            0 => break,
+            length => line.extend_from_slice(&buffer[..length]),
+        }
+    }
+    parse_status(&line)
+}
+
+/// Reads `HTTP/1.1 200 OK`.
+fn parse_status(line: &[u8]) -> Option<u16> {
+    let line = line.strip_prefix(b"HTTP/1.")?;
+    std::str::from_utf8(line.get(2..5)?).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_status;
+
+    #[test]
+    fn only_http_is_an_answer() {
+        assert_eq!(parse_status(b"HTTP/1.1 204 No Content\r\n"), Some(204));
+        assert_eq!(parse_status(b"HTTP/1.0 500\r\n"), Some(500));
+        for bad in [&b"SSH-2.0-OpenSSH\r\n"[..], b"HTTP/1.1 ", b"", b"HTTP/2 200"] {
+            assert_eq!(parse_status(bad), None);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the pipeline works with.
+
+use super::collect::Collector;
+use super::push::Pushes;
+use super::queue::Queue;
+use super::{DeployError, Routes};
+use crate::buildpack::Catalog;
+use crate::engine::Engine;
+use crate::logs::Logs;
+use crate::model::{App, AppId, AppName, ImageSource};
+use crate::settings::Settings;
+use crate::store::{self, Store};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The workers that the pipeline sequences.
+pub struct Workers {
+    /// State.
+    pub store: Store,
+    /// Containers.
+    pub engine: Engine,
+    /// App logs.
+    pub logs: Logs,
+    /// Settings.
+    pub settings: Settings,
+    /// Where base images come from.
+    pub source: ImageSource,
+    /// The directory of the shipped hooks.
+    pub hooks: PathBuf,
+    /// This binary, for the hooks.
+    pub executable: PathBuf,
+}
+
+/// The pipeline; one per server, shared by all entrances.
+pub struct Pipeline {
+    /// The workers.
+    pub workers: Workers,
+    /// The route table.
+    pub routes: Routes,
+    pub(super) queue: Queue,
+    pub(super) pushes: Pushes,
+    pub(super) collector: Collector,
+    pub(super) background: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Pipeline {
+    /// A pipeline that ends its background work when `stop` is cancelled.
+    pub fn new(workers: Workers, stop: CancellationToken) -> Arc<Self> {
+        let collector = Collector::new(workers.engine.clone(), workers.logs.clone());
+        Arc::new(Self {
+            workers,
+            routes: Routes::new(),
+            queue: Queue::default(),
+            pushes: Pushes::default(),
+            collector,
+            background: TaskTracker::new(),
+            stop,
+        })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.workers.store
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.workers.engine
+    }
+
+    /// The app of this name.
+    pub async fn find(&self, name: &AppName) -> Result<Option<App>, DeployError> {
+        let name = name.clone();
+        Ok(self.store().read(move |db| store::apps::find(db, &name)).await?)
+    }
+
+    /// Where an app's repository is.
+    pub fn repository(&self, directory: &str) -> PathBuf {
+        self.workers.settings.repositories().join(directory)
+    }
+
+    /// What builds of an app may choose from.
+    pub(super) fn catalog(&self, app: AppId) -> Catalog {
+        let ca_bundle = self.workers.settings.build.ca_bundle.clone();
+        Catalog::new(self.workers.source, ca_bundle, &format!("app-{}", app.0))
+    }
+
+    /// The ranges from which a new app gets its port and subnet.
+    pub(super) fn pools(&self) -> store::apps::Pools {
+        let settings = &self.workers.settings;
+        store::apps::Pools {
+            ports: settings.port_range.clone(),
+            networks: settings.network_range,
+            taken: crate::engine::host_routes(),
+        }
+    }
+
+    /// Where people reach an app.
+    pub fn url(&self, name: &AppName) -> String {
+        let settings = &self.workers.settings;
+        match settings.http_listen.port() {
+            80 => format!("http://{name}.{}", settings.domain),
+            port => format!("http://{name}.{}:{port}", settings.domain),
+        }
+    }
+
+    /// What `git remote add` wants, for this server's own address.
+    pub fn remote(&self, name: &AppName) -> String {
+        let settings = &self.workers.settings;
+        format!("ssh://paas@{}:{}/{name}", settings.domain, settings.ssh_listen.port())
+    }
+
+    /// Waits for all background work; call after `stop` is cancelled.
+    pub async fn close(&self) {
+        self.background.close();
+        self.background.wait().await;
+    }
+}

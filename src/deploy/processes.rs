@@ -1,0 +1,160 @@
+//! Processes of a release: what shall run, and starting and ending it.
+
+use super::collect::Origin;
+use super::{DeployError, Pipeline, environment};
+use crate::engine::EngineError;
+use crate::model::{App, AppId, ProcessName, ProcessState, Release, RunCommand, Workload};
+use crate::store;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Time between SIGTERM and SIGKILL.
+pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+/// A process that was started.
+pub(super) struct Running {
+    pub container: String,
+    pub address: Ipv4Addr,
+}
+
+impl Pipeline {
+    /// The processes that a release shall have by the app's formation.
+    pub(super) async fn wanted(&self, app: &App, release: &Release) -> Result<Vec<ProcessName>, DeployError> {
+        let id = app.id;
+        let formation = self.store().read(move |db| store::apps::formation(db, id)).await?;
+        let names = release.processes.keys().flat_map(|kind| {
+            (1..=formation.count(kind)).map(|index| ProcessName { kind: kind.clone(), index })
+        });
+        Ok(names.collect())
+    }
+
+    /// One process as the engine shall run it; `command` overrides the release's.
+    pub(super) async fn workload(
+        &self,
+        app: &App,
+        release: &Release,
+        process: &ProcessName,
+        command: Option<RunCommand>,
+    ) -> Result<Workload, DeployError> {
+        let address = self.prepare_network(app, release, process).await?;
+        let command = command.or_else(|| release.processes.get(&process.kind).cloned());
+        let limits = self.workers.settings.limits;
+        Ok(Workload {
+            app: app.id,
+            app_name: app.name.clone(),
+            release: release.number,
+            process: process.clone(),
+            image: release.image_id.clone(),
+            restart: !process.kind.is_release(),
+            command: command.unwrap_or(RunCommand::Image),
+            env: environment::of(&app.name, release, process, &limits),
+            address,
+            limits,
+            root: release.root,
+        })
+    }
+
+    /// The process's fixed address on the app's network, which is made if need
+    /// be. A subnet that the engine finds taken is given up for another, as long
+    /// as nothing of the app runs.
+    async fn prepare_network(
+        &self,
+        app: &App,
+        release: &Release,
+        process: &ProcessName,
+    ) -> Result<Ipv4Addr, DeployError> {
+        let id = app.id;
+        for _ in 0..8 {
+            let subnet = self.store().read(move |db| store::apps::subnet(db, id)).await?;
+            match self.engine().ensure_network(id, subnet).await {
+                Ok(()) => break,
+                Err(EngineError::SubnetTaken { .. }) => {
+                    let mut pools = self.pools();
+                    pools.taken.push(subnet);
+                    self.store().write(move |db| store::apps::move_subnet(db, id, &pools)).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let (number, process) = (release.number, process.clone());
+        Ok(self.store().write(move |db| store::apps::address(db, id, number, &process)).await?)
+    }
+
+    /// Starts one process and begins to collect what it prints.
+    pub(super) async fn start_process(
+        &self,
+        app: &App,
+        release: &Release,
+        process: &ProcessName,
+    ) -> Result<Running, DeployError> {
+        let workload = self.workload(app, release, process, None).await?;
+        let container = self.engine().start(&workload).await?;
+        self.collector.follow(Origin {
+            container: container.clone(),
+            app: app.id,
+            release: release.number,
+            process: process.clone(),
+        });
+        Ok(Running { container, address: workload.address })
+    }
+
+    /// Ends processes: SIGTERM, grace, SIGKILL, last lines kept, container removed,
+    /// address given up. Errors are logged: nobody waits for this.
+    pub(super) async fn end_processes(&self, app: &App, processes: &[ProcessState], grace: Duration) {
+        let ends = processes.iter().map(|state| async move {
+            let result = async {
+                self.engine().stop(&state.container, grace).await?;
+                self.collector.finish(&state.container).await;
+                self.engine().remove(&state.container).await
+            };
+            if let Err(error) = result.await {
+                tracing::warn!(app = %app.name, process = %state.process, %error, "a process could not be ended");
+            }
+            self.give_up_address(app, state.release, &state.process).await;
+        });
+        futures_util::future::join_all(ends).await;
+    }
+
+    pub(super) async fn give_up_address(&self, app: &App, release: u32, process: &ProcessName) {
+        let (id, process) = (app.id, process.clone());
+        let result =
+            self.store().write(move |db| store::apps::release_addresses(db, id, release, Some(&process))).await;
+        if let Err(error) = result {
+            tracing::warn!(app = %app.name, %error, "an address could not be given up");
+        }
+    }
+
+    /// An app's containers.
+    pub(super) async fn states(&self, app: AppId) -> Result<Vec<ProcessState>, DeployError> {
+        Ok(self.engine().processes(Some(app)).await?)
+    }
+
+    /// Undoes an unfinished release: its containers, its image, its row's state.
+    pub(super) async fn discard(&self, app: &App, release: &Release) {
+        let states = self.states(app.id).await.unwrap_or_default();
+        let its: Vec<ProcessState> = states.into_iter().filter(|state| state.release == release.number).collect();
+        self.end_processes(app, &its, Duration::ZERO).await;
+        let (id, number, row) = (app.id, release.number, release.id);
+        let written = self.store().write(move |db| {
+            store::apps::release_addresses(db, id, number, None)?;
+            store::releases::set_state(db, row, crate::model::ReleaseState::Failed)
+        });
+        if let Err(error) = written.await {
+            tracing::error!(app = %app.name, %error, "a failed release could not be written down");
+        }
+        if release.why == crate::model::Why::Push
+            && let Err(error) = self.engine().remove_image(&release.image).await
+        {
+            tracing::warn!(app = %app.name, %error, "the image of a failed release stays");
+        }
+    }
+
+    /// The last lines that a container printed.
+    pub(super) async fn last_lines(&self, container: &str) -> Vec<String> {
+        use futures_util::StreamExt;
+        let lines = self.engine().logs(container, None, false);
+        let lines = lines.filter_map(|line| async { line.ok().map(|line| line.text) });
+        let all: Vec<String> = lines.take(10_000).collect().await;
+        all[all.len().saturating_sub(20)..].to_vec()
+    }
+}

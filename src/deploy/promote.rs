@@ -1,0 +1,133 @@
+//! The second phase of a deploy: one transaction makes the release current, the
+//! routes follow, and the old processes end when nobody uses them any more.
+
+use super::prepare::Prepared;
+use super::processes::GRACE;
+use super::queue::Turn;
+use super::{DeployError, Pipeline, Report};
+use crate::model::{App, AppId, ProcessState, Release, ReleaseState, Route, Target};
+use crate::store;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long requests in flight to an old process may take.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Images of this many releases are kept per app, besides the current one.
+const KEPT_IMAGES: usize = 10;
+
+impl Pipeline {
+    /// All steps of the second phase, in order. Until the transaction has
+    /// committed, an error leaves the old release as it was.
+    pub(super) async fn promote(
+        self: &Arc<Self>,
+        prepared: Prepared,
+        branch: Option<&str>,
+        report: &Report,
+    ) -> Result<(), DeployError> {
+        let Prepared { app, release, targets, turn } = prepared;
+        turn.step("going live");
+        if let Err(error) = self.commit(&release, branch).await {
+            self.discard(&app, &release).await;
+            return Err(error);
+        }
+        let published = self.routes.publish(&app.name, Some(self.route(&app, targets, "H14")));
+        if !self.routes.acknowledged(published.version).await {
+            report.warning("The proxy has not confirmed the new routes yet; it will follow.");
+        }
+        let pipeline = self.clone();
+        self.background.spawn(async move { pipeline.retire_others(app, release, published.removed, turn).await });
+        Ok(())
+    }
+
+    /// The commit point.
+    async fn commit(&self, release: &Release, branch: Option<&str>) -> Result<(), DeployError> {
+        let (release, branch) = (release.clone(), branch.map(str::to_owned));
+        let commit = self.store().write(move |db| {
+            store::releases::promote(db, &release)?;
+            match branch {
+                Some(branch) => store::apps::set_deploy_branch(db, release.app, &branch),
+                None => Ok(()),
+            }
+        });
+        Ok(commit.await?)
+    }
+
+    /// Ends what belongs to other releases: workers first, so that two releases'
+    /// workers never run together; web processes when their requests are finished.
+    async fn retire_others(self: Arc<Self>, app: App, release: Release, unrouted: Vec<Target>, turn: Turn) {
+        let states = self.states(app.id).await.unwrap_or_else(|error| {
+            tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
+            Vec::new()
+        });
+        let old = states.into_iter().filter(|state| state.release != release.number);
+        let (web, others): (Vec<_>, Vec<_>) = old.partition(|state| state.process.kind.is_web());
+        self.end_processes(&app, &others, GRACE).await;
+        self.start_others(&app, &release).await;
+        drop(turn);
+        self.retire_web(&app, &web, &unrouted).await;
+        self.prune_images(&app).await;
+    }
+
+    /// Starts the processes of a release that get no traffic.
+    pub(super) async fn start_others(&self, app: &App, release: &Release) {
+        let wanted = self.wanted(app, release).await.unwrap_or_default();
+        for process in wanted.iter().filter(|process| !process.kind.is_web()) {
+            if let Err(error) = self.start_process(app, release, process).await {
+                tracing::error!(app = %app.name, %process, %error, "a process could not be started");
+                self.platform_line(app.id, &format!("{process} could not be started: {error}"));
+            }
+        }
+    }
+
+    /// Ends old web processes once every proxy has finished with them.
+    pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState], unrouted: &[Target]) {
+        tokio::select! {
+            drained = self.routes.drained(unrouted, DRAIN) => if !drained {
+                tracing::info!(app = %app.name, "requests to an old process are cut off after {} s", DRAIN.as_secs());
+            },
+            // Stopping: the next server's reconcile ends them.
+            () = self.stop.cancelled() => return,
+        }
+        self.end_processes(app, web, GRACE).await;
+    }
+
+    /// An app's route to `targets`.
+    pub(super) fn route(&self, app: &App, targets: Vec<Target>, outage: &str) -> Route {
+        let host = format!("{}.{}", app.name, self.workers.settings.domain);
+        Route {
+            app: app.name.clone(),
+            hosts: crate::model::HostName::parse(&host).into_iter().collect(),
+            port: Some(app.port),
+            targets,
+            outage: outage.to_owned(),
+        }
+    }
+
+    /// Removes images of releases beyond those that are kept.
+    async fn prune_images(&self, app: &App) {
+        let id = app.id;
+        let Ok(releases) = self.store().read(move |db| store::releases::list(db, id)).await else { return };
+        let kept = |state| matches!(state, ReleaseState::Current | ReleaseState::Preparing | ReleaseState::Ready);
+        let retired: Vec<&Release> = releases.iter().filter(|release| !kept(release.state)).collect();
+        let in_use: Vec<&str> = releases
+            .iter()
+            .filter(|release| kept(release.state))
+            .chain(retired.iter().copied().take(KEPT_IMAGES))
+            .map(|release| release.image.as_str())
+            .collect();
+        for release in retired.iter().skip(KEPT_IMAGES).take(5) {
+            if !release.image.is_empty() && !in_use.contains(&release.image.as_str()) {
+                if let Err(error) = self.engine().remove_image(&release.image).await {
+                    tracing::debug!(image = release.image, %error, "an old image stays");
+                }
+            }
+        }
+    }
+
+    /// A line of ours in an app's log.
+    pub(super) fn platform_line(&self, app: AppId, text: &str) {
+        use crate::logs::{LogEntry, Source};
+        self.workers.logs.append(app, LogEntry::now(Source::Platform, "deploy", 0, text));
+    }
+}

@@ -1,0 +1,457 @@
+//! A push from the session's side and from the hooks' side.
+//!
+//! The two meet in [`Pushes`] by a one-time id that only git's environment has.
+
+use super::prepare::{Job, Prepared};
+use super::queue::Activity;
+use super::{DeployError, Pipeline, Report};
+use crate::git::service::{self, HookEnvironment};
+use crate::git::{Lease, RefUpdate, Verdict, refs, repository};
+use crate::model::{App, AppName, Problem};
+use crate::output::{self, Streams};
+use crate::store;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// How long a push may idle before its hook; then it is dropped. It holds nothing
+/// that others wait for, only a process.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// The one-time id of a push: 64 hex digits.
+pub type PushId = String;
+
+/// Who pushes.
+#[derive(Debug, Clone)]
+pub struct Authorship {
+    /// A key's name, or `local`.
+    pub who: String,
+}
+
+/// What a hook brings.
+#[derive(Debug)]
+pub enum Hook {
+    /// Before any ref moves.
+    PreReceive {
+        /// All that the push asks for.
+        updates: Vec<RefUpdate>,
+        /// Where git keeps the pushed objects until the hook agrees.
+        quarantine: Option<PathBuf>,
+    },
+    /// After the refs have moved.
+    PostReceive,
+}
+
+/// Pushes under way.
+#[derive(Default)]
+pub(super) struct Pushes {
+    running: StdMutex<HashMap<PushId, Arc<Push>>>,
+}
+
+struct Push {
+    app: AppName,
+    repository: String,
+    who: String,
+    gone: CancellationToken,
+    /// Cancelled as soon as the hook has come.
+    arrived: CancellationToken,
+    state: Mutex<State>,
+}
+
+/// How far a push has come.
+struct State {
+    lease: Lease,
+    phase: Phase,
+}
+
+enum Phase {
+    Waiting,
+    /// The refs may move; nothing was due.
+    Stored,
+    Refused,
+    /// The release is ready and will be promoted when the branch has moved.
+    Prepared(Box<Prepared>, RefUpdate),
+    Promoted,
+    Failed,
+}
+
+impl Pushes {
+    fn get(&self, id: &str) -> Option<Arc<Push>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    fn insert(&self, push: Push) -> Result<(PushId, Arc<Push>), DeployError> {
+        let mut bytes = [0u8; 32];
+        getrandom::fill(&mut bytes).map_err(|error| DeployError::Internal(error.to_string()))?;
+        let id: PushId = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let push = Arc::new(push);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), push.clone());
+        Ok((id, push))
+    }
+
+    fn remove(&self, id: &str) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    }
+}
+
+impl Pipeline {
+    /// One `git push`, start to end; returns the exit status.
+    pub async fn receive_pack(
+        self: &Arc<Self>,
+        name: &AppName,
+        by: Authorship,
+        protocol: Option<&str>,
+        mut streams: Streams,
+    ) -> u32 {
+        match self.receive(name, by, protocol, &mut streams).await {
+            Ok(true) => 0,
+            Ok(false) => 1,
+            Err(error) => {
+                tracing::error!(app = %name, %error, "a push failed");
+                let _ = say(&mut streams, &error.problem()).await;
+                1
+            }
+        }
+    }
+
+    async fn receive(
+        self: &Arc<Self>,
+        name: &AppName,
+        by: Authorship,
+        protocol: Option<&str>,
+        streams: &mut Streams,
+    ) -> Result<bool, DeployError> {
+        let app = self.find(name).await?;
+        if let Some(app) = &app {
+            self.wait_idle(app, streams).await;
+        }
+        let directory = match &app {
+            Some(app) => app.repository.clone(),
+            None => self.new_repository().await?,
+        };
+        let path = self.repository(&directory);
+        let lease = Lease::open(&path)?;
+        let inherited = lease.share()?;
+        let gone = streams.gone.child_token();
+        let push = Push {
+            app: name.clone(),
+            repository: directory.clone(),
+            who: by.who,
+            gone: gone.clone(),
+            arrived: CancellationToken::new(),
+            state: Mutex::new(State { lease, phase: Phase::Waiting }),
+        };
+        let (id, push) = self.pushes.insert(push)?;
+        let result = self.run_git(&id, &push, protocol, inherited, streams, gone).await;
+        self.pushes.remove(&id);
+        let promoted = self.settle(&push).await;
+        if self.find(name).await?.is_none_or(|app| app.repository != directory) {
+            let _ = std::fs::remove_dir_all(&path);
+        }
+        Ok(result? && promoted)
+    }
+
+    async fn run_git(
+        &self,
+        id: &str,
+        push: &Push,
+        protocol: Option<&str>,
+        inherited: std::os::fd::OwnedFd,
+        streams: &mut Streams,
+        gone: CancellationToken,
+    ) -> Result<bool, DeployError> {
+        let workers = &self.workers;
+        let socket = workers.settings.socket();
+        let hooks =
+            HookEnvironment { hooks: &workers.hooks, executable: &workers.executable, socket: &socket, push: id };
+        let child = service::receive_pack(&self.repository(&push.repository), protocol, inherited, &hooks)?;
+        if let Some(group) = child.id() {
+            push.state.lock().await.lease.record(group)?;
+        }
+        let idle = {
+            let (gone, arrived) = (gone.clone(), push.arrived.clone());
+            tokio::spawn(async move {
+                if tokio::time::timeout(IDLE, arrived.cancelled()).await.is_err() {
+                    gone.cancel();
+                }
+            })
+        };
+        let mut given = std::mem::replace(streams, Streams::none());
+        given.gone = gone;
+        let (status, given) = service::bridge(child, given).await?;
+        *streams = given;
+        idle.abort();
+        Ok(status.success())
+    }
+
+    /// After git has ended: nothing prepared may be left hanging. A branch that
+    /// moved is promoted (the hook was killed in between), anything else undone.
+    async fn settle(self: &Arc<Self>, push: &Push) -> bool {
+        let mut state = push.state.lock().await;
+        let phase = std::mem::replace(&mut state.phase, Phase::Refused);
+        let good = match phase {
+            Phase::Stored | Phase::Promoted | Phase::Waiting => true,
+            Phase::Refused | Phase::Failed => false,
+            Phase::Prepared(prepared, update) => self.settle_prepared(push, *prepared, &update).await,
+        };
+        if state.lease.lock().unwrap_or(false) {
+            if let Err(error) = repository::sweep(&self.repository(&push.repository)) {
+                tracing::warn!(app = %push.app, %error, "the repository could not be swept");
+            }
+            state.lease.unlock();
+        }
+        good
+    }
+
+    async fn settle_prepared(self: &Arc<Self>, push: &Push, prepared: Prepared, update: &RefUpdate) -> bool {
+        let path = self.repository(&push.repository);
+        let branch = update.branch().unwrap_or_default().to_owned();
+        if repository::branch(&path, &branch).ok().flatten().as_ref() == Some(&update.new) {
+            let (lines, _) = tokio::sync::mpsc::unbounded_channel();
+            return self.go_live(push, prepared, update, &Report::new(lines)).await;
+        }
+        self.discard(&prepared.app, &prepared.release).await;
+        false
+    }
+
+    /// One hook of a push; `true` lets git go on. Cancelled when the hook is gone.
+    pub async fn hook(self: &Arc<Self>, id: &str, hook: Hook, report: Report, hook_gone: CancellationToken) -> bool {
+        let Some(push) = self.pushes.get(id) else {
+            report.problem(&Problem::new("This push is not known to the server.", "", "Push again."));
+            return false;
+        };
+        push.arrived.cancel();
+        let outcome = match hook {
+            Hook::PreReceive { updates, quarantine } => {
+                self.pre_receive(&push, &updates, quarantine, &report, hook_gone).await
+            }
+            Hook::PostReceive => Ok(self.post_receive(&push, &report).await),
+        };
+        outcome.unwrap_or_else(|error| {
+            tracing::info!(app = %push.app, %error, "a push was refused");
+            report.problem(&error.problem());
+            false
+        })
+    }
+
+    async fn pre_receive(
+        self: &Arc<Self>,
+        push: &Push,
+        updates: &[RefUpdate],
+        quarantine: Option<PathBuf>,
+        report: &Report,
+        hook_gone: CancellationToken,
+    ) -> Result<bool, DeployError> {
+        let mut state = push.state.lock().await;
+        if !matches!(state.phase, Phase::Waiting) {
+            return Ok(false);
+        }
+        state.phase = Phase::Refused;
+        let known = self.find(&push.app).await?;
+        let branch = known.as_ref().and_then(|app| app.deploy_branch.clone());
+        let update = match refs::judge(updates, branch.as_deref()) {
+            Verdict::Refuse(problem) => {
+                report.problem(&problem);
+                return Ok(false);
+            }
+            Verdict::Store(lines) => {
+                self.app_of(push, known).await?;
+                lines.iter().for_each(|line| report.warning(line));
+                state.phase = Phase::Stored;
+                return Ok(true);
+            }
+            Verdict::Deploy(update) => update.clone(),
+        };
+        let app = self.app_of(push, known).await?;
+        let report = report.clone().kept(self.workers.logs.clone(), app.id);
+        let gone = either(push.gone.clone(), hook_gone);
+        let prepared = self.prepare_push(push, &mut state, app, &update, quarantine, &report, gone).await?;
+        state.phase = Phase::Prepared(Box::new(prepared), update);
+        Ok(true)
+    }
+
+    #[allow(clippy::too_many_arguments)] // one call, from right above
+    async fn prepare_push(
+        &self,
+        push: &Push,
+        state: &mut State,
+        app: App,
+        update: &RefUpdate,
+        quarantine: Option<PathBuf>,
+        report: &Report,
+        gone: CancellationToken,
+    ) -> Result<Prepared, DeployError> {
+        let activity = Activity {
+            release: None,
+            commit: Some(update.new.clone()),
+            step: "detecting",
+            who: push.who.clone(),
+            since: store::now(),
+        };
+        let turn = tokio::select! {
+            turn = self.queue.take(app.id, activity) => turn,
+            () = gone.cancelled() => return Err(DeployError::Cancelled),
+        };
+        let path = self.repository(&push.repository);
+        let branch = update.branch().unwrap_or_default();
+        let here = repository::branch(&path, branch)?;
+        let moved = here.as_ref().map_or(!update.old.is_zero(), |here| *here != update.old);
+        if moved || !state.lease.lock()? {
+            return Err(crate::git::GitError::Moved(branch.to_owned()).into());
+        }
+        let job = Job {
+            app,
+            repository: path,
+            quarantine,
+            commit: update.new.clone(),
+            who: push.who.clone(),
+            turn,
+            report: report.clone(),
+            gone,
+        };
+        self.prepare(job).await
+    }
+
+    async fn post_receive(self: &Arc<Self>, push: &Push, report: &Report) -> bool {
+        let mut state = push.state.lock().await;
+        match std::mem::replace(&mut state.phase, Phase::Failed) {
+            Phase::Prepared(prepared, update) => {
+                let report = report.clone().kept(self.workers.logs.clone(), prepared.app.id);
+                report.of_release(prepared.release.number);
+                let live = self.go_live(push, *prepared, &update, &report).await;
+                state.phase = if live { Phase::Promoted } else { Phase::Failed };
+                live
+            }
+            other => {
+                state.phase = other;
+                true
+            }
+        }
+    }
+
+    /// Promotes; if that fails, puts the branch back, so that it goes on naming
+    /// what runs and the same commit can be pushed again.
+    async fn go_live(
+        self: &Arc<Self>,
+        push: &Push,
+        prepared: Prepared,
+        update: &RefUpdate,
+        report: &Report,
+    ) -> bool {
+        let branch = update.branch().unwrap_or_default().to_owned();
+        let first = prepared.app.deploy_branch.is_none();
+        let (name, number, port) = (prepared.app.name.clone(), prepared.release.number, prepared.app.port);
+        let routed = !prepared.targets.is_empty();
+        let path = self.repository(&push.repository);
+        if let Err(error) = self.promote(prepared, Some(&branch), report).await {
+            tracing::error!(app = %push.app, %error, "a release could not be promoted");
+            report.problem(&error.problem());
+            if let Err(error) = repository::put_back(&path, &branch, &update.new, &update.old) {
+                tracing::error!(app = %push.app, %error, "the branch could not be put back");
+            }
+            return false;
+        }
+        if first && let Err(error) = repository::set_head(&path, &branch) {
+            tracing::warn!(app = %push.app, %error, "HEAD could not be set");
+        }
+        self.say_deployed(report, &name, number, port, routed);
+        true
+    }
+
+    fn say_deployed(&self, report: &Report, name: &AppName, number: u32, port: u16, routed: bool) {
+        report.line(format!("=====> Application deployed: v{number}"));
+        if routed {
+            report.detail(&self.url(name));
+            if self.routes.refused_port(port).is_none() {
+                report.detail(&format!("http://127.0.0.1:{port} on the server itself"));
+            }
+        } else {
+            report.detail("No web process runs, so nothing is routed to it.");
+        }
+        report.line(String::new());
+    }
+
+    /// The app that a push is for, created if this is the first one.
+    async fn app_of(&self, push: &Push, known: Option<App>) -> Result<App, DeployError> {
+        let app = match known {
+            Some(app) => app,
+            None => self.create(&push.app, &push.repository).await?,
+        };
+        if app.repository == push.repository {
+            return Ok(app);
+        }
+        // Two first pushes at once: the other one's repository is the app's now.
+        Err(crate::git::GitError::Moved(push.app.to_string()).into())
+    }
+
+    /// Writes a new app down over a repository that exists.
+    pub(super) async fn create(&self, name: &AppName, repository: &str) -> Result<App, DeployError> {
+        let (name, repository, pools) = (name.clone(), repository.to_owned(), self.pools());
+        Ok(self.store().write(move |db| store::apps::create(db, &name, &repository, &pools)).await?)
+    }
+
+    /// An empty repository that no app has yet; returns its directory's name.
+    pub(super) async fn new_repository(&self) -> Result<String, DeployError> {
+        let mut bytes = [0u8; 8];
+        getrandom::fill(&mut bytes).map_err(|error| DeployError::Internal(error.to_string()))?;
+        let directory = format!("{:016x}.git", u64::from_be_bytes(bytes));
+        let path = self.repository(&directory);
+        super::prepare::blocking(move || Ok(repository::create(&path)?)).await?;
+        Ok(directory)
+    }
+
+    /// Waits while a deploy of this app runs, before git starts, so that git
+    /// advertises what is true then. Says so.
+    async fn wait_idle(&self, app: &App, streams: &mut Streams) {
+        let Some(activity) = self.queue.activity(app.id) else { return };
+        let release = activity.release.map_or(String::new(), |number| format!(" v{number}"));
+        let text = format!("Waiting for the deploy{release} of {} by {} to end …", app.name, activity.who);
+        let _ = streams.stderr.write_all(format!("{}\n", output::step(&text)).as_bytes()).await;
+        let _ = streams.stderr.flush().await;
+        tokio::select! {
+            () = self.queue.idle(app.id) => {}
+            () = streams.gone.cancelled() => {}
+        }
+    }
+
+    /// One `git clone` or `git fetch`; returns the exit status.
+    pub async fn upload_pack(&self, name: &AppName, protocol: Option<&str>, mut streams: Streams) -> u32 {
+        let result = async {
+            let app = self.find(name).await?.ok_or(DeployError::NoApp)?;
+            let child = service::upload_pack(&self.repository(&app.repository), protocol)?;
+            let (status, _) = service::bridge(child, std::mem::replace(&mut streams, Streams::none())).await?;
+            Ok::<_, DeployError>(status.success())
+        };
+        match result.await {
+            Ok(success) => u32::from(!success),
+            Err(error) => {
+                let _ = say(&mut streams, &error.problem()).await;
+                1
+            }
+        }
+    }
+}
+
+async fn say(streams: &mut Streams, problem: &Problem) -> std::io::Result<()> {
+    for line in output::problem(problem) {
+        streams.stderr.write_all(format!("{line}\n").as_bytes()).await?;
+    }
+    streams.stderr.flush().await
+}
+
+/// A token that is cancelled with either of two.
+fn either(one: CancellationToken, other: CancellationToken) -> CancellationToken {
+    let both = one.child_token();
+    let cancelled = both.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = other.cancelled() => cancelled.cancel(),
+            () = cancelled.cancelled() => {}
+        }
+    });
+    both
+}

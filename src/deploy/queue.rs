@@ -1,0 +1,95 @@
+//! One deploy at a time per app: who has the app, and who waits.
+
+use crate::model::{AppId, CommitId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedMutexGuard, watch};
+
+/// What is being done to an app now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activity {
+    /// The release that is being made: `4` for `v4`.
+    pub release: Option<u32>,
+    /// What is being built.
+    pub commit: Option<CommitId>,
+    /// The step: `building`, `checking health`.
+    pub step: &'static str,
+    /// Whose doing it is.
+    pub who: String,
+    /// Seconds since the epoch, UTC.
+    pub since: i64,
+}
+
+/// Every app's place.
+#[derive(Default)]
+pub(super) struct Queue {
+    places: Mutex<HashMap<AppId, Arc<Place>>>,
+}
+
+#[derive(Default)]
+struct Place {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    activity: watch::Sender<Option<Activity>>,
+}
+
+/// The turn to change an app; dropping it lets the next one in.
+pub(super) struct Turn {
+    place: Arc<Place>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Queue {
+    fn place(&self, app: AppId) -> Arc<Place> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).entry(app).or_default().clone()
+    }
+
+    /// What is being done to an app.
+    pub fn activity(&self, app: AppId) -> Option<Activity> {
+        self.place(app).activity.borrow().clone()
+    }
+
+    /// Waits until nothing is being done to an app, holding nothing.
+    pub async fn idle(&self, app: AppId) {
+        let mut activity = self.place(app).activity.subscribe();
+        let _ = activity.wait_for(Option::is_none).await;
+    }
+
+    /// Waits for one's turn and takes it.
+    pub async fn take(&self, app: AppId, activity: Activity) -> Turn {
+        let place = self.place(app);
+        let guard = place.turn.clone().lock_owned().await;
+        place.activity.send_replace(Some(activity));
+        Turn { place, _guard: guard }
+    }
+
+    /// Forgets an app that is gone.
+    pub fn forget(&self, app: AppId) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
+    }
+}
+
+impl Turn {
+    /// Says which step has begun.
+    pub fn step(&self, step: &'static str) {
+        self.place.activity.send_modify(|activity| {
+            if let Some(activity) = activity {
+                activity.step = step;
+            }
+        });
+    }
+
+    /// Says which release is being made.
+    pub fn release(&self, number: u32) {
+        self.place.activity.send_modify(|activity| {
+            if let Some(activity) = activity {
+                activity.release = Some(number);
+            }
+        });
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.place.activity.send_replace(None);
+    }
+}

@@ -1,0 +1,276 @@
+//! Changes of what runs that are no push: config, restart, scale, stop, start,
+//! and the beginning and end of an app.
+
+use super::prepare::{Prepared, configured_port};
+use super::processes::GRACE;
+use super::queue::{Activity, Turn};
+use super::{DeployError, Pipeline, Report};
+use crate::model::{App, AppName, ConfigVars, ProcessState, ProcessType, Release, ReleaseState, Target, Why};
+use crate::store::{self, releases::NewRelease};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a release command may take.
+pub(super) const COMMAND_TIME: Duration = Duration::from_secs(600);
+
+impl Pipeline {
+    /// Creates an app with nothing deployed.
+    pub async fn create_app(&self, name: &AppName) -> Result<App, DeployError> {
+        let repository = self.new_repository().await?;
+        let created = self.create(name, &repository).await;
+        if created.is_err() {
+            let _ = std::fs::remove_dir_all(self.repository(&repository));
+        }
+        created
+    }
+
+    /// Removes an app and everything of it: routes first, state last.
+    pub async fn destroy_app(&self, app: &App) -> Result<(), DeployError> {
+        let turn = self.turn(app, "being destroyed", "").await;
+        let removed = self.routes.publish(&app.name, None).removed;
+        self.routes.drained(&removed, Duration::from_secs(2)).await;
+        let states = self.states(app.id).await?;
+        self.end_processes(app, &states, Duration::from_secs(10)).await;
+        self.engine().remove_network(app.id).await?;
+        for image in self.engine().app_images(&app.name).await? {
+            if let Err(error) = self.engine().remove_image(&image.reference).await {
+                tracing::warn!(app = %app.name, image = image.reference, %error, "an image stays");
+            }
+        }
+        let id = app.id;
+        self.store().write(move |db| store::apps::remove(db, id)).await?;
+        self.workers.logs.forget(app.id);
+        let repository = self.repository(&app.repository);
+        if let Err(error) = std::fs::remove_dir_all(&repository) {
+            tracing::warn!(app = %app.name, %error, "the repository stays at {}", repository.display());
+        }
+        drop(turn);
+        self.queue.forget(app.id);
+        Ok(())
+    }
+
+    /// Stores config vars and, if something is deployed, makes a release with
+    /// them. Returns its number.
+    pub async fn configure(
+        self: &Arc<Self>,
+        app: &App,
+        who: &str,
+        report: &Report,
+        change: impl FnOnce(&mut ConfigVars) + Send,
+    ) -> Result<Option<u32>, DeployError> {
+        let turn = self.turn(app, "changing the config", who).await;
+        let id = app.id;
+        let (mut vars, current) = self
+            .store()
+            .read(move |db| Ok((store::config::load(db, id)?, store::releases::current(db, id)?)))
+            .await?;
+        let before = vars.clone();
+        change(&mut vars);
+        let Some(current) = current else {
+            self.store().write(move |db| store::config::replace(db, id, &vars)).await?;
+            return Ok(None);
+        };
+        if vars == before {
+            return Ok(Some(current.number));
+        }
+        self.rerelease(app, current, vars, Why::Config, who, turn, report).await.map(Some)
+    }
+
+    /// Replaces all processes by new ones of the same image with today's config.
+    pub async fn restart(self: &Arc<Self>, app: &App, who: &str, report: &Report) -> Result<u32, DeployError> {
+        let turn = self.turn(app, "restarting", who).await;
+        let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
+        let id = app.id;
+        let vars = self.store().read(move |db| store::config::load(db, id)).await?;
+        self.rerelease(app, current, vars, Why::Restart, who, turn, report).await
+    }
+
+    /// A new release of an image that is there: no build, no release command, the
+    /// same prepare and promote. Config is stored only when it is live.
+    #[allow(clippy::too_many_arguments)] // two callers, both right above
+    async fn rerelease(
+        self: &Arc<Self>,
+        app: &App,
+        current: Release,
+        vars: ConfigVars,
+        why: Why,
+        who: &str,
+        turn: Turn,
+        report: &Report,
+    ) -> Result<u32, DeployError> {
+        if !self.routes.connected() {
+            return Err(DeployError::NoProxy);
+        }
+        let new =
+            NewRelease { app: app.id, commit: current.commit.clone(), config: vars.clone(), why, who: who.to_owned() };
+        let mut release = self.store().write(move |db| open(db, &new, current)).await?;
+        turn.release(release.number);
+        let prepared = async {
+            let targets = self.start_and_check(app, &mut release, report).await?;
+            release.state = ReleaseState::Ready;
+            self.save(&release).await?;
+            Ok::<_, DeployError>(targets)
+        };
+        let targets = match prepared.await {
+            Ok(targets) => targets,
+            Err(error) => {
+                self.discard(app, &release).await;
+                return Err(error);
+            }
+        };
+        let number = release.number;
+        self.promote(Prepared { app: app.clone(), release, targets, turn }, None, report).await?;
+        Ok(number)
+    }
+
+    /// Sets counts per process type and starts or stops only the difference.
+    pub async fn scale(
+        &self,
+        app: &App,
+        counts: &BTreeMap<ProcessType, u32>,
+        who: &str,
+        report: &Report,
+    ) -> Result<(), DeployError> {
+        let turn = self.turn(app, "scaling", who).await;
+        let current = self.current(app).await?;
+        if let Some(current) = &current
+            && let Some(unknown) = counts.keys().find(|kind| !current.processes.contains_key(kind))
+        {
+            let known = current.processes.keys().map(ToString::to_string).collect();
+            return Err(DeployError::NoProcessType(unknown.to_string(), known));
+        }
+        let (id, wanted) = (app.id, counts.clone());
+        self.store()
+            .write(move |db| wanted.iter().try_for_each(|(kind, &count)| store::apps::scale(db, id, kind, count)))
+            .await?;
+        let running = !self.refreshed(app).await?.stopped;
+        if let (Some(current), true) = (current, running) {
+            self.adjust(app, current, report).await?;
+        }
+        drop(turn);
+        Ok(())
+    }
+
+    /// Stores the wish that nothing runs, and ends what does.
+    pub async fn stop_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
+        let turn = self.turn(app, "stopping", who).await;
+        let id = app.id;
+        self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
+        let published = self.routes.publish(&app.name, Some(self.route(app, Vec::new(), "H14")));
+        self.routes.acknowledged(published.version).await;
+        let states = self.states(app.id).await?;
+        self.retire_web(app, &[], &published.removed).await;
+        self.end_processes(app, &states, GRACE).await;
+        drop(turn);
+        Ok(())
+    }
+
+    /// Ends the wish that nothing runs.
+    pub async fn start_app(&self, app: &App, who: &str, report: &Report) -> Result<(), DeployError> {
+        let turn = self.turn(app, "starting", who).await;
+        let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
+        let id = app.id;
+        self.store().write(move |db| store::apps::set_stopped(db, id, false)).await?;
+        self.adjust(app, current, report).await?;
+        drop(turn);
+        Ok(())
+    }
+
+    /// Makes what runs of a release what the formation says: starts what is
+    /// missing, routes to it when it answers, and ends what is too much.
+    async fn adjust(&self, app: &App, release: Release, report: &Report) -> Result<(), DeployError> {
+        let wanted = self.wanted(app, &release).await?;
+        let states = self.states(app.id).await?;
+        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = states
+            .into_iter()
+            .partition(|state| state.release == release.number && state.running && wanted.contains(&state.process));
+        let missing: Vec<_> =
+            wanted.into_iter().filter(|process| !keep.iter().any(|state| state.process == *process)).collect();
+        let started = self.start_missing(app, &release, &missing, report).await?;
+        let kept = keep.iter().filter(|state| state.process.kind.is_web()).filter_map(|state| target(state, release.port));
+        let targets: Vec<Target> = kept.chain(started).collect();
+        let published = self.routes.publish(&app.name, Some(self.route(app, targets, "H14")));
+        self.routes.acknowledged(published.version).await;
+        self.retire_web(app, &end, &published.removed).await;
+        Ok(())
+    }
+
+    async fn start_missing(
+        &self,
+        app: &App,
+        release: &Release,
+        missing: &[crate::model::ProcessName],
+        report: &Report,
+    ) -> Result<Vec<Target>, DeployError> {
+        let mut started = Vec::new();
+        for process in missing {
+            report.detail(&format!("Starting {process}"));
+            started.push((process.clone(), self.start_process(app, release, process).await?));
+        }
+        started.retain(|(process, _)| process.kind.is_web());
+        if let Err(error) = self.check_all(app, release, &started, report).await {
+            let states = self.states(app.id).await?;
+            let its: Vec<ProcessState> =
+                states.into_iter().filter(|state| missing.contains(&state.process)).collect();
+            self.end_processes(app, &its, Duration::ZERO).await;
+            return Err(error);
+        }
+        let target = |(process, running): (crate::model::ProcessName, super::processes::Running)| Target {
+            address: SocketAddr::from((running.address, release.port)),
+            process: process.to_string(),
+            release: release.number,
+        };
+        Ok(started.into_iter().map(target).collect())
+    }
+
+    pub(super) async fn turn(&self, app: &App, step: &'static str, who: &str) -> Turn {
+        let activity = Activity { release: None, commit: None, step, who: who.to_owned(), since: store::now() };
+        self.queue.take(app.id, activity).await
+    }
+
+    /// The release that serves.
+    pub async fn current(&self, app: &App) -> Result<Option<Release>, DeployError> {
+        let id = app.id;
+        Ok(self.store().read(move |db| store::releases::current(db, id)).await?)
+    }
+
+    /// The app as it is stored now.
+    async fn refreshed(&self, app: &App) -> Result<App, DeployError> {
+        let id = app.id;
+        self.store().read(move |db| store::apps::get(db, id)).await?.ok_or(DeployError::NoApp)
+    }
+}
+
+/// A process as a target, if it has an address.
+pub(super) fn target(state: &ProcessState, port: u16) -> Option<Target> {
+    Some(Target {
+        address: SocketAddr::from((state.address?, port)),
+        process: state.process.to_string(),
+        release: state.release,
+    })
+}
+
+/// Opens a release that has everything of `current` but config and number.
+fn open(db: &rusqlite::Connection, new: &NewRelease, current: Release) -> Result<Release, store::StoreError> {
+    let fresh = store::releases::create(db, new)?;
+    let had_port = configured_port(&current);
+    let mut release = Release {
+        id: fresh.id,
+        number: fresh.number,
+        config: fresh.config,
+        why: fresh.why,
+        who: fresh.who,
+        state: fresh.state,
+        created_at: fresh.created_at,
+        ..current
+    };
+    if let Some(port) = configured_port(&release) {
+        release.port = port;
+    } else if had_port.is_some() {
+        release.port = 0;
+    }
+    store::releases::update(db, &release)?;
+    Ok(release)
+}

@@ -1,0 +1,117 @@
+//! What a deploy says: to the one who pushes, and into the app's log.
+
+use crate::logs::{LogEntry, Logs, Source};
+use crate::model::{AppId, BuildPlan, Problem};
+use crate::output;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Something is visible at least this often.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The lines of one deploy. Clones write to the same place.
+#[derive(Clone)]
+pub struct Report {
+    lines: mpsc::UnboundedSender<String>,
+    logs: Option<(Logs, AppId)>,
+    release: Arc<Mutex<u32>>,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Report {
+    /// A report to `lines`, which may be gone: a deploy does not fail for that.
+    pub fn new(lines: mpsc::UnboundedSender<String>) -> Self {
+        Self { lines, logs: None, release: Arc::default(), last: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// Keeps every line in the app's log too.
+    #[must_use]
+    pub fn kept(mut self, logs: Logs, app: AppId) -> Self {
+        self.logs = Some((logs, app));
+        self
+    }
+
+    /// From now on lines belong to this release.
+    pub fn of_release(&self, number: u32) {
+        *self.release.lock().unwrap_or_else(PoisonError::into_inner) = number;
+    }
+
+    /// A line as it is.
+    pub fn line(&self, line: String) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if let Some((logs, app)) = &self.logs {
+            let release = *self.release.lock().unwrap_or_else(PoisonError::into_inner);
+            logs.append(*app, LogEntry::now(Source::Build, &format!("v{release}"), release, &line));
+        }
+        let _ = self.lines.send(line);
+    }
+
+    /// `-----> text`
+    pub fn step(&self, text: &str) {
+        self.line(output::step(text));
+    }
+
+    /// `       text`
+    pub fn detail(&self, text: &str) {
+        self.line(output::detail(text));
+    }
+
+    /// ` !     text`
+    pub fn warning(&self, text: &str) {
+        self.line(output::warning(text));
+    }
+
+    /// A stranger's line (a build's, an app's) as a detail.
+    pub fn foreign(&self, text: &str) {
+        self.detail(&output::tame(text));
+    }
+
+    /// A problem, after an empty line.
+    pub fn problem(&self, problem: &Problem) {
+        self.line(String::new());
+        for line in output::problem(problem) {
+            self.line(line);
+        }
+        self.line(String::new());
+    }
+
+    /// What detection decided.
+    pub fn plan(&self, plan: &BuildPlan) {
+        self.step(&format!("{} app detected", title(&plan.language)));
+        for line in &plan.decisions {
+            self.detail(line);
+        }
+        for notice in &plan.notices {
+            self.warning(notice);
+        }
+        self.step("Discovering process types");
+        let types: Vec<&str> = plan.processes.keys().map(crate::model::ProcessType::as_str).collect();
+        self.detail(&format!("types -> {}", types.join(", ")));
+    }
+
+    /// Runs `work`, saying how long it has taken whenever it was silent for long.
+    pub async fn alive<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        let begin = Instant::now();
+        let pulse = async {
+            loop {
+                let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                tokio::time::sleep(SILENCE.saturating_sub(last.elapsed()).max(Duration::from_millis(50))).await;
+                let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                if last.elapsed() >= SILENCE {
+                    self.detail(&format!("({what}, {} s)", begin.elapsed().as_secs()));
+                }
+            }
+        };
+        tokio::select! {
+            value = work => value,
+            () = pulse => unreachable!("the pulse has no end"),
+        }
+    }
+}
+
+/// `python` → `Python`.
+fn title(language: &str) -> String {
+    let mut letters = language.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}

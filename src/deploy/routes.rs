@@ -1,0 +1,223 @@
+//! The route table as wanted now, and what the proxies have made of it.
+
+use crate::model::{AppName, FromProxy, Route, RouteTable, Target};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a promotion waits for the proxies.
+const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+
+/// Number of a proxy's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProxyId(u64);
+
+/// What a change of the table means.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The version in which it holds.
+    pub version: u64,
+    /// Targets that take no new requests from then on.
+    pub removed: Vec<Target>,
+}
+
+/// The table and its readers; clones share it.
+#[derive(Clone)]
+pub struct Routes {
+    table: Arc<watch::Sender<Arc<RouteTable>>>,
+    proxies: Arc<watch::Sender<Proxies>>,
+    next: Arc<Mutex<u64>>,
+}
+
+/// What connected proxies have said.
+#[derive(Debug, Clone, Default)]
+struct Proxies {
+    acknowledged: HashMap<ProxyId, u64>,
+    /// Targets that each proxy has finished with since its last table with them.
+    drained: HashMap<ProxyId, HashSet<Target>>,
+    refused_ports: BTreeMap<u16, String>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Routes {
+    /// An empty table. Versions go on growing over restarts because they start
+    /// from the clock (milliseconds), at far less than one change a millisecond.
+    pub fn new() -> Self {
+        let version = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(1);
+        let table = RouteTable { version, routes: BTreeMap::new() };
+        Self {
+            table: Arc::new(watch::Sender::new(Arc::new(table))),
+            proxies: Arc::default(),
+            next: Arc::default(),
+        }
+    }
+
+    /// The table now and whenever it changes, for a proxy's connection.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<RouteTable>> {
+        self.table.subscribe()
+    }
+
+    /// The table now.
+    pub fn table(&self) -> Arc<RouteTable> {
+        self.table.borrow().clone()
+    }
+
+    /// Sets or removes an app's route.
+    pub fn publish(&self, app: &AppName, route: Option<Route>) -> Published {
+        let mut removed = Vec::new();
+        self.table.send_if_modified(|table| {
+            if table.routes.get(app) == route.as_ref() {
+                return false;
+            }
+            let stay = route.as_ref().map_or(&[][..], |route| &route.targets);
+            let before = table.routes.get(app).map_or(&[][..], |route| &route.targets);
+            removed = before.iter().filter(|target| !stay.contains(target)).cloned().collect();
+            let mut changed = RouteTable::clone(table);
+            changed.version += 1;
+            match route {
+                Some(route) => changed.routes.insert(app.clone(), route),
+                None => changed.routes.remove(app),
+            };
+            *table = Arc::new(changed);
+            true
+        });
+        Published { version: self.table.borrow().version, removed }
+    }
+
+    /// Waits until every connected proxy uses `version` or a later one; `false`
+    /// if none is connected or one does not answer in time.
+    pub async fn acknowledged(&self, version: u64) -> bool {
+        let all = |proxies: &Proxies| {
+            !proxies.acknowledged.is_empty() && proxies.acknowledged.values().all(|&seen| seen >= version)
+        };
+        let mut proxies = self.proxies.subscribe();
+        tokio::time::timeout(ACKNOWLEDGE, proxies.wait_for(all)).await.is_ok_and(|result| result.is_ok())
+    }
+
+    /// Waits until every connected proxy has finished its requests to `targets`.
+    pub async fn drained(&self, targets: &[Target], within: Duration) -> bool {
+        let done = |proxies: &Proxies| {
+            proxies.acknowledged.keys().all(|id| {
+                let drained = proxies.drained.get(id);
+                targets.iter().all(|target| drained.is_some_and(|drained| drained.contains(target)))
+            })
+        };
+        let mut proxies = self.proxies.subscribe();
+        let result = tokio::time::timeout(within, proxies.wait_for(done)).await.is_ok_and(|result| result.is_ok());
+        self.proxies.send_modify(|proxies| {
+            for drained in proxies.drained.values_mut() {
+                drained.retain(|target| !targets.contains(target));
+            }
+        });
+        result
+    }
+
+    /// Whether any proxy is connected.
+    pub fn connected(&self) -> bool {
+        !self.proxies.borrow().acknowledged.is_empty()
+    }
+
+    /// Waits until a proxy is connected.
+    pub async fn wait_connected(&self, within: Duration) -> bool {
+        let mut proxies = self.proxies.subscribe();
+        let any = proxies.wait_for(|proxies| !proxies.acknowledged.is_empty());
+        tokio::time::timeout(within, any).await.is_ok_and(|result| result.is_ok())
+    }
+
+    /// Stable ports that a proxy could not listen on, with the reason.
+    pub fn refused_port(&self, port: u16) -> Option<String> {
+        self.proxies.borrow().refused_ports.get(&port).cloned()
+    }
+
+    /// A proxy has connected.
+    ///
+    /// Its table may be of another server's life: nothing counts as acknowledged
+    /// until it has taken ours.
+    pub fn join(&self) -> ProxyId {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next += 1;
+        let id = ProxyId(*next);
+        self.proxies.send_modify(|proxies| {
+            proxies.acknowledged.insert(id, 0);
+        });
+        id
+    }
+
+    /// A proxy has said something.
+    pub fn hear(&self, id: ProxyId, message: FromProxy) {
+        self.proxies.send_modify(|proxies| match message {
+            FromProxy::Hello { .. } => {}
+            FromProxy::Ack { version, refused_ports } => {
+                proxies.acknowledged.insert(id, version);
+                proxies.refused_ports = refused_ports;
+            }
+            FromProxy::Drained { target } => {
+                proxies.drained.entry(id).or_default().insert(target);
+            }
+        });
+    }
+
+    /// A proxy's connection has ended.
+    pub fn leave(&self, id: ProxyId) {
+        self.proxies.send_modify(|proxies| {
+            proxies.acknowledged.remove(&id);
+            proxies.drained.remove(&id);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn target(release: u32) -> Target {
+        Target { address: "10.0.0.2:5000".parse().unwrap(), process: "web.1".into(), release }
+    }
+
+    fn route(release: u32) -> Route {
+        let app = AppName::parse("a").unwrap();
+        Route { app, hosts: vec![], port: None, targets: vec![target(release)], outage: "H14".into() }
+    }
+
+    #[tokio::test]
+    async fn a_version_is_acknowledged_when_every_proxy_has_it() {
+        let routes = Routes::new();
+        let app = AppName::parse("a").unwrap();
+        let version = routes.publish(&app, Some(route(1))).version;
+        assert_eq!(routes.publish(&app, Some(route(1))).version, version, "no change, no version");
+        let (one, two) = (routes.join(), routes.join());
+        let ack = |version| FromProxy::Ack { version, refused_ports: BTreeMap::new() };
+        routes.hear(one, ack(version));
+        let wait = routes.clone();
+        let waiting = tokio::spawn(async move { wait.acknowledged(version).await });
+        routes.hear(two, ack(version));
+        assert!(waiting.await.unwrap());
+    }
+
+    #[test]
+    fn a_change_tells_which_targets_it_removes() {
+        let routes = Routes::new();
+        let app = AppName::parse("a").unwrap();
+        assert_eq!(routes.publish(&app, Some(route(1))).removed, []);
+        assert_eq!(routes.publish(&app, Some(route(2))).removed, [target(1)]);
+        assert_eq!(routes.publish(&app, None).removed, [target(2)]);
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_left_is_not_waited_for() {
+        let routes = Routes::new();
+        let (one, two) = (routes.join(), routes.join());
+        routes.hear(one, FromProxy::Drained { target: target(1) });
+        assert!(!routes.drained(&[target(1)], Duration::from_millis(10)).await);
+        routes.hear(one, FromProxy::Drained { target: target(1) });
+        routes.leave(two);
+        assert!(routes.drained(&[target(1)], Duration::from_millis(10)).await);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the user is told when a deploy does not happen.
+
+use super::DeployError;
+use super::error::Unhealthy;
+use crate::model::Problem;
+
+/// Lines of an app's log that are shown with a failure.
+const TAIL: usize = 12;
+
+impl DeployError {
+    /// Title, cause and next step.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Detect(error) => error.problem(),
+            Self::Git(error) => error.problem(),
+            Self::Engine(error) => error.problem(),
+            Self::Store(_) | Self::Internal(_) => Problem::new(
+                "Push rejected: the server could not keep its state.",
+                "This is a fault of the server; its log has the details.",
+                "Push again; if it stays, tell the server's administrator.",
+            ),
+            Self::Cancelled => Problem::new("Push rejected: it was cancelled.", "", "Nothing has changed. Push again when you like."),
+            Self::NoProxy => Problem::new(
+                "Push rejected: no proxy is running.",
+                "Nothing could reach the app.",
+                "Start it on the server: paas proxy (or systemctl start paas-proxy)",
+            ),
+            Self::ReleaseCommand { code } => Problem::new(
+                "Push rejected: the release command failed.",
+                format!("It exited with status {code}; its output is above."),
+                "Nothing has changed. Fix it, commit and push again.",
+            ),
+            Self::Unhealthy { process, port, why, tail } => unhealthy(&process.to_string(), *port, why, tail),
+            Self::NoApp => Problem::new("There is no such app.", "", "List them: paas apps"),
+            Self::NoRelease => Problem::new(
+                "The app has no release yet.",
+                "Nothing was deployed to it so far.",
+                "Deploy it: git push paas main",
+            ),
+            Self::NoProcessType(name, known) => Problem::new(
+                format!("There is no process type {name}."),
+                format!("The app has: {}", known.join(", ")),
+                "Add it to the Procfile and push.",
+            ),
+        }
+    }
+}
+
+fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String]) -> Problem {
+    let (cause, next) = match why {
+        Unhealthy::Exited { code, out_of_memory } => exited(process, *code, *out_of_memory),
+        Unhealthy::Silent => (
+            format!("{process} runs, but listens on no port."),
+            format!("Listen on 0.0.0.0 and the port in $PORT (here {port})."),
+        ),
+        Unhealthy::LoopbackOnly(addresses) => (
+            format!(
+                "{process} listens only on {}, which nothing outside\nits container can reach.",
+                addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            format!("Listen on 0.0.0.0 (not 127.0.0.1 or localhost), port $PORT ({port})."),
+        ),
+        Unhealthy::OtherPorts(ports) => (
+            format!(
+                "{process} listens on the ports {}, none of which is\n$PORT ({port}).",
+                ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            "Listen on the port in $PORT.".to_owned(),
+        ),
+        Unhealthy::NoAnswer => (
+            format!("{process} accepts connections on port {port}, but gives no\nHTTP answer."),
+            "web must speak HTTP; name other processes differently in Procfile.".to_owned(),
+        ),
+        Unhealthy::ServerError(status) => (
+            format!("{process} answers GET / with status {status}."),
+            "Anything below 500 will do. Its log lines are above; fix it and push.".to_owned(),
+        ),
+    };
+    let tail = tail.iter().rev().take(TAIL).rev().map(|line| format!("  {}", crate::output::tame(line)));
+    let cause = [cause].into_iter().chain(tail).collect::<Vec<_>>().join("\n");
+    Problem::new("Push rejected: the new release does not answer.", cause, next)
+}
+
+fn exited(process: &str, code: i64, out_of_memory: bool) -> (String, String) {
+    let cause = format!("{process} exited with status {code}.");
+    if out_of_memory || code == 137 {
+        return (
+            format!("{cause} It was killed: out of memory?"),
+            "Use less memory, or have the server's limit raised (server.toml).".to_owned(),
+        );
+    }
+    let next = match code {
+        127 => "The command was not found in the image; check the Procfile.",
+        126 => "The command cannot be executed; check its mode (git update-index --chmod=+x).",
+        0 => "A web process must keep running.",
+        _ => "Its last lines are above. Fix it, commit and push again.",
+    };
+    (cause, next.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::ProcessName;
+
+    #[test]
+    fn every_reason_why_a_release_gets_no_traffic() {
+        let reasons = [
+            Unhealthy::Exited { code: 3, out_of_memory: false },
+            Unhealthy::Exited { code: 137, out_of_memory: true },
+            Unhealthy::Exited { code: 127, out_of_memory: false },
+            Unhealthy::Silent,
+            Unhealthy::LoopbackOnly(vec!["127.0.0.1:5000".parse().unwrap()]),
+            Unhealthy::OtherPorts(vec![3000, 3001]),
+            Unhealthy::NoAnswer,
+            Unhealthy::ServerError(502),
+        ];
+        let text: Vec<String> = reasons
+            .into_iter()
+            .map(|why| {
+                let process = ProcessName::parse("web.1").unwrap();
+                let tail = vec!["boom".to_owned()];
+                DeployError::Unhealthy { process, port: 8000, why, tail }.problem().to_string()
+            })
+            .collect();
+        insta::assert_snapshot!(text.join("\n\n"));
+    }
+
+    #[test]
+    fn every_other_refusal() {
+        let errors = [
+            DeployError::Cancelled,
+            DeployError::NoProxy,
+            DeployError::ReleaseCommand { code: 2 },
+            DeployError::NoApp,
+            DeployError::NoRelease,
+            DeployError::NoProcessType("clock".into(), vec!["web".into()]),
+            DeployError::Internal("x".into()),
+        ];
+        let text: Vec<String> = errors.iter().map(|error| error.problem().to_string()).collect();
+        insta::assert_snapshot!(text.join("\n\n"));
+    }
+}

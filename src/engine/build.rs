@@ -1,0 +1,206 @@
+//! One build by the engine's own BuildKit.
+
+use super::error::{EngineError, message_of};
+use super::progress::{BuildLine, Progress};
+use super::{Engine, call};
+use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
+use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The files of a build: an uncompressed tar, as it comes.
+pub type Context = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// What is to be built.
+pub struct BuildRequest {
+    /// An uncompressed tar of the files, the Dockerfile among them.
+    pub context: Context,
+    /// Path of the Dockerfile in the context.
+    pub dockerfile: String,
+    /// Reference that the image gets, once it is complete.
+    pub tag: String,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Longest time from start to end.
+    pub timeout: Duration,
+    /// Ends the build when cancelled.
+    pub cancel: CancellationToken,
+}
+
+/// A finished image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// `sha256:…`.
+    pub id: String,
+    /// TCP ports of EXPOSE, in order.
+    pub exposed_ports: Vec<u16>,
+    /// USER; empty: root.
+    pub user: String,
+    /// Whether it has a CMD or an ENTRYPOINT.
+    pub has_command: bool,
+    /// Bytes.
+    pub size: i64,
+}
+
+impl Engine {
+    /// Builds an image. Dropping the future cancels the build, as the token does.
+    /// Lines are dropped silently once their receiver is gone.
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+        lines: mpsc::Sender<BuildLine>,
+    ) -> Result<BuiltImage, EngineError> {
+        let (timeout, cancel) = (request.timeout, request.cancel.clone());
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(EngineError::Cancelled),
+            result = tokio::time::timeout(timeout, self.solve(request, lines)) => {
+                result.unwrap_or(Err(EngineError::TimedOut { what: "build", limit: timeout }))
+            }
+        }
+    }
+
+    async fn solve(
+        &self,
+        request: BuildRequest,
+        lines: mpsc::Sender<BuildLine>,
+    ) -> Result<BuiltImage, EngineError> {
+        let options = options(&request);
+        let (body, broken) = watched(request.context);
+        let mut answers = self.docker.build_image(options, None, Some(bollard::body_try_stream(body)));
+        let mut progress = Progress::default();
+        let mut id = None;
+        while let Some(answer) = answers.next().await {
+            let output = match answer {
+                Ok(BuildInfo { aux: Some(BuildInfoAux::BuildKit(status)), .. }) => progress.read(status),
+                Ok(BuildInfo { aux: Some(BuildInfoAux::Default(image)), .. }) => {
+                    id = image.id;
+                    // The session's own connection stays open for ever: do not wait for it.
+                    break;
+                }
+                Ok(_) => Vec::new(),
+                Err(error) => {
+                    deliver(&lines, progress.finish()).await;
+                    return Err(failed(&progress, broken.take(), error));
+                }
+            };
+            deliver(&lines, output).await;
+        }
+        deliver(&lines, progress.finish()).await;
+        drop(answers);
+        match id {
+            Some(id) => self.built(id).await,
+            None => Err(EngineError::Build(Box::new(progress.failure("the builder went away")))),
+        }
+    }
+
+    /// What the new image says of itself.
+    async fn built(&self, id: String) -> Result<BuiltImage, EngineError> {
+        let image = call(|| format!("inspect image {id}"), self.docker.inspect_image(&id)).await?;
+        Ok(described(id, image))
+    }
+}
+
+async fn deliver(to: &mpsc::Sender<BuildLine>, lines: Vec<BuildLine>) {
+    for line in lines {
+        if to.send(line).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn options(request: &BuildRequest) -> BuildImageOptions {
+    let map = |values: &BTreeMap<String, String>| -> HashMap<String, String> {
+        values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    BuildImageOptionsBuilder::default()
+        .dockerfile(&request.dockerfile)
+        .t(&request.tag)
+        .buildargs(&map(&request.args))
+        .labels(&map(&request.labels))
+        .rm(true)
+        .forcerm(true)
+        .version(BuilderVersion::BuilderBuildKit)
+        .session(&session_id())
+        .build()
+}
+
+/// A name that no other session has.
+fn session_id() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let now = jiff::Timestamp::now().as_nanosecond();
+    format!("paas-{}-{now}-{number}", std::process::id())
+}
+
+/// The error that a context broke with, told by the stream to the build.
+#[derive(Clone, Default)]
+struct Broken(std::sync::Arc<std::sync::Mutex<Option<io::Error>>>);
+
+impl Broken {
+    fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+}
+
+/// The same stream, which remembers its error: the client wraps it beyond
+/// recognition.
+fn watched(context: Context) -> (impl Stream<Item = io::Result<Bytes>> + Send + 'static, Broken) {
+    let broken = Broken::default();
+    let noted = broken.clone();
+    let stream = context.map(move |part| {
+        part.map_err(|error| {
+            let copy = io::Error::new(error.kind(), error.to_string());
+            *noted.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(error);
+            copy
+        })
+    });
+    (stream, broken)
+}
+
+fn failed(
+    progress: &Progress,
+    broken: Option<io::Error>,
+    error: bollard::errors::Error,
+) -> EngineError {
+    use bollard::errors::Error;
+    if let Some(source) = broken {
+        return EngineError::Context { source };
+    }
+    match &error {
+        Error::DockerStreamError { .. } | Error::DockerResponseServerError { status_code: 400, .. } => {
+            EngineError::Build(Box::new(progress.failure(&message_of(&error))))
+        }
+        _ => EngineError::Api { doing: "build".to_owned(), source: error },
+    }
+}
+
+fn described(id: String, image: ImageInspect) -> BuiltImage {
+    let config = image.config.unwrap_or_default();
+    let given = |words: &Option<Vec<String>>| words.as_ref().is_some_and(|words| !words.is_empty());
+    let mut exposed_ports: Vec<u16> =
+        config.exposed_ports.iter().flatten().filter_map(|port| tcp_port(port)).collect();
+    exposed_ports.sort_unstable();
+    BuiltImage {
+        id,
+        exposed_ports,
+        has_command: given(&config.cmd) || given(&config.entrypoint),
+        user: config.user.unwrap_or_default(),
+        size: image.size.unwrap_or_default(),
+    }
+}
+
+/// `8080/tcp` → 8080.
+fn tcp_port(text: &str) -> Option<u16> {
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if protocol == "tcp" { port.parse().ok() } else { None }
+}

@@ -1,0 +1,66 @@
+//! The build context: a pushed tree as a tar, streamed.
+
+use super::{GitError, PushedTree};
+use crate::model::{EntryKind, SourceTree};
+use std::collections::BTreeMap;
+use std::io::Write;
+use tar::{Builder, EntryType, Header};
+
+/// The same for every file and every build, so that BuildKit's cache, which
+/// looks at names, modes and content, is never missed for a date.
+const MTIME: u64 = 1_262_304_000; // 2010-01-01
+
+/// Writes every file of `tree` that `excluded` does not name, then `added`.
+///
+/// Modes are 755 or 644, owners 0; submodules are empty directories.
+pub fn write_tar(
+    tree: &PushedTree,
+    excluded: &dyn Fn(&str) -> bool,
+    added: &BTreeMap<String, Vec<u8>>,
+    into: impl Write,
+) -> Result<(), GitError> {
+    let mut tar = Builder::new(into);
+    for (index, entry) in tree.entries().iter().enumerate() {
+        if !excluded(&entry.path) {
+            append(&mut tar, tree, index)?;
+        }
+    }
+    for (path, content) in added {
+        let header = header(EntryType::Regular, 0o644, content.len() as u64);
+        put(&mut tar, header, path, content)?;
+    }
+    tar.into_inner().and_then(|mut into| into.flush()).map_err(|error| GitError::Io("write the build context", error))
+}
+
+fn append<W: Write>(tar: &mut Builder<W>, tree: &PushedTree, index: usize) -> Result<(), GitError> {
+    let entry = &tree.entries()[index];
+    match entry.kind {
+        EntryKind::Submodule => put(tar, header(EntryType::Directory, 0o755, 0), &entry.path, &[]),
+        EntryKind::File { executable } => {
+            let content = tree.content(index)?;
+            let mode = if executable { 0o755 } else { 0o644 };
+            put(tar, header(EntryType::Regular, mode, content.len() as u64), &entry.path, &content)
+        }
+        EntryKind::Symlink => {
+            let target = String::from_utf8_lossy(&tree.content(index)?).into_owned();
+            let mut header = header(EntryType::Symlink, 0o777, 0);
+            tar.append_link(&mut header, &entry.path, &target)
+                .map_err(|error| GitError::Io("write the build context", error))
+        }
+    }
+}
+
+fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header.set_mtime(MTIME);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn put<W: Write>(tar: &mut Builder<W>, mut header: Header, path: &str, content: &[u8]) -> Result<(), GitError> {
+    tar.append_data(&mut header, path, content).map_err(|error| GitError::Io("write the build context", error))
+}

@@ -1,0 +1,54 @@
+//! What can go wrong with a repository or a pushed tree.
+
+use std::io;
+
+/// Errors of this module. Paths are as they stand in the tree, unescaped.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The tree has more entries than a build may have.
+    #[error("more than {limit} files")]
+    TooManyFiles {
+        /// The limit.
+        limit: usize,
+    },
+    /// Directories are nested deeper than a build may have.
+    #[error("deeper than {limit} directories")]
+    TooDeep {
+        /// The limit.
+        limit: usize,
+    },
+    /// The files together are larger than a build may be.
+    #[error("larger than {limit} bytes")]
+    TooLarge {
+        /// The limit, bytes.
+        limit: u64,
+    },
+    /// A path that is no UTF-8 or has control characters.
+    #[error("a name that is not printable UTF-8: {0}")]
+    Name(String),
+    /// A link that leads out of the tree.
+    #[error("link {path} leads out of the tree to {target}")]
+    Link {
+        /// The link.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
+    /// Files whose content is elsewhere.
+    #[error("{count} Git LFS pointers")]
+    LfsPointers {
+        /// How many.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// The reference was moved by somebody else meanwhile.
+    #[error("{0} was moved meanwhile")]
+    Moved(String),
+    /// libgit2's own errors.
+    #[error("git: {0}")]
+    Git(#[from] git2::Error),
+    /// The file system's.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}

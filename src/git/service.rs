@@ -1,0 +1,150 @@
+//! Git's own receive-pack and upload-pack as children, bridged to a session.
+
+use super::GitError;
+use crate::output::Streams;
+use crate::spawn;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+/// Largest pack that is taken, bytes.
+const MAX_PACK: u64 = 4 << 30;
+
+/// Ids of fsck that real histories violate without harm; as errors they would
+/// refuse half of the old repositories on earth.
+/// <https://git-scm.com/docs/git-fsck#_fsck_messages>
+const HARMLESS: [&str; 9] = [
+    "badTimezone",
+    "zeroPaddedFilemode",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "missingNameBeforeEmail",
+    "badDate",
+    "badFilemode",
+    "zeroPaddedDate",
+    "missingTaggerEntry",
+];
+
+/// What a push's hooks need to find their way back to us.
+pub struct HookEnvironment<'a> {
+    /// The shipped hooks.
+    pub hooks: &'a Path,
+    /// This binary.
+    pub executable: &'a Path,
+    /// The control socket.
+    pub socket: &'a Path,
+    /// The one-time id of this push.
+    pub push: &'a str,
+}
+
+fn receive_settings(hooks: &Path) -> Vec<String> {
+    let mut settings = vec![
+        format!("core.hooksPath={}", hooks.display()),
+        "core.fsync=all".to_owned(),
+        "core.alternateRefsCommand=false".to_owned(),
+        "gc.auto=0".to_owned(),
+        "receive.autogc=false".to_owned(),
+        "receive.advertisePushOptions=false".to_owned(),
+        "receive.denyCurrentBranch=ignore".to_owned(),
+        "receive.denyDeleteCurrent=ignore".to_owned(),
+        "receive.fsckObjects=true".to_owned(),
+        "receive.hideRefs=refs/releases".to_owned(),
+        format!("receive.maxInputSize={MAX_PACK}"),
+        "receive.shallowUpdate=true".to_owned(),
+        "receive.procReceiveRefs=".to_owned(),
+        // A pack stays a pack: unpacking thousands of objects one by one, each
+        // with its fsync, is what makes a small push slow.
+        "receive.unpackLimit=64".to_owned(),
+        "pack.threads=2".to_owned(),
+    ];
+    settings.retain(|setting| !setting.ends_with('='));
+    settings.extend(HARMLESS.iter().map(|id| format!("receive.fsck.{id}=warn")));
+    settings
+}
+
+/// `git receive-pack`, holding the lease.
+pub fn receive_pack(
+    repository: &Path,
+    protocol: Option<&str>,
+    lease: OwnedFd,
+    hooks: &HookEnvironment<'_>,
+) -> Result<Child, GitError> {
+    let settings = receive_settings(hooks.hooks);
+    let mut arguments: Vec<&OsStr> = Vec::new();
+    for setting in &settings {
+        arguments.extend([OsStr::new("-c"), OsStr::new(setting)]);
+    }
+    arguments.extend([OsStr::new("receive-pack"), repository.as_os_str()]);
+    let mut command = spawn::git(arguments);
+    command.env("PAAS_EXECUTABLE", hooks.executable).env("PAAS_SOCKET", hooks.socket).env("PAAS_PUSH", hooks.push);
+    start(spawn::holding(command, lease), protocol)
+}
+
+/// `git upload-pack`, for clone and fetch.
+pub fn upload_pack(repository: &Path, protocol: Option<&str>) -> Result<Child, GitError> {
+    let fixed = ["-c", "uploadpack.allowAnySHA1InWant=false", "upload-pack", "--strict", "--timeout=600"];
+    let arguments = fixed.iter().map(OsStr::new).chain([repository.as_os_str()]);
+    start(spawn::git(arguments), protocol)
+}
+
+fn start(mut command: Command, protocol: Option<&str>) -> Result<Child, GitError> {
+    if let Some(protocol) = protocol {
+        command.env("GIT_PROTOCOL", protocol);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|error| GitError::Io("start git", error))
+}
+
+/// Carries the session's bytes to git and back until git has ended and all that
+/// it said is delivered. When the user goes away, git's whole group is ended.
+pub async fn bridge(mut child: Child, streams: Streams) -> Result<(ExitStatus, Streams), GitError> {
+    let Streams { stdin, mut stdout, mut stderr, gone } = streams;
+    let group = child.id();
+    let input = child.stdin.take();
+    let feeding = tokio::spawn(async move { feed(stdin, input).await });
+    let (child_out, child_err) = (child.stdout.take(), child.stderr.take());
+    let output = async {
+        tokio::join!(drain(child_out, &mut stdout), drain(child_err, &mut stderr));
+    };
+    tokio::select! {
+        () = output => {}
+        () = gone.cancelled() => spawn::end_group(group),
+    }
+    let status = child.wait().await.map_err(|error| GitError::Io("wait for git", error))?;
+    feeding.abort();
+    let stdin = Box::new(tokio::io::empty());
+    Ok((status, Streams { stdin, stdout, stderr, gone }))
+}
+
+async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, into: Option<tokio::process::ChildStdin>) {
+    let Some(mut into) = into else { return };
+    // An error here is git having read enough; its exit status tells the story.
+    let _ = copy(&mut from, &mut into).await;
+    let _ = into.shutdown().await;
+}
+
+async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut (impl AsyncWrite + Unpin + ?Sized)) {
+    if let Some(mut from) = from {
+        let _ = copy(&mut from, into).await;
+    }
+}
+
+/// As `tokio::io::copy`, with a buffer as large as a pipe.
+async fn copy(
+    from: &mut (impl AsyncRead + Unpin + ?Sized),
+    into: &mut (impl AsyncWrite + Unpin + ?Sized),
+) -> std::io::Result<()> {
+    use tokio::io::AsyncReadExt;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return into.flush().await;
+        }
+        into.write_all(&buffer[..length]).await?;
+        into.flush().await?;
+    }
+}

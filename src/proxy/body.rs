@@ -1,0 +1,186 @@
+//! Bodies on their way through: streamed, counted, never collected.
+
+use super::access::Record;
+use super::upstream::{InFlight, Sender};
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+/// How far the upload of one request's body is.
+#[derive(Default)]
+pub(super) struct Upload {
+    complete: AtomicBool,
+    /// Frames passed on so far.
+    frames: AtomicU64,
+}
+
+impl Upload {
+    /// Whether the target has been given the whole body.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// Grows while the body moves.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+}
+
+/// A request's body, from the client to a target.
+pub(super) struct RequestBody {
+    incoming: Option<Incoming>,
+    ended: bool,
+    watch: Option<(Arc<Upload>, InFlight)>,
+}
+
+impl RequestBody {
+    /// The body as it comes from the client.
+    pub(super) fn new(incoming: Incoming) -> Self {
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        Self { ended: incoming.is_none(), incoming, watch: None }
+    }
+
+    /// No body.
+    pub(super) fn empty() -> Self {
+        Self { incoming: None, ended: true, watch: None }
+    }
+
+    /// Whether there is no body at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.incoming.is_none()
+    }
+
+    /// Counts the body as a part of the request in flight to a target.
+    /// `None` if there is no body to wait for.
+    pub(super) fn watch(&mut self, in_flight: &InFlight) -> Option<Arc<Upload>> {
+        if self.is_empty() {
+            return None;
+        }
+        let upload = Arc::new(Upload::default());
+        self.watch = Some((Arc::clone(&upload), in_flight.part()));
+        Some(upload)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(incoming) = self.incoming.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(incoming).poll_frame(context));
+        match &frame {
+            None => self.ended = true,
+            Some(Ok(_)) => {
+                if let Some((upload, _)) = &self.watch {
+                    upload.frames.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if (self.ended || self.is_end_stream())
+            && let Some((upload, _)) = &self.watch
+        {
+            upload.complete.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// A response's body, to the client.
+pub(super) enum ReplyBody {
+    /// A page of our own.
+    Page(Option<Bytes>),
+    /// What a target answers.
+    Relay(Box<Relay>),
+}
+
+/// A target's answer on its way to the client.
+pub(super) struct Relay {
+    /// The body.
+    pub(super) incoming: Incoming,
+    /// The connection that it comes from, to be used again after its end.
+    pub(super) sender: Option<Sender>,
+    /// The upload of the same request, if it has a body.
+    pub(super) upload: Option<Arc<Upload>>,
+    /// The request that it answers.
+    pub(super) in_flight: InFlight,
+    /// What is known of the request at its end.
+    pub(super) record: Record,
+    /// Whether the end of the body has been seen.
+    pub(super) ended: bool,
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let relay = match &mut *self {
+            Self::Page(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Self::Relay(relay) => relay,
+        };
+        let frame = ready!(Pin::new(&mut relay.incoming).poll_frame(context));
+        match &frame {
+            None => relay.ended = true,
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Buf::remaining);
+                relay.record.bytes += length as u64;
+            }
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Page(text) => text.is_none(),
+            Self::Relay(relay) => relay.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Page(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Self::Relay(relay) => relay.incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let answered = self.ended || self.incoming.is_end_stream();
+        let uploaded = self.upload.as_ref().is_none_or(|upload| upload.is_complete());
+        if let Some(sender) = self.sender.take()
+            && answered
+            && uploaded
+        {
+            self.in_flight.upstream().give_back(sender);
+        }
+        self.record.finish();
+    }
+}

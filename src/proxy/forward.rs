@@ -1,0 +1,306 @@
+//! One request: whom it is for, which process takes it, and what comes back.
+
+use super::Shared;
+use super::access::Record;
+use super::board::{Backend, Choice, Entry};
+use super::body::{Relay, ReplyBody, RequestBody, Upload};
+use super::headers::{self, Origin};
+use super::pages::Page;
+use super::request;
+use super::upstream::{InFlight, Sender, Upstream};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, UPGRADE};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::debug;
+
+/// First pause before the next attempt when every process refuses; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// A request that can't be repeated takes a pooled connection only this
+/// young: an older one may be closing at the other end just now.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What all requests of a client's connection have in common.
+pub(super) struct Client {
+    /// The proxy.
+    pub(super) shared: Arc<Shared>,
+    /// By which address it came in.
+    pub(super) entry: Entry,
+    /// Where it comes from, for the app.
+    pub(super) origin: Origin,
+}
+
+/// A request on its way to an app.
+struct Errand {
+    request: Request<RequestBody>,
+    /// What the request asks to change its protocol to.
+    upgrade: Option<HeaderValue>,
+    /// Method, path and time, for the access line.
+    method: Method,
+    uri: Uri,
+    started: Instant,
+}
+
+/// Why an attempt brought no response.
+enum Failure {
+    /// Nothing of the request was sent: the target can't be connected to.
+    Refused(Request<RequestBody>),
+    /// No response, and the app may have begun to work on the request.
+    Page(Page),
+}
+
+/// A response's head with the connection that its body will come from.
+struct Exchange {
+    response: Response<Incoming>,
+    sender: Sender,
+    upload: Option<Arc<Upload>>,
+    in_flight: InFlight,
+}
+
+/// Answers one request; never fails.
+pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Response<ReplyBody> {
+    let started = Instant::now();
+    let (mut parts, incoming) = request.into_parts();
+    let authority = match request::check(&mut parts) {
+        Ok(authority) => authority,
+        Err(refusal) => {
+            let page = Page::Refused(refusal);
+            return own_page(&page, &parts.headers, (parts.method, parts.uri), started);
+        }
+    };
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
+    let asked_to_upgrade = parts.headers.contains_key(UPGRADE);
+    let accept = AcceptOnly::of(&parts.headers);
+    let upgrade = headers::prepare_request(&mut parts.headers, &client.origin, authority.value());
+    parts.extensions.clear();
+    parts.version = Version::HTTP_11;
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    let request = Request::from_parts(parts, RequestBody::new(incoming));
+    let errand = Errand { request, upgrade, method, uri, started };
+    let mut response = match carry(client, authority.host(), errand).await {
+        Ok(delivery) => delivery.into_response(client, on_upgrade),
+        Err((page, method, uri)) => own_page(&page, &accept.0, (method, uri), started),
+    };
+    // What follows an upgrade that did not happen is in no protocol for sure.
+    if asked_to_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The one header of the request that a page of ours depends on.
+struct AcceptOnly(HeaderMap);
+
+impl AcceptOnly {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut accept = HeaderMap::new();
+        if let Some(value) = headers.get(hyper::header::ACCEPT) {
+            accept.insert(hyper::header::ACCEPT, value.clone());
+        }
+        Self(accept)
+    }
+}
+
+struct Delivery {
+    exchange: Exchange,
+    upgrade: Option<HeaderValue>,
+    record: Record,
+}
+
+/// Takes the request to one process after another until one has it.
+async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delivery, (Page, Method, Uri)> {
+    let limits = &client.shared.limits;
+    let give_up = errand.started + limits.retry;
+    let mut pause = FIRST_PAUSE;
+    let mut refused_before = false;
+    let page = loop {
+        let (backend, in_flight) = match client.shared.board.choose(client.entry, host) {
+            Choice::Target { backend, in_flight } => (backend, in_flight),
+            Choice::Outage(code) => break Page::Outage(code),
+            Choice::Unknown => break Page::UnknownHost(host.to_owned()),
+        };
+        if refused_before && in_flight.upstream().is_ejected() {
+            if Instant::now() + pause > give_up {
+                break Page::Refusing;
+            }
+            // Not counted while it waits, and chosen anew: the table may change.
+            drop(in_flight);
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            refused_before = false;
+            continue;
+        }
+        let upstream = Arc::clone(in_flight.upstream());
+        match attempt(client, in_flight, errand.request).await {
+            Ok(exchange) => {
+                return Ok(Delivery::new(
+                    exchange,
+                    errand.upgrade,
+                    backend,
+                    upstream,
+                    (errand.method, errand.uri),
+                    errand.started,
+                ));
+            }
+            Err(Failure::Refused(request)) => {
+                upstream.eject();
+                errand.request = request;
+                refused_before = true;
+            }
+            Err(Failure::Page(page)) => break page,
+        }
+    };
+    Err((page, errand.method, errand.uri))
+}
+
+/// One process: its pooled connections first, then a fresh one.
+async fn attempt(
+    client: &Client,
+    in_flight: InFlight,
+    mut request: Request<RequestBody>,
+) -> Result<Exchange, Failure> {
+    let limits = &client.shared.limits;
+    let upstream = Arc::clone(in_flight.upstream());
+    let repeatable = request.method().is_idempotent() && request.body().is_empty();
+    let age = if repeatable { limits.idle } else { FRESH };
+    while let Some(mut sender) = upstream.take_idle(age) {
+        if sender.ready().await.is_err() {
+            continue;
+        }
+        let copy = repeatable.then(|| copy_of(&request));
+        match send(&mut sender, request, &in_flight, limits.first_byte).await {
+            Ok((response, upload)) => return Ok(Exchange { response, sender, upload, in_flight }),
+            Err(Unanswered::Unsent(back)) => request = back,
+            Err(Unanswered::Late) => return Err(Failure::Page(Page::Timeout)),
+            Err(Unanswered::Lost) => match copy {
+                // It was closing when the request got there: begin afresh.
+                Some(copy) => {
+                    request = copy;
+                    break;
+                }
+                None => return Err(Failure::Page(Page::Closed)),
+            },
+        }
+    }
+    let mut sender = match upstream.connect(limits.connect).await {
+        Ok(sender) => sender,
+        Err(error) => {
+            debug!(address = %upstream.target.address, %error, "an app's process refused the connection");
+            return Err(Failure::Refused(request));
+        }
+    };
+    match send(&mut sender, request, &in_flight, limits.first_byte).await {
+        Ok((response, upload)) => Ok(Exchange { response, sender, upload, in_flight }),
+        Err(Unanswered::Unsent(back)) => Err(Failure::Refused(back)),
+        Err(Unanswered::Late) => Err(Failure::Page(Page::Timeout)),
+        Err(Unanswered::Lost) => Err(Failure::Page(Page::Closed)),
+    }
+}
+
+/// The same request once more; only for those without a body.
+fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
+
+/// Why a connection brought no response.
+enum Unanswered {
+    /// Nothing was sent; here is the request again.
+    Unsent(Request<RequestBody>),
+    /// Something was sent, and then the connection ended.
+    Lost,
+    /// No response in time.
+    Late,
+}
+
+async fn send(
+    sender: &mut Sender,
+    mut request: Request<RequestBody>,
+    in_flight: &InFlight,
+    limit: Duration,
+) -> Result<(Response<Incoming>, Option<Arc<Upload>>), Unanswered> {
+    let upload = request.body_mut().watch(in_flight);
+    let response = sender.try_send_request(request);
+    tokio::pin!(response);
+    let mut seen = 0;
+    loop {
+        match tokio::time::timeout(limit, response.as_mut()).await {
+            Ok(Ok(response)) => return Ok((response, upload)),
+            Ok(Err(mut error)) => {
+                debug!(error = %error.error(), "no response from an app");
+                return Err(error.take_message().map_or(Unanswered::Lost, Unanswered::Unsent));
+            }
+            // A slow upload is no slow app: time counts from its last movement.
+            Err(_) => match &upload {
+                Some(upload) if upload.frames() != seen => seen = upload.frames(),
+                _ => return Err(Unanswered::Late),
+            },
+        }
+    }
+}
+
+impl Delivery {
+    fn new(
+        exchange: Exchange,
+        upgrade: Option<HeaderValue>,
+        backend: Arc<Backend>,
+        upstream: Arc<Upstream>,
+        (method, uri): (Method, Uri),
+        started: Instant,
+    ) -> Self {
+        let status = exchange.response.status();
+        let answered_by = Some((backend, upstream));
+        let record = Record { method, uri, answered_by, status, code: None, started, bytes: 0 };
+        Self { exchange, upgrade, record }
+    }
+
+    fn into_response(self, client: &Client, on_upgrade: Option<OnUpgrade>) -> Response<ReplyBody> {
+        if self.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.into_tunnel(client, on_upgrade);
+        }
+        let Exchange { response, sender, upload, in_flight } = self.exchange;
+        let (mut parts, incoming) = response.into_parts();
+        headers::remove_hop_by_hop(&mut parts.headers);
+        parts.extensions.clear();
+        parts.version = Version::HTTP_11;
+        let relay =
+            Relay { incoming, sender: Some(sender), upload, in_flight, record: self.record, ended: false };
+        Response::from_parts(parts, ReplyBody::Relay(Box::new(relay)))
+    }
+
+    /// From here on bytes go both ways unread, and count as in flight.
+    fn into_tunnel(self, client: &Client, on_upgrade: Option<OnUpgrade>) -> Response<ReplyBody> {
+        let Exchange { mut response, in_flight, .. } = self.exchange;
+        let (Some(asked), Some(to_client)) = (self.upgrade, on_upgrade) else {
+            // Nobody asked for it.
+            return Page::Closed.response(&HeaderMap::new());
+        };
+        let to_app = hyper::upgrade::on(&mut response);
+        let (mut parts, _) = response.into_parts();
+        let protocol = headers::remove_hop_by_hop(&mut parts.headers).unwrap_or(asked);
+        headers::announce_upgrade(&mut parts.headers, protocol);
+        parts.extensions.clear();
+        let tunnel = super::tunnel::run(to_client, to_app, in_flight, self.record);
+        let kill = client.shared.kill.clone();
+        client.shared.tasks.spawn(async move { kill.run_until_cancelled(tunnel).await });
+        Response::from_parts(parts, ReplyBody::Page(None))
+    }
+}
+
+fn own_page(
+    page: &Page,
+    request: &HeaderMap,
+    (method, uri): (Method, Uri),
+    started: Instant,
+) -> Response<ReplyBody> {
+    let response = page.response(request);
+    let bytes = hyper::body::Body::size_hint(response.body()).lower();
+    let status = response.status();
+    Record { method, uri, answered_by: None, status, code: page.code(), started, bytes }.finish();
+    response
+}

@@ -1,0 +1,148 @@
+//! The line to the control plane: tables in, acknowledgements out.
+
+use super::board::Board;
+use super::ports::Ports;
+use super::{Shared, snapshot};
+use crate::frame;
+use crate::model::{FromProxy, RouteTable, ToProxy};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Follows the control plane.
+pub(super) struct Link {
+    /// The proxy.
+    pub(super) shared: Arc<Shared>,
+    /// The apps' ports.
+    pub(super) ports: Ports,
+    /// The control plane's socket.
+    pub(super) socket: PathBuf,
+    /// Where the table is kept.
+    pub(super) snapshot: PathBuf,
+}
+
+/// An acknowledgement to be sent, and up to which turn it lets us report
+/// removed targets.
+struct Ack {
+    message: FromProxy,
+    turn: u64,
+}
+
+impl Link {
+    /// Connects, again and again, and does as it is told; never returns.
+    pub(super) async fn follow(mut self) {
+        let mut pause = FIRST_PAUSE;
+        let mut away = false;
+        loop {
+            let (tables, error) = self.session().await;
+            if tables > 0 {
+                pause = FIRST_PAUSE;
+                away = false;
+            }
+            if !away {
+                info!(%error, "the control plane is away; serving on with the routes at hand");
+                away = true;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One connection, to its end: tables received, and why it ended.
+    async fn session(&mut self) -> (u64, io::Error) {
+        let mut tables = 0;
+        let ended = match UnixStream::connect(&self.socket).await {
+            Ok(stream) => self.talk(stream, &mut tables).await,
+            Err(error) => Err(error),
+        };
+        let error = ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+        (tables, error)
+    }
+
+    async fn talk(&mut self, stream: UnixStream, tables: &mut u64) -> io::Result<()> {
+        let (reader, mut writer) = stream.into_split();
+        let hello = FromProxy::Hello { pid: std::process::id(), version: self.shared.board.table().version };
+        frame::write(&mut writer, &hello).await?;
+        let (acks, queue) = mpsc::unbounded_channel();
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            ended = self.listen(reader, &acks, tables) => ended,
+            ended = speak(&shared.board, writer, queue) => ended,
+        }
+    }
+
+    async fn listen(
+        &mut self,
+        mut reader: OwnedReadHalf,
+        acks: &mpsc::UnboundedSender<Ack>,
+        tables: &mut u64,
+    ) -> io::Result<()> {
+        while let Some(ToProxy::Table(table)) = frame::read(&mut reader).await? {
+            *tables += 1;
+            let ack = self.put_in_force(Arc::new(table)).await;
+            if acks.send(ack).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that a new table changes, in the order in which nobody
+    /// finds a port or a host without its app.
+    async fn put_in_force(&mut self, table: Arc<RouteTable>) -> Ack {
+        let wanted = Board::ports(&table);
+        self.ports.close_others(&wanted).await;
+        let turn = self.shared.board.put_in_force(Arc::clone(&table));
+        let refused_ports = self.ports.open(&wanted);
+        let version = table.version;
+        persist(&self.snapshot, table).await;
+        debug!(version, "routes in force");
+        Ack { message: FromProxy::Ack { version, refused_ports }, turn }
+    }
+}
+
+/// Keeps the table on disk. A full disk must not keep it from serving.
+async fn persist(path: &Path, table: Arc<RouteTable>) {
+    let place = path.to_owned();
+    let saved = tokio::task::spawn_blocking(move || snapshot::save(&place, &table)).await;
+    let saved = saved.unwrap_or_else(|error| Err(io::Error::other(error)));
+    if let Err(error) = saved {
+        warn!(path = %path.display(), %error, "can't store the routes; a restart would serve older ones");
+    }
+}
+
+/// Sends acknowledgements, and then what has drained.
+///
+/// A removed target is reported after the table that removed it was
+/// acknowledged on this connection: before that, the other side has not heard
+/// that the target is gone, or may put it back.
+async fn speak(
+    board: &Board,
+    mut writer: OwnedWriteHalf,
+    mut queue: mpsc::UnboundedReceiver<Ack>,
+) -> io::Result<()> {
+    let mut turn = None;
+    board.report_again();
+    loop {
+        tokio::select! {
+            ack = queue.recv() => {
+                let Some(ack) = ack else { return Ok(()) };
+                frame::write(&mut writer, &ack.message).await?;
+                turn = Some(ack.turn);
+            }
+            () = board.drain_news() => {}
+        }
+        let drained = turn.map(|turn| board.take_drained(turn)).unwrap_or_default();
+        for target in drained {
+            frame::write(&mut writer, &FromProxy::Drained { target }).await?;
+        }
+    }
+}

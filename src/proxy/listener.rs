@@ -1,0 +1,170 @@
+//! Accepting connections, within limits, and serving HTTP/1.1 on them.
+
+use super::Shared;
+use super::board::Entry;
+use super::forward::{self, Client};
+use super::headers::Origin;
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Connections that wait for `accept`, per address.
+const BACKLOG: u32 = 4096;
+/// Pause after a failed `accept`, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The longest request head, in bytes; longer ones get 431.
+const HEAD_LIMIT: usize = 64 * 1024;
+
+/// Listens on `address`, with SO_REUSEADDR.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Accepts until `close`; the listener is closed when this returns, and the
+/// connections live on.
+pub(super) async fn accept(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    entry: Entry,
+    close: CancellationToken,
+) {
+    let accepting = async {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => admit(&shared, stream, peer.ip().to_canonical(), entry).await,
+                Err(error) => {
+                    warn!(%error, "can't accept a connection; trying again");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    };
+    close.run_until_cancelled(accepting).await;
+}
+
+/// Waits for a place among all connections and starts serving this one.
+async fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry) {
+    let Some(seat) = shared.peers.admit(peer) else {
+        debug!(%peer, "too many connections from one address");
+        return;
+    };
+    let Ok(permit) = Arc::clone(&shared.places).acquire_owned().await else {
+        return;
+    };
+    let shared = Arc::clone(shared);
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
+        let _held = (seat, permit);
+        serve(shared, stream, peer, entry).await;
+    });
+}
+
+async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry) {
+    let Ok(client) = Client::new(Arc::clone(&shared), &stream, peer, entry) else {
+        return;
+    };
+    let client = Arc::new(client);
+    let service = service_fn(move |request| {
+        let client = Arc::clone(&client);
+        async move { Ok::<_, Infallible>(forward::answer(&client, request).await) }
+    });
+    let connection = Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.header)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shared.stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = shared.kill.cancelled() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "a client's connection ended");
+    }
+}
+
+impl Client {
+    fn new(shared: Arc<Shared>, stream: &TcpStream, peer: IpAddr, entry: Entry) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let port = HeaderValue::from(stream.local_addr()?.port());
+        let peer = HeaderValue::try_from(peer.to_string()).map_err(io::Error::other)?;
+        Ok(Self { shared, entry, origin: Origin { peer, port } })
+    }
+}
+
+/// Connections per address; loopback is not counted.
+pub(super) struct Peers {
+    limit: u32,
+    counts: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+/// A connection's count, given back when dropped.
+pub(super) struct Seat {
+    peer: Option<IpAddr>,
+    counts: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+impl Peers {
+    /// At most `limit` connections per IPv4 address or IPv6 /64.
+    pub(super) fn new(limit: u32) -> Self {
+        Self { limit, counts: Arc::default() }
+    }
+
+    /// Counts one more connection, unless the address has its fill.
+    pub(super) fn admit(&self, peer: IpAddr) -> Option<Seat> {
+        let counts = Arc::clone(&self.counts);
+        if peer.is_loopback() {
+            return Some(Seat { peer: None, counts });
+        }
+        let peer = network(peer);
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(peer).or_insert(0);
+        if *count >= self.limit {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { peer: Some(peer), counts })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let Some(peer) = self.peer else { return };
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let hash_map::Entry::Occupied(mut count) = all.entry(peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// Whoever has one IPv6 address has the /64 around it.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}

@@ -1,0 +1,159 @@
+//! The pages that the proxy answers with by itself.
+
+use super::body::ReplyBody;
+use super::request::Refusal;
+use bytes::Bytes;
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+
+/// Why the proxy answers by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Page {
+    /// The request can't be read in one way only.
+    Refused(Refusal),
+    /// No app has that host name.
+    UnknownHost(String),
+    /// The app has no process to answer; with Heroku's code.
+    Outage(String),
+    /// H10: every process refused the connection.
+    Refusing,
+    /// H12: no answer in time.
+    Timeout,
+    /// H13: the connection ended without an answer, or with something else.
+    Closed,
+}
+
+struct Words {
+    status: StatusCode,
+    code: String,
+    title: &'static str,
+    text: String,
+}
+
+impl Page {
+    /// Heroku's code for the access line, if it is one of the platform's.
+    pub(super) fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(_) | Self::UnknownHost(_) => None,
+            Self::Outage(code) if code == "H14" => Some("H14"),
+            Self::Outage(_) | Self::Refusing => Some("H10"),
+            Self::Timeout => Some("H12"),
+            Self::Closed => Some("H13"),
+        }
+    }
+
+    /// The page as HTML for those who ask for it, else as plain text.
+    pub(super) fn response(&self, request: &HeaderMap) -> Response<ReplyBody> {
+        let words = self.words();
+        let html = wants_html(request);
+        let text = if html { words.html() } else { words.plain() };
+        let mut response = Response::new(ReplyBody::Page(Some(Bytes::from(text))));
+        *response.status_mut() = words.status;
+        let headers = response.headers_mut();
+        let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Ok(code) = HeaderValue::from_str(&words.code) {
+            headers.insert("x-paas-error", code);
+        }
+        if matches!(self, Self::Refused(_)) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn words(&self) -> Words {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        let (status, code, title, text) = match self {
+            Self::Refused(refusal) => {
+                (StatusCode::BAD_REQUEST, "bad-request", "Bad request", refusal.words().to_owned())
+            }
+            Self::UnknownHost(host) => {
+                let text = format!("No app answers to {host} here.");
+                (StatusCode::NOT_FOUND, "unknown-host", "No such app", text)
+            }
+            Self::Outage(code) => return outage(code),
+            Self::Refusing => return outage("H10"),
+            Self::Timeout => {
+                (unavailable, "H12", "Request timeout", "The app did not answer in time.".to_owned())
+            }
+            Self::Closed => {
+                let text = "The app closed the connection without an answer.";
+                (unavailable, "H13", "No answer", text.to_owned())
+            }
+        };
+        Words { status, code: code.to_owned(), title, text }
+    }
+}
+
+fn outage(code: &str) -> Words {
+    let (title, text) = match code {
+        "H10" => ("App crashed", "The app has crashed or is still starting."),
+        "H14" => ("No web processes", "The app has no web process running."),
+        "H99" => ("Platform error", "The platform can't reach the app at present."),
+        _ => ("App unavailable", "The app can't answer at present."),
+    };
+    Words { status: StatusCode::SERVICE_UNAVAILABLE, code: code.to_owned(), title, text: text.to_owned() }
+}
+
+impl Refusal {
+    fn words(self) -> &'static str {
+        match self {
+            Self::NoHost => "The request has no Host header.",
+            Self::TwoHosts => "The request has more than one Host header.",
+            Self::BadHost => "The Host header is not a host name with an optional port.",
+            Self::OtherHost => "The request line names another host than the Host header.",
+            Self::BadTarget => "The request line has no path.",
+            Self::TwoLengths => "The request has both Content-Length and Transfer-Encoding.",
+            Self::BadCoding => "The only transfer coding that is known here is chunked.",
+            Self::BadUpgrade => "This server does not upgrade requests with a body, nor to HTTP/2.",
+            Self::BadExpect => "The only expectation that is known here is 100-continue.",
+        }
+    }
+}
+
+impl Words {
+    /// The status line's number and the platform's code: `503 · H10`.
+    fn mark(&self) -> String {
+        let status = self.status.as_u16();
+        if self.code.starts_with('H') { format!("{status} · {}", self.code) } else { status.to_string() }
+    }
+
+    fn plain(&self) -> String {
+        format!("{} ({})\n{}\n", self.title, self.mark(), self.text)
+    }
+
+    fn html(&self) -> String {
+        let (title, mark, text) = (self.title, escape(&self.mark()), escape(&self.text));
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>{title}</title>\n\
+             <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:36rem;\
+             margin:20vh auto 0;padding:0 1rem}}small{{color:#767676}}</style>\n\
+             <h1>{title}</h1>\n<p>{text}</p>\n<small>{mark}</small>\n</html>\n"
+        )
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn wants_html(request: &HeaderMap) -> bool {
+    let accepted = request.get_all(ACCEPT).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("text/html"))
+}

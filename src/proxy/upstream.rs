@@ -1,0 +1,194 @@
+//! One target as the proxy sees it: its connections, and what is in flight.
+
+use super::body::RequestBody;
+use crate::model::Target;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tracing::debug;
+
+/// A connection to a target, ready for one request at a time.
+pub(super) type Sender = SendRequest<RequestBody>;
+
+/// Set in `load` once a table has removed the target.
+const RETIRED: u64 = 1 << 63;
+/// Idle connections kept per target.
+const POOL_LIMIT: usize = 512;
+/// How long an idle connection is kept.
+const POOL_AGE: Duration = Duration::from_secs(60);
+/// How long a target gets no requests after a refused connection, while others are there.
+const EJECTION: Duration = Duration::from_secs(1);
+/// Bytes buffered per connection to a target; heads of responses must fit.
+const BUFFER: usize = 128 * 1024;
+
+/// A target with its connections.
+pub(super) struct Upstream {
+    /// Who it is.
+    pub(super) target: Target,
+    /// Requests in flight, and [`RETIRED`]: one word, so that "no longer used"
+    /// and "one more" can't cross.
+    load: AtomicU64,
+    /// Milliseconds on the process's own clock.
+    ejected_until: AtomicU64,
+    idle: Mutex<Vec<Idle>>,
+    drained: Arc<Notify>,
+}
+
+struct Idle {
+    sender: Sender,
+    since: Instant,
+}
+
+impl Upstream {
+    /// A target without connections yet; `drained` is notified whenever its
+    /// last request ends after it was retired.
+    pub(super) fn new(target: Target, drained: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self {
+            target,
+            load: AtomicU64::new(0),
+            ejected_until: AtomicU64::new(0),
+            idle: Mutex::new(Vec::new()),
+            drained,
+        })
+    }
+
+    /// Counts one more request, unless the target has left the table.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<InFlight> {
+        let before = self.load.fetch_add(1, Ordering::SeqCst);
+        let entered = InFlight { upstream: Arc::clone(self) };
+        (before & RETIRED == 0).then_some(entered)
+    }
+
+    /// Requests in flight now.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.load.load(Ordering::Relaxed) & !RETIRED
+    }
+
+    /// No new request from now on; idle connections are closed.
+    pub(super) fn retire(&self) {
+        self.load.fetch_or(RETIRED, Ordering::SeqCst);
+        self.connections().clear();
+    }
+
+    /// Takes requests again: a later table has put it back.
+    pub(super) fn reinstate(&self) {
+        self.load.fetch_and(!RETIRED, Ordering::SeqCst);
+    }
+
+    /// Whether it is retired and its last request has ended.
+    pub(super) fn is_drained(&self) -> bool {
+        self.load.load(Ordering::SeqCst) == RETIRED
+    }
+
+    /// Prefers other targets for a moment.
+    pub(super) fn eject(&self) {
+        let until = clock() + millis(EJECTION);
+        self.ejected_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether a connection was refused a moment ago.
+    pub(super) fn is_ejected(&self) -> bool {
+        let until = self.ejected_until.load(Ordering::Relaxed);
+        until != 0 && clock() < until
+    }
+
+    /// An idle connection that was used less than `age` ago.
+    pub(super) fn take_idle(&self, age: Duration) -> Option<Sender> {
+        let mut idle = self.connections();
+        while let Some(last) = idle.pop() {
+            if last.since.elapsed() > age {
+                idle.push(last);
+                return None;
+            }
+            if !last.sender.is_closed() {
+                return Some(last.sender);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose exchange is complete for the next request.
+    pub(super) fn give_back(&self, sender: Sender) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.connections();
+        // Under the lock: `retire` sets the bit first and clears after.
+        let retired = self.load.load(Ordering::SeqCst) & RETIRED != 0;
+        if !retired && idle.len() < POOL_LIMIT {
+            idle.push(Idle { sender, since: Instant::now() });
+        }
+    }
+
+    /// Lets go of connections that are closed or have been idle for long.
+    pub(super) fn sweep(&self) {
+        self.connections().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < POOL_AGE);
+    }
+
+    /// A fresh connection.
+    pub(super) async fn connect(&self, limit: Duration) -> io::Result<Sender> {
+        let connecting = TcpStream::connect(self.target.address);
+        let stream = tokio::time::timeout(limit, connecting)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        self.ejected_until.store(0, Ordering::Relaxed);
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                debug!(%error, "connection to an app ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request in flight to a target; ends when dropped.
+pub(super) struct InFlight {
+    upstream: Arc<Upstream>,
+}
+
+impl InFlight {
+    /// The target it is in flight to.
+    pub(super) fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// A second part of the same request, such as its body, that may end later.
+    pub(super) fn part(&self) -> Self {
+        self.upstream.load.fetch_add(1, Ordering::SeqCst);
+        Self { upstream: Arc::clone(&self.upstream) }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let before = self.upstream.load.fetch_sub(1, Ordering::SeqCst);
+        if before == RETIRED | 1 {
+            self.upstream.drained.notify_one();
+        }
+    }
+}
+
+/// Milliseconds since the first call; never 0.
+fn clock() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    millis(START.get_or_init(Instant::now).elapsed()) + 1
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,61 @@
+//! `server.toml`, exactly as it may be written.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The whole file. Every key may be left out; an unknown key is an error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub data_dir: Option<PathBuf>,
+    pub ssh_listen: Option<SocketAddr>,
+    pub http_listen: Option<SocketAddr>,
+    pub api_listen: Option<SocketAddr>,
+    pub domain: Option<String>,
+    pub engine: Option<String>,
+    pub image_source: Option<String>,
+    pub log_format: Option<String>,
+    /// `8001-8100`
+    pub port_range: Option<String>,
+    /// `10.210.0.0/16`
+    pub network_range: Option<String>,
+    #[serde(default)]
+    pub logs: Logs,
+    #[serde(default)]
+    pub build: Build,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Logs {
+    /// `14d`, `12h`, `0`
+    pub keep: Option<String>,
+    /// MiB per app.
+    pub max_mib: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Build {
+    /// PEM file; `""` for none.
+    pub ca_bundle: Option<String>,
+    #[serde(default)]
+    pub args: BTreeMap<String, String>,
+    pub debian_mirror: Option<String>,
+    /// `20m`
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    /// MiB per container.
+    pub memory_mib: Option<u32>,
+    /// CPUs per container, `0.5`.
+    pub cpus: Option<f64>,
+    pub pids: Option<u32>,
+}

@@ -1,0 +1,317 @@
+//! Flags, `PAAS_…` variables, the file and the defaults, in that order.
+
+use super::file::File;
+use super::{BuildSettings, ImageSourceChoice, LogFormat, LogSettings, Settings};
+use crate::model::{HostName, ImageSource, Limits};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The settings' flags, shared by `serve` and (in part) by local commands.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Flags {
+    /// Settings file [default: /etc/paas/server.toml, if it is there]
+    #[arg(long, env = "PAAS_CONFIG", value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Where state, repositories and logs are kept [default: /var/lib/paas]
+    #[arg(long, env = "PAAS_DATA_DIR", value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the SSH server [default: 127.0.0.1:2222]
+    #[arg(long, env = "PAAS_SSH_LISTEN", value_name = "ADDR")]
+    pub ssh_listen: Option<SocketAddr>,
+    /// Address of the HTTP proxy [default: 127.0.0.1:8080]
+    #[arg(long, env = "PAAS_HTTP_LISTEN", value_name = "ADDR")]
+    pub http_listen: Option<SocketAddr>,
+    /// Address of the API and dashboard (reserved) [default: 127.0.0.1:8090]
+    #[arg(long, env = "PAAS_API_LISTEN", value_name = "ADDR")]
+    pub api_listen: Option<SocketAddr>,
+    /// Apps answer at <app>.<DOMAIN> [default: localhost]
+    #[arg(long, env = "PAAS_DOMAIN", value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    /// Docker engine, such as unix:///var/run/docker.sock [default: DOCKER_HOST, else found]
+    #[arg(long, env = "PAAS_ENGINE", value_name = "URL")]
+    pub engine: Option<String>,
+    /// Where base images come from: auto, registry or debian [default: auto]
+    #[arg(long, env = "PAAS_IMAGE_SOURCE", value_name = "SOURCE")]
+    pub image_source: Option<String>,
+    /// The server's own log: text or json [default: text]
+    #[arg(long, env = "PAAS_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// Settings, and where they came from.
+pub struct Located {
+    /// The checked settings.
+    pub settings: Settings,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+}
+
+/// What was wrong with a setting.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file could not be read.
+    #[error("cannot read {}: {reason}; check the path given by --config", path.display())]
+    Unreadable {
+        /// The settings file.
+        path: PathBuf,
+        /// The system's words.
+        reason: std::io::Error,
+    },
+    /// The file is no such TOML.
+    #[error("{}: {reason}", path.display())]
+    Syntax {
+        /// The settings file.
+        path: PathBuf,
+        /// Line, column and what was expected.
+        reason: String,
+    },
+    /// A value is not of its form.
+    #[error("{name} = {value:?} is not valid: {expected}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// What would be.
+        expected: String,
+    },
+}
+
+const DEFAULT_FILE: &str = "/etc/paas/server.toml";
+const HOST_CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+const DAY: u64 = 24 * 60 * 60;
+
+/// Build settings that are taken from the server's environment when server.toml
+/// says nothing: the usual variables of a company network.
+const BUILD_VARIABLES: [&str; 13] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+    "UV_INDEX_URL",
+    "npm_config_registry",
+    "GOPROXY",
+    "GOSUMDB",
+    "BUNDLE_MIRROR__ALL",
+];
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Candidates for the engine's socket, most likely first.
+pub fn engine_sockets() -> Vec<PathBuf> {
+    let mut paths = vec![PathBuf::from("/var/run/docker.sock")];
+    if let Some(runtime) = variable("XDG_RUNTIME_DIR") {
+        paths.push(Path::new(&runtime).join("docker.sock"));
+    }
+    paths
+}
+
+/// The socket of the server that `data_dir` belongs to.
+///
+/// `/var/lib/paas` listens in `/run/paas`, any other directory inside itself.
+pub fn local_socket(data_dir: &Path) -> PathBuf {
+    super::Settings::run_dir_of(data_dir).join("paas.sock")
+}
+
+/// Reads everything there is and checks it.
+pub fn load(flags: &Flags) -> Result<Located, SettingsError> {
+    let path = flags.config.clone().or_else(|| {
+        let default = PathBuf::from(DEFAULT_FILE);
+        default.exists().then_some(default)
+    });
+    let file = match &path {
+        Some(path) => read_file(path)?,
+        None => File::default(),
+    };
+    Ok(Located { settings: resolve(flags, file)?, file: path })
+}
+
+fn read_file(path: &Path) -> Result<File, SettingsError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|reason| SettingsError::Unreadable { path: path.to_owned(), reason })?;
+    parse_file(path, &text)
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<File, SettingsError> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let reason = format!("line {line}: {}", error.message().lines().next().unwrap_or_default());
+        SettingsError::Syntax { path: path.to_owned(), reason }
+    })
+}
+
+fn address(given: Option<SocketAddr>, file: Option<SocketAddr>, port: u16) -> SocketAddr {
+    given.or(file).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
+    let domain = flags.domain.clone().or(file.domain).unwrap_or_else(|| "localhost".to_owned());
+    Ok(Settings {
+        data_dir: absolute(flags.data_dir.clone().or(file.data_dir)),
+        ssh_listen: address(flags.ssh_listen, file.ssh_listen, 2222),
+        http_listen: address(flags.http_listen, file.http_listen, 8080),
+        api_listen: address(flags.api_listen, file.api_listen, 8090),
+        domain: HostName::parse(&domain.to_ascii_lowercase())
+            .map_err(|_| value("domain", &domain, "use a host name such as example.com"))?,
+        engine: flags.engine.clone().or(file.engine).or_else(|| variable("DOCKER_HOST")),
+        image_source: image_source(flags.image_source.as_deref().or(file.image_source.as_deref()))?,
+        log_format: log_format(flags.log_format.as_deref().or(file.log_format.as_deref()))?,
+        port_range: port_range(file.port_range.as_deref())?,
+        network_range: network_range(file.network_range.as_deref())?,
+        logs: log_settings(&file.logs)?,
+        build: build_settings(file.build)?,
+        limits: limits(&file.limits)?,
+    })
+}
+
+fn absolute(data_dir: Option<PathBuf>) -> PathBuf {
+    let path = data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/paas"));
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn value(name: &'static str, value: &str, expected: impl Into<String>) -> SettingsError {
+    SettingsError::Value { name, value: value.to_owned(), expected: expected.into() }
+}
+
+fn image_source(text: Option<&str>) -> Result<ImageSourceChoice, SettingsError> {
+    match text {
+        None | Some("auto") => Ok(ImageSourceChoice::Auto),
+        Some("registry") => Ok(ImageSourceChoice::Only(ImageSource::Registry)),
+        Some("debian") => Ok(ImageSourceChoice::Only(ImageSource::Debian)),
+        Some(other) => Err(value("image_source", other, "use auto, registry or debian")),
+    }
+}
+
+fn log_format(text: Option<&str>) -> Result<LogFormat, SettingsError> {
+    match text {
+        None | Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(other) => Err(value("log_format", other, "use text or json")),
+    }
+}
+
+/// Below Linux's ephemeral ports (32768), so that no outgoing connection holds one.
+const DEFAULT_PORTS: RangeInclusive<u16> = 10_000..=29_999;
+
+fn port_range(text: Option<&str>) -> Result<RangeInclusive<u16>, SettingsError> {
+    let Some(text) = text else { return Ok(DEFAULT_PORTS) };
+    let parsed = text.split_once('-').and_then(|(first, last)| {
+        let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (first >= 1 && first <= last).then_some(first..=last)
+    });
+    parsed.ok_or_else(|| value("port_range", text, "use two ports, such as 8001-8100"))
+}
+
+fn network_range(text: Option<&str>) -> Result<ipnet::Ipv4Net, SettingsError> {
+    let text = text.unwrap_or("10.210.0.0/16");
+    let range = text.parse::<ipnet::Ipv4Net>().ok().filter(|net| (8..=24).contains(&net.prefix_len()));
+    range
+        .map(|net| net.trunc())
+        .ok_or_else(|| value("network_range", text, "use an IPv4 network between /8 and /24"))
+}
+
+/// Reads `14d`, `12h`, `30m`, `45s` and `0`.
+fn duration(name: &'static str, text: &str) -> Result<Duration, SettingsError> {
+    let (digits, unit) = text.split_at(text.len() - usize::from(text.ends_with(['d', 'h', 'm', 's'])));
+    let factor = match unit {
+        "d" => DAY,
+        "h" => 3600,
+        "m" => 60,
+        _ => 1,
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    seconds
+        .filter(|&seconds| seconds == 0 || !unit.is_empty())
+        .map(Duration::from_secs)
+        .ok_or_else(|| value(name, text, "use a number and d, h, m or s, such as 14d; or 0"))
+}
+
+fn log_settings(file: &super::file::Logs) -> Result<LogSettings, SettingsError> {
+    let keep = duration("logs.keep", file.keep.as_deref().unwrap_or("14d"))?;
+    Ok(LogSettings { keep, max_bytes: file.max_mib.unwrap_or(256).saturating_mul(1 << 20) })
+}
+
+fn build_settings(file: super::file::Build) -> Result<BuildSettings, SettingsError> {
+    let mut args: BTreeMap<String, String> = BUILD_VARIABLES
+        .iter()
+        .filter_map(|name| variable(name).map(|value| ((*name).to_owned(), value)))
+        .collect();
+    args.extend(file.args);
+    Ok(BuildSettings {
+        ca_bundle: ca_bundle(file.ca_bundle.as_deref())?,
+        args,
+        debian_mirror: file.debian_mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
+        timeout: duration("build.timeout", file.timeout.as_deref().unwrap_or("30m"))?,
+    })
+}
+
+fn ca_bundle(given: Option<&str>) -> Result<Option<Vec<u8>>, SettingsError> {
+    match given {
+        Some("") => Ok(None),
+        Some(path) => std::fs::read(path)
+            .map(Some)
+            .map_err(|error| value("build.ca_bundle", path, format!("cannot read it: {error}"))),
+        None => Ok(std::fs::read(HOST_CA_BUNDLE).ok()),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // 0.01 to 1024 CPUs fit
+fn limits(file: &super::file::Limits) -> Result<Limits, SettingsError> {
+    let default = Limits::default();
+    let cpus = file.cpus.unwrap_or(1.0);
+    if !(0.01..=1024.0).contains(&cpus) {
+        return Err(value("limits.cpus", &cpus.to_string(), "use a number such as 0.5"));
+    }
+    Ok(Limits {
+        memory: file.memory_mib.map_or(default.memory, |mib| i64::from(mib) << 20),
+        nano_cpus: (cpus * 1e9) as i64,
+        pids: file.pids.map_or(default.pids, i64::from),
+        ..default
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let parsed = parse_file(Path::new("server.toml"), text).and_then(|file| resolve(&Flags::default(), file));
+        parsed.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_with_what_would_be_right() {
+        insta::assert_snapshot!([
+            "data_dri = \"/x\"",
+            "\n\nssh_listen = 22",
+            "domain = \"a b\"",
+            "image_source = \"hub\"",
+            "log_format = \"xml\"",
+            "port_range = \"9-8\"",
+            "network_range = \"10.0.0.0/30\"",
+            "[logs]\nkeep = \"14\"",
+            "[limits]\ncpus = 0.0",
+            "[build]\nca_bundle = \"/nonexistent\"",
+        ].map(refused).join("\n"));
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = parse_file(Path::new("f"), "domain = \"a.example\"\nport_range = \"8001-8100\"").unwrap();
+        let flags = Flags { domain: Some("B.example".into()), ..Flags::default() };
+        let settings = resolve(&flags, file).unwrap();
+        assert_eq!(settings.domain.as_str(), "b.example");
+        assert_eq!(settings.port_range, 8001..=8100);
+        assert_eq!(settings.logs.keep, Duration::from_secs(14 * DAY));
+    }
+}

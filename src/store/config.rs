@@ -1,0 +1,27 @@
+//! Config vars as they are now; each release keeps its own snapshot.
+
+use super::StoreError;
+use crate::model::{AppId, ConfigVars, EnvKey};
+use rusqlite::{Connection, params};
+
+/// All config vars of an app.
+pub fn load(db: &Connection, app: AppId) -> Result<ConfigVars, StoreError> {
+    let mut statement = db.prepare_cached("SELECT key, value FROM config WHERE app = ?1")?;
+    let rows = statement
+        .query_map([app.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let parse = |(key, value): (String, String)| {
+        EnvKey::parse(&key).map(|key| (key, value)).map_err(|error| StoreError::Value(error.to_string()))
+    };
+    Ok(ConfigVars(rows.into_iter().map(parse).collect::<Result<_, _>>()?))
+}
+
+/// Replaces all config vars of an app.
+pub fn replace(db: &Connection, app: AppId, vars: &ConfigVars) -> Result<(), StoreError> {
+    db.execute("DELETE FROM config WHERE app = ?1", [app.0])?;
+    let mut insert = db.prepare_cached("INSERT INTO config (app, key, value) VALUES (?1, ?2, ?3)")?;
+    for (key, value) in &vars.0 {
+        insert.execute(params![app.0, key.as_str(), value])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! What can go wrong with the state.
+
+use std::path::{Path, PathBuf};
+
+/// Errors of the store; the display text is for the log, except where a variant
+/// is about what a user asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be opened.
+    #[error("cannot open {}: {reason}", path.display())]
+    Unopenable {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
+    /// The file is no sound database.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
+    /// The database was written by a newer paas.
+    #[error("{} was written by a newer version of paas", path.display())]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The writer could not be started.
+    #[error("cannot start the writer: {0}")]
+    Thread(std::io::Error),
+    /// The store was closed under the caller.
+    #[error("the store is closed")]
+    Closed,
+    /// An app of that name exists.
+    #[error("an app named {0} exists")]
+    NameTaken(String),
+    /// A key of that name, or the same key under another name, exists.
+    #[error("{0}")]
+    KeyTaken(String),
+    /// No port is left in the range.
+    #[error("no free port is left in port_range")]
+    NoPort,
+    /// No subnet is left in the range.
+    #[error("no free subnet is left in network_range")]
+    NoSubnet,
+    /// No address is left in the app's subnet.
+    #[error("no free address is left in the app's network")]
+    NoAddress,
+    /// A stored value that does not read back.
+    #[error("a stored value does not read back: {0}")]
+    Value(String),
+    /// Any other failure of SQLite.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Value(error.to_string())
+    }
+}
+
+impl StoreError {
+    pub(super) fn opening(path: &Path, error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let (path, reason) = (path.to_owned(), error.to_string());
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged { path, reason },
+            _ => Self::Unopenable { path, reason },
+        }
+    }
+
+    pub(super) fn migration(path: &Path, error: rusqlite_migration::Error) -> Self {
+        use rusqlite_migration::{Error, MigrationDefinitionError::DatabaseTooFarAhead};
+        match error {
+            Error::MigrationDefinition(DatabaseTooFarAhead) => Self::Newer { path: path.to_owned() },
+            Error::RusqliteError { err, .. } => Self::opening(path, err),
+            other => Self::Unopenable { path: path.to_owned(), reason: other.to_string() },
+        }
+    }
+}

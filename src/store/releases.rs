@@ -1,0 +1,149 @@
+//! Releases and their states.
+
+use super::{StoreError, now};
+use crate::model::{AppId, CommitId, ConfigVars, Release, ReleaseId, ReleaseState, Why};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
+
+const COLUMNS: &str = "id, app, number, commit_id, image, image_id, config, processes, port, env, worker_mib, \
+                       runtime, root, why, who, state, created_at";
+
+/// What is known of a release before its build.
+pub struct NewRelease {
+    /// The app.
+    pub app: AppId,
+    /// What will be built.
+    pub commit: CommitId,
+    /// Config at this moment.
+    pub config: ConfigVars,
+    /// Why it is made.
+    pub why: Why,
+    /// Who makes it.
+    pub who: String,
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// Enums are stored as the bare word that serde writes between quotes.
+fn word<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_value(serde_json::Value::String(text)).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
+    Ok(Release {
+        id: ReleaseId(row.get(0)?),
+        app: AppId(row.get(1)?),
+        number: row.get(2)?,
+        commit: word(row, 3)?,
+        image: row.get(4)?,
+        image_id: row.get(5)?,
+        config: json(row, 6)?,
+        processes: json(row, 7)?,
+        port: row.get(8)?,
+        env: json(row, 9)?,
+        worker_mib: row.get(10)?,
+        runtime: row.get(11)?,
+        root: row.get(12)?,
+        why: word(row, 13)?,
+        who: row.get(14)?,
+        state: word(row, 15)?,
+        created_at: row.get(16)?,
+    })
+}
+
+fn state_word(state: ReleaseState) -> &'static str {
+    match state {
+        ReleaseState::Preparing => "preparing",
+        ReleaseState::Ready => "ready",
+        ReleaseState::Current => "current",
+        ReleaseState::Retired => "retired",
+        ReleaseState::Failed => "failed",
+    }
+}
+
+fn one(db: &Connection, condition: &str, value: i64) -> Result<Option<Release>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM releases WHERE {condition} ORDER BY number DESC LIMIT 1");
+    Ok(db.prepare_cached(&sql)?.query_row([value], from_row).optional()?)
+}
+
+/// Opens the next release of an app, preparing.
+pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> {
+    let why = match new.why {
+        Why::Push => "push",
+        Why::Config => "config",
+        Why::Restart => "restart",
+    };
+    db.execute(
+        "INSERT INTO releases (app, number, commit_id, config, why, who, state, created_at)
+         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1), ?2, ?3, ?4, ?5, 'preparing', ?6)",
+        params![new.app.0, new.commit.as_str(), serde_json::to_string(&new.config)?, why, new.who, now()],
+    )?;
+    one(db, "id = ?1", db.last_insert_rowid())?.ok_or_else(|| StoreError::Value("release".to_owned()))
+}
+
+/// Writes everything of a release that a build decides, and its state.
+pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE releases SET image = ?2, image_id = ?3, processes = ?4, port = ?5, env = ?6, worker_mib = ?7,
+                runtime = ?8, root = ?9, state = ?10 WHERE id = ?1",
+        params![
+            release.id.0,
+            release.image,
+            release.image_id,
+            serde_json::to_string(&release.processes)?,
+            release.port,
+            serde_json::to_string(&release.env)?,
+            release.worker_mib,
+            release.runtime,
+            release.root,
+            state_word(release.state),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Writes a release's state.
+pub fn set_state(db: &Connection, id: ReleaseId, state: ReleaseState) -> Result<(), StoreError> {
+    db.execute("UPDATE releases SET state = ?2 WHERE id = ?1", params![id.0, state_word(state)])?;
+    Ok(())
+}
+
+/// The commit point of a deploy: what was current is retired, this one serves,
+/// and a wish that nothing runs has ended.
+pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
+    db.execute("UPDATE releases SET state = 'retired' WHERE app = ?1 AND state = 'current'", [release.app.0])?;
+    set_state(db, release.id, ReleaseState::Current)?;
+    super::apps::set_stopped(db, release.app, false)
+}
+
+/// The release that serves.
+pub fn current(db: &Connection, app: AppId) -> Result<Option<Release>, StoreError> {
+    one(db, "app = ?1 AND state = 'current'", app.0)
+}
+
+/// The newest release, whatever its state.
+pub fn latest(db: &Connection, app: AppId) -> Result<Option<Release>, StoreError> {
+    one(db, "app = ?1", app.0)
+}
+
+/// Releases that are neither promoted nor given up: what a crash leaves.
+pub fn unfinished(db: &Connection) -> Result<Vec<Release>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM releases WHERE state IN ('preparing', 'ready')");
+    let mut statement = db.prepare_cached(&sql)?;
+    Ok(statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// All releases of an app, newest first.
+pub fn list(db: &Connection, app: AppId) -> Result<Vec<Release>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC");
+    let mut statement = db.prepare_cached(&sql)?;
+    Ok(statement.query_map([app.0], from_row)?.collect::<Result<Vec<_>, _>>()?)
+}
