@@ -1,0 +1,34 @@
+//! What the end-to-end tests stand on: the real binary, git, ssh and engine.
+//!
+//! One `paas serve` per test binary, shared by its tests. A small shell, the
+//! reaper, waits for the test process to end, however it ends, and then removes
+//! the apps, the server and its directory.
+#![allow(dead_code, unused_imports)] // each test binary uses its own part of this
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // tests start processes and may panic
+
+mod app;
+mod case;
+mod engine;
+mod http;
+mod repository;
+mod run;
+mod server;
+
+pub use app::TestApp;
+pub use case::{Case, cases};
+pub use http::Reply;
+pub use repository::Repository;
+pub use run::{Finished, Running};
+pub use server::{Server, alone, shared};
+
+use std::time::{Duration, Instant};
+
+/// Polls until `condition` holds; panics with `what` after `limit`.
+#[track_caller]
+pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,246 @@
+//! The server under test.
+
+use super::app::TestApp;
+use super::http::{self, Reply};
+use super::run::{Finished, Running, run};
+use std::fmt::Write as _;
+use std::io::BufRead;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+/// The binary under test.
+pub const PAAS: &str = env!("CARGO_BIN_EXE_paas");
+
+/// How long the server may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// `paas serve` in a directory of its own, with one key that may use it.
+pub struct Server {
+    pub home: PathBuf,
+    pub ssh_port: u16,
+    pub http_port: u16,
+    api_port: u16,
+    serve: Mutex<Option<Child>>,
+    /// Its standard input tells it that we have ended.
+    _reaper: Child,
+}
+
+static SERVER: OnceLock<Server> = OnceLock::new();
+static TURN: RwLock<()> = RwLock::new(());
+
+/// The server of this test binary, with other tests beside this one.
+pub fn shared() -> (&'static Server, RwLockReadGuard<'static, ()>) {
+    (SERVER.get_or_init(Server::start), TURN.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The server of this test binary, alone: for tests that kill it or that look
+/// for everything that is left over.
+pub fn alone() -> (&'static Server, RwLockWriteGuard<'static, ()>) {
+    (SERVER.get_or_init(Server::start), TURN.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A free loopback port below the ephemeral ones, so that no outgoing
+/// connection takes it meanwhile.
+fn free_port() -> u16 {
+    let start = u16::try_from(std::process::id() % 2000).unwrap();
+    static NEXT: Mutex<u16> = Mutex::new(0);
+    let mut next = NEXT.lock().unwrap();
+    loop {
+        let port = 30_000 + (start + *next) % 2700;
+        *next += 1;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+impl Server {
+    fn start() -> Self {
+        let home = tempfile::Builder::new().prefix("paas-test.").tempdir().unwrap().keep();
+        let mut reaper = Command::new("flock")
+            .args(["/tmp/paas-tests.lock", "sh"])
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/reaper.sh"))
+            .arg(PAAS)
+            .arg(&home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(reaper.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let server = Self {
+            home,
+            ssh_port: free_port(),
+            http_port: free_port(),
+            api_port: free_port(),
+            serve: Mutex::new(None),
+            _reaper: reaper,
+        };
+        std::fs::write(server.home.join("serve.sh"), server.serve_script()).unwrap();
+        server.spawn();
+        server.add_key();
+        server
+    }
+
+    /// `exec paas serve …`, in a file so that the reaper can do it too.
+    fn serve_script(&self) -> String {
+        let mut script = format!("exec '{PAAS}' serve --data-dir '{}/data'", self.home.display());
+        for (flag, port) in [("ssh", self.ssh_port), ("http", self.http_port), ("api", self.api_port)] {
+            write!(script, " --{flag}-listen 127.0.0.1:{port}").unwrap();
+        }
+        script + " --domain localhost\n"
+    }
+
+    /// Starts `paas serve` and waits until it answers.
+    #[track_caller]
+    fn spawn(&self) {
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.home.join("serve.log")).unwrap();
+        let child = Command::new("sh")
+            .arg(self.home.join("serve.sh"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        std::fs::write(self.home.join("serve.pid"), child.id().to_string()).unwrap();
+        *self.serve.lock().unwrap() = Some(child);
+        let end = std::time::Instant::now() + START_LIMIT;
+        while !self.answers() {
+            let ended = self.serve.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_some();
+            assert!(!ended && std::time::Instant::now() < end, "paas serve did not start:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether the local socket and the SSH port answer.
+    fn answers(&self) -> bool {
+        std::net::TcpStream::connect(("127.0.0.1", self.ssh_port)).is_ok() && self.paas(&["status"]).code == 0
+    }
+
+    fn add_key(&self) {
+        self.make_key("id");
+        let key = std::fs::read(self.home.join("id.pub")).unwrap();
+        self.paas_with(&["keys:add", "tester"], &key).ok();
+    }
+
+    /// An Ed25519 key pair at `home/NAME` and `home/NAME.pub`.
+    pub fn make_key(&self, name: &str) {
+        let mut command = Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(self.home.join(name));
+        run(command, b"").ok();
+    }
+
+    /// The end of the server's own log, for messages of failed tests.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.home.join("serve.log")).unwrap_or_default();
+        let tail = log.len().saturating_sub(8000);
+        String::from_utf8_lossy(&log[tail..]).into_owned()
+    }
+
+    /// `paas --data-dir … ARGS` on the server, over its local socket.
+    pub fn paas(&self, args: &[&str]) -> Finished {
+        self.paas_with(args, b"")
+    }
+
+    /// The same with something on standard input.
+    pub fn paas_with(&self, args: &[&str], input: &[u8]) -> Finished {
+        let mut command = Command::new(PAAS);
+        command.arg("--data-dir").arg(self.home.join("data")).args(args);
+        run(command, input)
+    }
+
+    /// What git is to use as its `ssh`: this key, no agent, no settings of the user's.
+    pub fn ssh_options(&self, key: &str) -> Vec<String> {
+        let home = self.home.display();
+        let mut options: Vec<String> = ["-F", "/dev/null", "-i"].map(str::to_owned).into();
+        options.push(format!("{home}/{key}"));
+        let known_hosts = format!("UserKnownHostsFile={home}/known_hosts");
+        let fixed =
+            ["IdentitiesOnly=yes", "StrictHostKeyChecking=accept-new", "LogLevel=ERROR", "BatchMode=yes"];
+        for option in fixed.into_iter().chain([known_hosts.as_str()]) {
+            options.extend(["-o".to_owned(), option.to_owned()]);
+        }
+        options
+    }
+
+    /// `ssh paas@server ARGS` with the key `key` and further options of ssh.
+    pub fn ssh_command(&self, key: &str, options: &[&str], args: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command.env_remove("SSH_AUTH_SOCK").args(self.ssh_options(key)).args(options);
+        command.args(["-p", &self.ssh_port.to_string(), "paas@127.0.0.1"]).args(args);
+        command
+    }
+
+    /// `ssh paas@server ARGS`.
+    pub fn ssh(&self, args: &[&str]) -> Finished {
+        self.ssh_with(args, b"")
+    }
+
+    /// The same with something on standard input.
+    pub fn ssh_with(&self, args: &[&str], input: &[u8]) -> Finished {
+        run(self.ssh_command("id", &[], args), input)
+    }
+
+    /// The same, left running.
+    pub fn ssh_running(&self, args: &[&str]) -> Running {
+        Running::start(self.ssh_command("id", &[], args), b"")
+    }
+
+    /// `ssh://paas@127.0.0.1:PORT/APP`
+    pub fn remote(&self, app: &str) -> String {
+        format!("ssh://paas@127.0.0.1:{}/{app}", self.ssh_port)
+    }
+
+    /// A GET over the proxy for this app's default host name.
+    pub fn get(&self, app: &str, path: &str) -> Reply {
+        self.try_get(app, path).unwrap_or_else(|error| panic!("GET {app}{path}: {error}\n{}", self.log()))
+    }
+
+    /// The same, with the connection's errors as a value.
+    pub fn try_get(&self, app: &str, path: &str) -> std::io::Result<Reply> {
+        http::get(self.http_port, &format!("{app}.localhost:{}", self.http_port), path)
+    }
+
+    /// An app of a unique name that begins with `prefix`; destroyed on drop.
+    pub fn app(&'static self, prefix: &str) -> TestApp {
+        TestApp::new(self, prefix)
+    }
+
+    /// SIGKILL to the control plane alone.
+    pub fn kill9(&self) {
+        let mut serve = self.serve.lock().unwrap();
+        let child = serve.as_mut().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, as a supervisor stops it; it has 30 seconds.
+    pub fn stop(&self) {
+        let mut serve = self.serve.lock().unwrap();
+        let child = serve.as_mut().unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        super::eventually("serve ends on SIGTERM", Duration::from_secs(30), || {
+            child.try_wait().unwrap().is_some()
+        });
+    }
+
+    /// Starts it again after `kill9` or `stop`.
+    #[track_caller]
+    pub fn restart(&self) {
+        self.spawn();
+    }
+
+    /// Resident memory of the control plane, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let pid = self.serve.lock().unwrap().as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
