@@ -1,6 +1,5 @@
 //! Base images: pulled, bootstrapped from Debian's packages, or built.
 
-use super::Engine;
 use super::build::BuildRequest;
 use super::error::EngineError;
 use super::progress::BuildLine;
