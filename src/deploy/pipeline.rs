@@ -120,6 +120,7 @@ impl Pipeline {
     pub async fn close(&self) {
         self.background.close();
         self.background.wait().await;
+        let _ = self.workers.logs.flush().await;
     }
 }
 

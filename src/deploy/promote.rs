@@ -130,7 +130,7 @@ impl Pipeline {
 
     /// A line of ours in an app's log.
     pub(super) fn platform_line(&self, app: AppId, text: &str) {
-        let line = super::report::entry(crate::logs::Source::Platform, "deploy", 0, text);
+        let line = crate::logs::LogEntry::now(crate::logs::Source::Platform, "deploy", 0, text);
         self.workers.logs.append(app, line);
     }
 }

@@ -42,7 +42,7 @@ impl Report {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         if let Some((logs, app)) = &self.logs {
             let release = *self.release.lock().unwrap_or_else(PoisonError::into_inner);
-            logs.append(*app, entry(Source::Build, &format!("v{release}"), release, &line));
+            logs.append(*app, LogEntry::now(Source::Build, format!("v{release}"), release, line.clone()));
         }
         let _ = self.lines.send(line);
     }
@@ -109,12 +109,6 @@ impl Report {
             () = pulse => unreachable!("the pulse has no end"),
         }
     }
-}
-
-/// A line of our own for an app's log, as of now.
-pub(super) fn entry(source: Source, process: &str, release: u32, text: &str) -> LogEntry {
-    let at_nanos = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or_default();
-    LogEntry { at_nanos, source, process: process.to_owned(), release, text: text.to_owned() }
 }
 
 /// `python` → `Python`.

@@ -27,6 +27,7 @@ impl ConfigVars {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
