@@ -80,7 +80,8 @@ impl Engine {
     async fn pull(&self, reference: &str, lines: &mpsc::Sender<String>) -> Result<(), EngineError> {
         // Without a tag the engine would pull them all.
         let name = reference.rsplit('/').next().unwrap_or(reference);
-        let full = if name.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") };
+        let full =
+            if name.contains([':', '@']) { reference.to_owned() } else { format!("{reference}:latest") };
         let options = CreateImageOptionsBuilder::default().from_image(&full).build();
         let mut answers = self.docker.create_image(Some(options), None, None);
         while let Some(answer) = answers.next().await {
@@ -208,7 +209,9 @@ mod tests {
         for path in ["bin", "dev", "etc", "debootstrap", "var/cache/apt/archives"] {
             std::fs::create_dir_all(root.join(path)).unwrap();
         }
-        for path in ["dev/null", "etc/hostname", "etc/owned", "debootstrap/log", "var/cache/apt/archives/x.deb"] {
+        for path in
+            ["dev/null", "etc/hostname", "etc/owned", "debootstrap/log", "var/cache/apt/archives/x.deb"]
+        {
             std::fs::write(root.join(path), "").unwrap();
         }
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
@@ -221,8 +224,12 @@ mod tests {
         let mut workload = app.workload(list);
         workload.command = RunCommand::Exec(vec!["sh".to_owned(), "-c".to_owned(), list.to_owned()]);
         let id = app.engine.start(&workload).await.unwrap();
-        let lines: Vec<String> = app.engine.logs(&id, None, true).map(|line| line.unwrap().text).collect().await;
+        let lines: Vec<String> =
+            app.engine.logs(&id, None, true).map(|line| line.unwrap().text).collect().await;
         let missing = |path: &str| format!("ls: {path}: No such file or directory");
-        assert_eq!(lines, [missing("debootstrap/log"), missing("var/cache/apt/archives/x.deb"), owner.to_string()]);
+        assert_eq!(
+            lines,
+            [missing("debootstrap/log"), missing("var/cache/apt/archives/x.deb"), owner.to_string()]
+        );
     }
 }

@@ -142,7 +142,16 @@ mod tests {
         for good in ["unix:///run/x.sock", "tcp://127.0.0.1:2375", "http://engine:2375/"] {
             assert!(address(good).is_ok(), "{good}");
         }
-        for bad in ["", "/run/x.sock", "unix://run/x.sock", "https://a:1", "ssh://a", "tcp://a", "tcp://:1", "tcp://a/b:1"] {
+        for bad in [
+            "",
+            "/run/x.sock",
+            "unix://run/x.sock",
+            "https://a:1",
+            "ssh://a",
+            "tcp://a",
+            "tcp://:1",
+            "tcp://a/b:1",
+        ] {
             assert!(matches!(address(bad), Err(EngineError::UnsupportedUrl { .. })), "{bad}");
         }
     }

@@ -218,7 +218,8 @@ fn host_config(workload: &Workload) -> HostConfig {
     // Not `on-failure`: that one does not come back after a reboot. The engine
     // waits 100 ms before the first restart and twice as long before each next,
     // up to a minute; in between the exit code is to be seen.
-    let restart = if workload.restart { RestartPolicyNameEnum::UNLESS_STOPPED } else { RestartPolicyNameEnum::NO };
+    let restart =
+        if workload.restart { RestartPolicyNameEnum::UNLESS_STOPPED } else { RestartPolicyNameEnum::NO };
     let log_options = LOG_OPTIONS.map(|(key, value)| (key.to_owned(), value.to_owned()));
     HostConfig {
         network_mode: Some(network_name(workload.app)),
@@ -266,9 +267,9 @@ fn script(line: &str) -> String {
 /// assignment in front, no builtin or keyword.
 fn is_simple(line: &str) -> bool {
     const NOT_PROGRAMS: [&str; 27] = [
-        ".", ":", "[", "alias", "break", "case", "cd", "command", "continue", "eval", "exec", "exit", "export",
-        "for", "if", "read", "readonly", "return", "set", "shift", "source", "trap", "ulimit", "umask", "unset",
-        "until", "while",
+        ".", ":", "[", "alias", "break", "case", "cd", "command", "continue", "eval", "exec", "exit",
+        "export", "for", "if", "read", "readonly", "return", "set", "shift", "source", "trap", "ulimit",
+        "umask", "unset", "until", "while",
     ];
     let first = line.split_ascii_whitespace().next().unwrap_or_default();
     let program = |c: u8| c.is_ascii_alphanumeric() || b"_./+-@".contains(&c);
@@ -284,7 +285,9 @@ mod tests {
 
     #[test]
     fn a_simple_command_takes_the_shells_place() {
-        for line in ["gunicorn app:app", "  node ./server.js --port $PORT", "bin/rails server -p ${PORT:-5000}"] {
+        for line in
+            ["gunicorn app:app", "  node ./server.js --port $PORT", "bin/rails server -p ${PORT:-5000}"]
+        {
             assert_eq!(script(line), format!("exec {line}"));
         }
     }
@@ -292,8 +295,8 @@ mod tests {
     #[test]
     fn anything_else_is_left_to_the_shell() {
         for line in [
-            "a && b", "a; b", "A=1 b", "cd x", "exec a", "if true", "$CMD", "a | b", "a > b", "(a)", "a\nb", "", "`a`",
-            "'a b' c", "exit 3",
+            "a && b", "a; b", "A=1 b", "cd x", "exec a", "if true", "$CMD", "a | b", "a > b", "(a)", "a\nb",
+            "", "`a`", "'a b' c", "exit 3",
         ] {
             assert_eq!(script(line), format!("trap 'exit 143' TERM\n{line}"));
         }

@@ -35,7 +35,8 @@ pub(super) async fn run(
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut tail = VecDeque::new();
     let (sender, mut printed) = mpsc::channel(64);
-    let readers = [tokio::spawn(read_lines(stdout, sender.clone())), tokio::spawn(read_lines(stderr, sender))];
+    let readers =
+        [tokio::spawn(read_lines(stdout, sender.clone())), tokio::spawn(read_lines(stderr, sender))];
     let run = async {
         while let Some(line) = printed.recv().await {
             if tail.len() == TAIL {

@@ -59,7 +59,8 @@ impl Engine {
         let engine = self.clone();
         let since = since.unwrap_or_else(now);
         tokio::spawn(async move { engine.watch(since, sender).await });
-        stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|item| (item, receiver))).boxed()
+        stream::unfold(receiver, async |mut receiver| receiver.recv().await.map(|item| (item, receiver)))
+            .boxed()
     }
 
     /// Reads events into the channel, again and again, until it is closed.

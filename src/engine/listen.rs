@@ -30,12 +30,15 @@ impl Engine {
 /// The listeners of a table in the form of `/proc/net/tcp` or `tcp6`, without
 /// the engine's name server.
 fn listeners(table: &str) -> impl Iterator<Item = SocketAddr> {
-    table.lines().skip(1).filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        let local = fields.next()?;
-        (fields.nth(1)? == LISTEN).then(|| socket_address(local))?
-    })
-    .filter(|address| address.ip() != ENGINE_DNS)
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace().skip(1);
+            let local = fields.next()?;
+            (fields.nth(1)? == LISTEN).then(|| socket_address(local))?
+        })
+        .filter(|address| address.ip() != ENGINE_DNS)
 }
 
 /// `0100007F:1F90` → `127.0.0.1:8080`: words of 32 bits in the host's order.

@@ -3,9 +3,7 @@
 use super::error::{EngineError, message_of};
 use super::{Engine, LABEL_APP, call, or_missing};
 use crate::model::AppId;
-use bollard::models::{
-    Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect,
-};
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect};
 use ipnet::Ipv4Net;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -86,7 +84,8 @@ impl Engine {
 
     async fn create_network(&self, app: AppId, subnet: Ipv4Net) -> Result<(), EngineError> {
         let name = network_name(app);
-        match call(|| format!("create network {name}"), self.docker.create_network(wanted(app, subnet))).await {
+        match call(|| format!("create network {name}"), self.docker.create_network(wanted(app, subnet))).await
+        {
             Ok(_) => Ok(()),
             Err(EngineError::Api { source, .. }) if message_of(&source).contains("overlap") => {
                 Err(EngineError::SubnetTaken { app, subnet, source })
@@ -147,7 +146,8 @@ pub fn is_free(subnet: Ipv4Net, routes: &[Ipv4Net]) -> bool {
 
 /// Reads the form of `/proc/net/route`: hexadecimal words in the host's order.
 fn routes(table: &str) -> Vec<Ipv4Net> {
-    let address = |text: &str| u32::from_str_radix(text, 16).ok().map(|word| Ipv4Addr::from(word.to_ne_bytes()));
+    let address =
+        |text: &str| u32::from_str_radix(text, 16).ok().map(|word| Ipv4Addr::from(word.to_ne_bytes()));
     table
         .lines()
         .skip(1)
@@ -171,7 +171,10 @@ mod tests {
             docker0 000011AC 00000000 0001 0 0 0 0000FFFF 0 0 0\n\
             br 40000B0A 00000000 0001 0 0 0 C0FFFFFF 0 0 0\n";
         let routes = routes(table);
-        assert_eq!(routes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["172.17.0.0/16", "10.11.0.64/26"]);
+        assert_eq!(
+            routes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["172.17.0.0/16", "10.11.0.64/26"]
+        );
         let free = |text: &str| is_free(text.parse().unwrap(), &routes);
         assert!(free("10.11.0.0/26") && free("10.11.0.128/26") && free("172.18.0.0/26"));
         assert!(!free("10.11.0.64/26") && !free("10.11.0.0/24") && !free("172.17.5.0/26"));

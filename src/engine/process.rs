@@ -33,8 +33,11 @@ impl Engine {
                 Err(error) => Err(error),
             }
         });
-        let mut found: Vec<ProcessState> =
-            states.buffer_unordered(PARALLEL).try_filter_map(|state| async { Ok(state) }).try_collect().await?;
+        let mut found: Vec<ProcessState> = states
+            .buffer_unordered(PARALLEL)
+            .try_filter_map(|state| async { Ok(state) })
+            .try_collect()
+            .await?;
         found.sort_by(|a, b| (a.app, a.release, &a.process).cmp(&(b.app, b.release, &b.process)));
         Ok(found)
     }
@@ -70,7 +73,8 @@ impl Engine {
     /// to a second. Returns when it has ended. One that is gone is fine.
     pub async fn stop(&self, container: &str, grace: Duration) -> Result<(), EngineError> {
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let options = StopContainerOptionsBuilder::default().t(i32::try_from(seconds).unwrap_or(i32::MAX)).build();
+        let options =
+            StopContainerOptionsBuilder::default().t(i32::try_from(seconds).unwrap_or(i32::MAX)).build();
         let limit = Duration::from_secs(seconds) + super::CALL_LIMIT;
         let doing = || format!("stop container {container}");
         let stopping = self.docker.stop_container(container, Some(options));

@@ -103,7 +103,9 @@ impl Progress {
         }
         if self.printed > OUTPUT_LIMIT {
             let limit = OUTPUT_LIMIT >> 20;
-            lines.push(BuildLine::Notice(format!("The build printed more than {limit} MiB; the rest is not shown.")));
+            lines.push(BuildLine::Notice(format!(
+                "The build printed more than {limit} MiB; the rest is not shown."
+            )));
         }
     }
 

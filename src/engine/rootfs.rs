@@ -41,7 +41,9 @@ fn pack_directory(root: &Path, inner: &Path, tar: &mut tar::Builder<impl io::Wri
         let path = inner.join(entry.file_name());
         let left_out = LEFT_OUT.iter().find(|(name, _)| path == Path::new(name));
         let kind = entry.file_type()?;
-        if left_out.is_some_and(|(_, stays)| !stays) || !(kind.is_dir() || kind.is_file() || kind.is_symlink()) {
+        if left_out.is_some_and(|(_, stays)| !stays)
+            || !(kind.is_dir() || kind.is_file() || kind.is_symlink())
+        {
             continue;
         }
         tar.append_path_with_name(entry.path(), &path)?;

@@ -45,7 +45,10 @@ impl TestApp {
     pub(super) async fn new() -> Self {
         let app = Self::bare().await;
         app.engine.ensure_network(app.id, app.subnet).await.unwrap();
-        app.build("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN [\"/bin/busybox\", \"true\"]\n").await.1.unwrap();
+        app.build("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN [\"/bin/busybox\", \"true\"]\n")
+            .await
+            .1
+            .unwrap();
         app
     }
 
@@ -69,7 +72,8 @@ impl TestApp {
 
     pub(super) async fn build(&self, dockerfile: &str) -> (Vec<BuildLine>, Result<BuiltImage, EngineError>) {
         let (sender, receiver) = mpsc::channel(16);
-        let (result, lines) = tokio::join!(self.engine.build(self.request(dockerfile), sender), drain(receiver));
+        let (result, lines) =
+            tokio::join!(self.engine.build(self.request(dockerfile), sender), drain(receiver));
         (lines, result)
     }
 
@@ -128,8 +132,12 @@ pub(super) fn context(dockerfile: &str) -> Bytes {
     header.set_size(dockerfile.len() as u64);
     header.set_mode(0o644);
     tar.append_data(&mut header, "Dockerfile", dockerfile.as_bytes()).unwrap();
-    tar.append_path_with_name(BUSYBOX, "root/bin/busybox").expect("the tests need the package busybox-static");
-    for applet in ["sh", "sleep", "nc", "cat", "seq", "head", "tr", "env", "id", "grep", "yes", "true", "printf", "echo", "httpd"] {
+    tar.append_path_with_name(BUSYBOX, "root/bin/busybox")
+        .expect("the tests need the package busybox-static");
+    for applet in [
+        "sh", "sleep", "nc", "cat", "seq", "head", "tr", "env", "id", "grep", "yes", "true", "printf",
+        "echo", "httpd",
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);

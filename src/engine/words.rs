@@ -13,7 +13,9 @@ impl From<&EngineError> for Problem {
             | EngineError::TooOld { .. }
             | EngineError::NoBuildKit { .. } => connecting(error),
             EngineError::Build(failure) => build(failure),
-            EngineError::Pull { .. } | EngineError::NeedsRoot { .. } | EngineError::Debootstrap { .. } => base(error),
+            EngineError::Pull { .. } | EngineError::NeedsRoot { .. } | EngineError::Debootstrap { .. } => {
+                base(error)
+            }
             EngineError::TimedOut { what, limit } => Problem::new(
                 format!("The {what} took longer than {} and was ended", duration(limit.as_secs())),
                 "",
@@ -31,7 +33,9 @@ impl From<&EngineError> for Problem {
                 "It hangs, or the machine is overloaded.",
                 "See `systemctl status docker` on the server.",
             ),
-            EngineError::Io { doing, source } => Problem::new(format!("Could not {doing}"), source.to_string(), ""),
+            EngineError::Io { doing, source } => {
+                Problem::new(format!("Could not {doing}"), source.to_string(), "")
+            }
             EngineError::Foreign { name } => Problem::new(
                 format!("{name} exists in the container engine and is not ours"),
                 "",
@@ -42,9 +46,11 @@ impl From<&EngineError> for Problem {
                 "Another Docker network or a route of the host overlaps it.",
                 "Set another network range in server.toml.",
             ),
-            EngineError::EventGap => {
-                Problem::new("The container engine hung up", "", "See `systemctl status docker` on the server.")
-            }
+            EngineError::EventGap => Problem::new(
+                "The container engine hung up",
+                "",
+                "See `systemctl status docker` on the server.",
+            ),
         }
     }
 }
@@ -55,17 +61,23 @@ fn connecting(error: &EngineError) -> Problem {
         EngineError::NotFound { tried } => {
             let paths: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
             let places = paths.join(" or ");
-            format!("No container engine at {places}: install one (apt-get install docker.io) or set --engine URL")
+            format!(
+                "No container engine at {places}: install one (apt-get install docker.io) or set --engine URL"
+            )
         }
         EngineError::UnsupportedUrl { url } => {
-            format!("Engine URL {url:?} is not understood: use unix:///path, tcp://host:port or http://host:port")
+            format!(
+                "Engine URL {url:?} is not understood: use unix:///path, tcp://host:port or http://host:port"
+            )
         }
         EngineError::Denied { socket } => format!(
             "No permission for the engine's socket {}: add this user to the `docker` group (usermod -aG docker USER) and log in again",
             socket.display()
         ),
         EngineError::NoAnswer { url, .. } => {
-            format!("No container engine answers at {url}: start it (systemctl start docker) or set --engine URL")
+            format!(
+                "No container engine answers at {url}: start it (systemctl start docker) or set --engine URL"
+            )
         }
         EngineError::TooOld { url, found, needed } => format!(
             "The container engine at {url} is too old: it speaks API {found}, needed is {needed} (Docker 20.10 or newer)"
@@ -133,7 +145,11 @@ fn base(error: &EngineError) -> Problem {
 
 /// `90 s`, `15 min`.
 fn duration(seconds: u64) -> String {
-    if seconds >= 120 && seconds.is_multiple_of(60) { format!("{} min", seconds / 60) } else { format!("{seconds} s") }
+    if seconds >= 120 && seconds.is_multiple_of(60) {
+        format!("{} min", seconds / 60)
+    } else {
+        format!("{seconds} s")
+    }
 }
 
 #[cfg(test)]
@@ -192,7 +208,10 @@ mod tests {
     #[test]
     fn a_base_that_cannot_be_made_says_what_would() {
         insta::assert_snapshot!(show([
-            EngineError::Pull { reference: "node:22-slim".to_owned(), source: refused(500, "no route to host") },
+            EngineError::Pull {
+                reference: "node:22-slim".to_owned(),
+                source: refused(500, "no route to host")
+            },
             EngineError::NeedsRoot { suite: "bookworm".to_owned() },
             EngineError::Debootstrap {
                 suite: "bookworm".to_owned(),
