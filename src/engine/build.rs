@@ -6,6 +6,7 @@ use super::progress::{BuildLine, Progress};
 use super::{Engine, call, session};
 use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
+use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +14,7 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The files of a build: an uncompressed tar, as it comes.
 pub type Context = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -59,11 +60,31 @@ impl Engine {
         request: BuildRequest,
         lines: mpsc::Sender<BuildLine>,
     ) -> Result<BuiltImage, EngineError> {
+        self.bounded(request, Pulls::Allowed, lines).await
+    }
+
+    /// The same for a Dockerfile whose FROM lines name only images that the engine
+    /// has, as ours do after `ensure_base`. A registry would want a session, to ask
+    /// it for credentials; without one a build is 20 to 40 ms faster.
+    pub async fn build_local(
+        &self,
+        request: BuildRequest,
+        lines: mpsc::Sender<BuildLine>,
+    ) -> Result<BuiltImage, EngineError> {
+        self.bounded(request, Pulls::Never, lines).await
+    }
+
+    async fn bounded(
+        &self,
+        request: BuildRequest,
+        pulls: Pulls,
+        lines: mpsc::Sender<BuildLine>,
+    ) -> Result<BuiltImage, EngineError> {
         let (timeout, cancel) = (request.timeout, request.cancel.clone());
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(EngineError::Cancelled),
-            result = tokio::time::timeout(timeout, self.solve(request, lines)) => {
+            result = tokio::time::timeout(timeout, self.solve(request, pulls, lines)) => {
                 result.unwrap_or(Err(EngineError::TimedOut { what: "build", limit: timeout }))
             }
         }
@@ -72,12 +93,12 @@ impl Engine {
     async fn solve(
         &self,
         request: BuildRequest,
+        pulls: Pulls,
         lines: mpsc::Sender<BuildLine>,
     ) -> Result<BuiltImage, EngineError> {
-        let options = options(&request);
+        let options = options(&request, pulls);
         let (body, broken) = watched(request.context);
-        let version = self.docker.client_version();
-        let (docker, _cut_when_dropped) = session::client(&self.address, &version, NO_LIMIT)?;
+        let (docker, _cut_when_dropped) = self.build_client(pulls)?;
         let mut answers = docker.build_image(options, None, Some(bollard::body_try_stream(body)));
         let mut progress = Progress::default();
         let mut id = None;
@@ -105,6 +126,17 @@ impl Engine {
         }
     }
 
+    /// The client of one build, and what cuts its connections off.
+    fn build_client(&self, pulls: Pulls) -> Result<(Docker, Option<DropGuard>), EngineError> {
+        match pulls {
+            Pulls::Allowed => {
+                let version = self.docker.client_version();
+                session::client(&self.address, &version, NO_LIMIT).map(|(docker, cut)| (docker, Some(cut)))
+            }
+            Pulls::Never => Ok((self.docker.clone().with_request_modifier(by_buildkit), None)),
+        }
+    }
+
     /// What the new image says of itself.
     async fn built(&self, id: String) -> Result<BuiltImage, EngineError> {
         let image = call(|| format!("inspect image {id}"), self.docker.inspect_image(&id)).await?;
@@ -120,20 +152,41 @@ async fn deliver(to: &mpsc::Sender<BuildLine>, lines: Vec<BuildLine>) {
     }
 }
 
-fn options(request: &BuildRequest) -> BuildImageOptions {
+/// Whether a build may ask a registry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pulls {
+    Allowed,
+    Never,
+}
+
+/// Asks for BuildKit. The client knows no BuildKit without a session: it is told
+/// of the classic builder, and its request is put right on the way out.
+fn by_buildkit(mut request: BollardRequest) -> BollardRequest {
+    let uri = request.uri().to_string();
+    let Some((path, query)) = uri.split_once('?') else { return request };
+    let pairs: Vec<&str> =
+        query.split('&').map(|pair| if pair == "version=1" { "version=2" } else { pair }).collect();
+    if let Ok(uri) = format!("{path}?{}", pairs.join("&")).parse() {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+fn options(request: &BuildRequest, pulls: Pulls) -> BuildImageOptions {
     let map = |values: &BTreeMap<String, String>| -> HashMap<String, String> {
         values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     };
-    BuildImageOptionsBuilder::default()
+    let options = BuildImageOptionsBuilder::default()
         .dockerfile(&request.dockerfile)
         .t(&request.tag)
         .buildargs(&map(&request.args))
         .labels(&map(&request.labels))
         .rm(true)
-        .forcerm(true)
-        .version(BuilderVersion::BuilderBuildKit)
-        .session(&session_id())
-        .build()
+        .forcerm(true);
+    match pulls {
+        Pulls::Allowed => options.version(BuilderVersion::BuilderBuildKit).session(&session_id()).build(),
+        Pulls::Never => options.version(BuilderVersion::BuilderV1).build(),
+    }
 }
 
 /// A name that no other session has.

@@ -1,0 +1,144 @@
+//! Builds: what they say, how they fail, how they are ended.
+
+use super::*;
+
+#[tokio::test]
+async fn a_build_says_what_it_does_and_what_came_of_it() {
+    let app = TestApp::bare().await;
+    let dockerfile = "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN echo one; echo two >&2\n\
+        EXPOSE 9000 80/tcp 53/udp\nUSER 1000:1000\nCMD [\"sh\"]\n";
+    // Not from the cache of an earlier run.
+    let dockerfile = &dockerfile.replace("PATH=", &format!("RUN={} PATH=", app.name));
+    let (lines, built) = app.build(dockerfile).await;
+    let built = built.unwrap();
+    assert_eq!(
+        (built.exposed_ports.as_slice(), built.user.as_str(), built.has_command),
+        ([80, 9000].as_slice(), "1000:1000", true)
+    );
+    assert!(built.id.starts_with("sha256:") && built.size > 1_000_000);
+    let steps: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| if let BuildLine::Step { name, .. } = line { Some(name.as_str()) } else { None })
+        .collect();
+    assert!(steps.iter().any(|step| step.contains("RUN echo one")), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.contains("[internal]")), "{steps:?}");
+    let mut printed = output(&lines);
+    printed.sort_unstable();
+    assert_eq!(printed, ["one", "two"]);
+
+    let (lines, again) = app.build(dockerfile).await;
+    assert_eq!(again.unwrap().id, built.id);
+    let cached = |line: &BuildLine| matches!(line, BuildLine::Step { name, cached: true } if name.contains("RUN echo one"));
+    assert!(lines.iter().any(cached), "{lines:?}");
+    let images = app.engine.app_images(&app.name).await.unwrap();
+    assert_eq!(images.iter().map(|image| &image.reference).collect::<Vec<_>>(), [&app.image()]);
+}
+
+#[tokio::test]
+async fn a_failed_build_names_its_step_and_leaves_no_image() {
+    let app = TestApp::bare().await;
+    let dockerfile =
+        "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN for i in $(seq 30); do echo line $i; done; exit 42\n";
+    let (lines, built) = app.build(dockerfile).await;
+    let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
+    assert!(failure.step.as_deref().unwrap().contains("exit 42"), "{failure:?}");
+    assert_eq!(failure.exit_code, Some(42));
+    assert_eq!(failure.lines.last().unwrap(), "line 30");
+    assert_eq!(output(&lines).len(), 30);
+    assert!(app.engine.app_images(&app.name).await.unwrap().is_empty());
+
+    let (_, built) = app.build("FROM scratch\nFOO bar\n").await;
+    let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
+    assert_eq!((failure.step, failure.exit_code), (None, None));
+    assert!(failure.message.contains("unknown instruction: FOO"), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn output_comes_while_the_build_runs_and_cancelling_ends_it_at_once() {
+    let app = TestApp::bare().await;
+    let marker = format!("{}", 100_000 + app.id.0 % 100_000);
+    let request =
+        app.request(&format!("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN echo here; sleep {marker}\n"));
+    let cancel = request.cancel.clone();
+    let (sender, mut receiver) = mpsc::channel(16);
+    let engine = app.engine.clone();
+    let build = tokio::spawn(async move { engine.build(request, sender).await });
+    let here = BuildLine::Output("here".to_owned());
+    while receiver.recv().await.expect("the output, before the end") != here {}
+    assert!(until(SOON, || async { runs(&marker) }).await, "the step runs");
+    let cancelled = Instant::now();
+    cancel.cancel();
+    assert!(matches!(build.await.unwrap(), Err(EngineError::Cancelled)));
+    assert!(cancelled.elapsed() < Duration::from_millis(500), "{:?}", cancelled.elapsed());
+    assert!(until(Duration::from_secs(5), || async { !runs(&marker) }).await, "the step has been ended");
+    assert!(app.engine.app_images(&app.name).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_build_ends_at_its_time_limit() {
+    let app = TestApp::bare().await;
+    let mut request = app.request("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN sleep 77777\n");
+    request.timeout = Duration::from_secs(3);
+    let (sender, receiver) = mpsc::channel(16);
+    let (result, _) = tokio::join!(app.engine.build(request, sender), drain(receiver));
+    assert!(matches!(result, Err(EngineError::TimedOut { what: "build", .. })), "{result:?}");
+    assert!(until(Duration::from_secs(5), || async { !runs("77777") }).await);
+}
+
+#[tokio::test]
+async fn a_context_that_breaks_is_named() {
+    let app = TestApp::bare().await;
+    let mut request = app.request("FROM scratch\n");
+    request.context = futures_util::stream::iter([Err(std::io::Error::other("object missing"))]).boxed();
+    let (sender, receiver) = mpsc::channel(16);
+    let (result, _) = tokio::join!(app.engine.build(request, sender), drain(receiver));
+    let Err(EngineError::Context { source }) = result else { panic!("{result:?}") };
+    assert_eq!(source.to_string(), "object missing");
+}
+
+#[tokio::test]
+async fn a_build_over_tcp_leaves_no_connection() {
+    let app = TestApp::bare().await;
+    let relay = Relay::start().await;
+    let engine = Engine::connect(Some(&relay.url)).await.unwrap();
+    for _ in 0..3 {
+        let (sender, receiver) = mpsc::channel(16);
+        let (built, _) =
+            tokio::join!(engine.build(app.request("FROM scratch\nENV A=1\n"), sender), drain(receiver));
+        built.unwrap();
+    }
+    assert!(until(SOON, || async { relay.open() == 0 }).await, "{} open", relay.open());
+
+    let request = app.request("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN echo here; sleep 88888\n");
+    let (sender, mut receiver) = mpsc::channel(16);
+    let build = tokio::spawn(async move { engine.build(request, sender).await });
+    while receiver.recv().await.unwrap() != BuildLine::Output("here".to_owned()) {}
+    assert!(relay.open() > 0);
+    build.abort();
+    assert!(until(SOON, || async { relay.open() == 0 && !runs("88888") }).await, "dropped, but goes on");
+}
+
+#[tokio::test]
+async fn a_build_without_a_session_is_the_same_build() {
+    let app = TestApp::new().await;
+    let local = async |dockerfile: String| {
+        let (sender, receiver) = mpsc::channel(16);
+        let (built, lines) =
+            tokio::join!(app.engine.build_local(app.request(&dockerfile), sender), drain(receiver));
+        (built, lines)
+    };
+    let from = format!("FROM {}\nARG version=1\n", app.image());
+    let (built, lines) = local(format!("{from}RUN echo {} here\nEXPOSE 7000\n", app.name)).await;
+    assert_eq!(built.unwrap().exposed_ports, [7000]);
+    assert_eq!(output(&lines), [format!("{} here", app.name)]);
+    let (built, _) = local(format!("{from}RUN sleep 0.2; exit 6\n")).await;
+    let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
+    assert_eq!(failure.exit_code, Some(6), "{failure:?}");
+
+    let mut request = app.request(&format!("{from}RUN sleep 66666\n"));
+    request.timeout = Duration::from_secs(2);
+    let (sender, receiver) = mpsc::channel(16);
+    let (result, _) = tokio::join!(app.engine.build_local(request, sender), drain(receiver));
+    assert!(matches!(result, Err(EngineError::TimedOut { .. })), "{result:?}");
+    assert!(until(Duration::from_secs(5), || async { !runs("66666") }).await);
+}
