@@ -2,12 +2,13 @@
 //! tiny image, which takes everything along when it goes, on a panic too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::{BuildLine, BuildRequest, BuiltImage, Engine, EngineError};
+use super::{BuildLine, BuildRequest, BuiltImage, Engine, EngineError, LABEL_NAME};
 use crate::model::{AppId, AppName, Limits, ProcessName, RunCommand, Workload};
+use bollard::query_parameters::ListImagesOptionsBuilder;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use ipnet::Ipv4Net;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -64,7 +65,7 @@ impl TestApp {
             dockerfile: "Dockerfile".to_owned(),
             tag: self.image(),
             args: BTreeMap::new(),
-            labels: BTreeMap::from([("paas.name".to_owned(), self.name.to_string())]),
+            labels: BTreeMap::from([(LABEL_NAME.to_owned(), self.name.to_string())]),
             timeout: Duration::from_secs(60),
             cancel: CancellationToken::new(),
         }
@@ -106,6 +107,15 @@ impl Drop for TestApp {
             engine.remove_network(id).await.unwrap();
             for image in engine.app_images(&name).await.unwrap() {
                 engine.remove_image(&image.reference).await.unwrap();
+            }
+            // What lost its tag to a later build of the same test.
+            let filters = HashMap::from([
+                ("dangling", vec!["true".to_owned()]),
+                ("label", vec![format!("{LABEL_NAME}={name}")]),
+            ]);
+            let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+            for image in engine.docker.list_images(Some(options)).await.unwrap() {
+                engine.remove_image(&image.id).await.unwrap();
             }
         };
         // A runtime of its own: this one may be on its way out.
