@@ -236,6 +236,18 @@ fn refusals_name_the_cause() {
     assert!(refused(&[("Dockerfile", "# nothing\n")]).contains("has no FROM line"));
 }
 
+#[test]
+fn a_server_that_the_procfile_starts_is_added_if_it_is_not_listed() {
+    let files = |requirements| {
+        said(&[
+            ("requirements.txt", requirements),
+            ("Procfile", "web: FOO=1 gunicorn shop:app\nworker: python w.py\n"),
+        ])
+    };
+    assert!(files("flask\n").contains("gunicorn is not among the dependencies: gunicorn 27.0.1"));
+    assert!(!files("flask\nGunicorn>20\n").contains("was"));
+}
+
 proptest! {
     /// A user's command never adds an instruction to a Dockerfile.
     #[test]

@@ -43,7 +43,7 @@ impl From<&DetectError> for Problem {
             DetectError::Procfile { line, fault } => procfile(*line, fault),
             DetectError::Malformed { place, format, reason } => Self::new(
                 format!("{} cannot be read", place.file),
-                format!("{place}: this is no {format}: {}", reason),
+                format!("{place}: this is no {format}: {reason}"),
                 "Correct it, commit and push again.",
             ),
             DetectError::UnknownKey { place, key, nearest } => Self::new(
@@ -126,7 +126,7 @@ impl From<&DetectError> for Problem {
             ),
             DetectError::Broken { pack, reason } => Self::new(
                 "a buildpack of the platform is broken",
-                format!("{pack}: {}", reason),
+                format!("{pack}: {reason}"),
                 "This is a fault of the platform, not of the app: tell the administrator.",
             ),
         };
