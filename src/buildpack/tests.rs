@@ -209,6 +209,27 @@ fn app_objects_are_found_where_they_are() {
 }
 
 #[test]
+fn what_dockerignore_keeps_out_is_not_counted_on() {
+    let lockless = [
+        ("package.json", "{}"),
+        ("index.js", ""),
+        ("package-lock.json", "{}"),
+        (".dockerignore", "*.json\n!package.json\n"),
+    ];
+    assert!(said(&lockless).contains("npm install, from package.json"));
+    let everything = [("package.json", "{}"), ("index.js", ""), (".dockerignore", "*\n")];
+    assert!(matches!(planned(&everything), Err(DetectError::NothingMatched { ignored: 2, .. })));
+}
+
+#[test]
+fn constraints_are_copied_and_not_counted_as_dependencies() {
+    let files =
+        [("requirements.txt", "-c limits.txt\nflask\n"), ("limits.txt", "gunicorn==20\n"), ("app.py", FLASK)];
+    assert!(said(&files).contains("gunicorn is not among the dependencies"));
+    assert!(detected(&files).contains("COPY [\"app/limits.txt\",\"./limits.txt\"]"));
+}
+
+#[test]
 fn refusals_name_the_cause() {
     let refused = |files: &[(&str, &str)]| planned(files).unwrap_err().to_string();
     assert_eq!(refused(&[]), "empty tree");
@@ -233,6 +254,10 @@ fn refusals_name_the_cause() {
     );
     assert!(refused(&[("package.json", &"[".repeat(10_000))]).contains("recursion limit"));
     assert!(refused(&[("Dockerfile", "FROM mysql:8\n")]).contains("mysql:8 cannot be had"));
+    assert!(
+        refused(&[("Dockerfile", "FROM alpine\nRUN apk add x\n")])
+            .contains("line: 2 }: Alpine's package manager")
+    );
     assert!(refused(&[("Dockerfile", "# nothing\n")]).contains("has no FROM line"));
 }
 
