@@ -127,7 +127,11 @@ impl Rewrite<'_> {
                     let end = instructions.get(index + 1).map_or(lines.len(), |next| next.first);
                     self.refuse_apk(&lines[instruction.first..end], instruction.first)?;
                 }
-                "COPY" => lines[instruction.first] = self.copy(&lines[instruction.first], instruction)?,
+                "COPY" | "ADD" => {
+                    // Only a way of caching, which old engines do not know.
+                    let line = lines[instruction.first].replacen(" --link ", " ", 1);
+                    lines[instruction.first] = self.copy(&line, instruction)?;
+                }
                 _ => {}
             }
         }

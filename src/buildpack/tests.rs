@@ -125,7 +125,7 @@ fn rack_with_vendored_gems() {
 
 #[test]
 fn own_dockerfile_without_a_registry() {
-    let text = "# syntax=docker/dockerfile:1\nARG V=22\nFROM node:${V}-alpine AS build\nRUN npm ci\n\nFROM scratch\nCOPY --from=build /x /x\nCOPY --from=golang:1.22 /y /y\n";
+    let text = "# syntax=docker/dockerfile:1\nARG V=22\nFROM node:${V}-alpine AS build\nRUN npm ci\n\nFROM scratch\nCOPY --link --from=build /x /x\nCOPY --from=golang:1.22 /y /y\n";
     insta::assert_snapshot!(detected(&[
         ("Dockerfile", text),
         ("Procfile", "worker: ./work\nrelease: ./migrate\n")
