@@ -8,7 +8,8 @@ use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::{self, Files};
 use super::{go, node, own, python, ruby};
-use crate::model::{BuildPlan, SourceTree};
+use crate::model::dockerignore::Patterns;
+use crate::model::{BuildPlan, SourceEntry, SourceTree};
 
 /// Decides how an app is built and what it runs. Pure: reads the tree only.
 pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, DetectError> {
@@ -20,12 +21,40 @@ pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, Detec
     if let Some(dockerfile) = dockerfile_path(files, &settings)? {
         return own::plan(files, catalog, &dockerfile, procfile);
     }
+    let visible = Visible::of(files)?;
+    let ignored = files.tree.entries().len() - visible.entries.len();
+    let files = Files { tree: &visible };
     let matches = matching(files)?;
-    let Some(pack) = chosen(&matches, &settings)? else { return Err(nothing(files)?) };
+    let Some(pack) = chosen(&matches, &settings)? else { return Err(nothing(files, ignored)?) };
     let mut draft = Draft::new(files, catalog, pack, procfile);
     note_choice(&mut draft, &matches, &settings);
     note_procfile(&mut draft);
     by_language(draft)
+}
+
+/// A tree without what `.dockerignore` keeps out of the build: detection must
+/// not count on a file that the build will not find.
+struct Visible<'a> {
+    tree: &'a dyn SourceTree,
+    entries: Vec<SourceEntry>,
+}
+
+impl<'a> Visible<'a> {
+    fn of(files: Files<'a>) -> Result<Self, DetectError> {
+        let patterns = files.text(".dockerignore")?.map(|text| Patterns::parse(&text)).unwrap_or_default();
+        let kept = files.tree.entries().iter().filter(|entry| !patterns.excludes(&entry.path));
+        Ok(Self { tree: files.tree, entries: kept.cloned().collect() })
+    }
+}
+
+impl SourceTree for Visible<'_> {
+    fn entries(&self) -> &[SourceEntry] {
+        &self.entries
+    }
+
+    fn read(&self, path: &str, limit: u64) -> Option<Vec<u8>> {
+        self.entry(path).and_then(|_| self.tree.read(path, limit))
+    }
 }
 
 fn by_language(draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
@@ -115,7 +144,7 @@ fn note_procfile(draft: &mut Draft<'_>) {
 }
 
 /// The refusal where no buildpack matches.
-fn nothing(files: Files<'_>) -> Result<DetectError, DetectError> {
+fn nothing(files: Files<'_>, ignored: usize) -> Result<DetectError, DetectError> {
     let mut seen: Vec<String> = Vec::new();
     let mut folders: Vec<&str> = Vec::new();
     for entry in files.tree.entries() {
@@ -140,5 +169,5 @@ fn nothing(files: Files<'_>) -> Result<DetectError, DetectError> {
         }
     }
     let subdirectory = if fitting.len() == 1 { fitting.pop() } else { None };
-    Ok(DetectError::NothingMatched { seen, subdirectory })
+    Ok(DetectError::NothingMatched { seen, subdirectory, ignored })
 }

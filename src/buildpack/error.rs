@@ -51,6 +51,8 @@ pub enum DetectError {
         seen: Vec<String>,
         /// An only subdirectory that would match.
         subdirectory: Option<String>,
+        /// How many files `.dockerignore` keeps out.
+        ignored: usize,
     },
     /// The tree has no files.
     #[error("empty tree")]

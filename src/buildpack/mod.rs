@@ -30,5 +30,5 @@ pub use base::bases;
 pub use catalog::{CacheScope, Catalog};
 pub use describe::describe;
 pub use detect::plan;
-pub use error::DetectError;
+pub use error::{DetectError, Place, ProcfileFault};
 pub use folder::Folder;

@@ -16,6 +16,10 @@ const MANIFEST: &str = "package.json";
 /// Entry files without a `start` script, most usual first.
 const ENTRIES: [&str; 5] = ["server.js", "index.js", "app.js", "src/index.js", "dist/index.js"];
 
+/// Scripts of an app that belong to its install, in npm's order. They may need
+/// the sources, so they run after the dependencies are there and cached.
+const LIFECYCLE: [&str; 4] = ["preinstall", "install", "postinstall", "prepare"];
+
 /// `package.json`, or nothing.
 struct Package(Value);
 
@@ -38,9 +42,9 @@ impl Package {
         self.text(&["scripts", name]).filter(|line| !line.trim().is_empty())
     }
 
-    /// Whether a dependency, or a script of the install, needs the whole tree.
+    /// Whether the install needs the whole tree: local packages, workspaces, or
+    /// a script that asks to run before it.
     fn needs_tree(&self) -> bool {
-        let scripts = ["preinstall", "install", "postinstall", "prepare", "heroku-prebuild"];
         let local =
             |text: &str| ["file:", "link:", "./", "../"].iter().any(|prefix| text.starts_with(prefix));
         let sections = ["dependencies", "devDependencies", "optionalDependencies"];
@@ -48,9 +52,14 @@ impl Package {
             .iter()
             .filter_map(|section| self.0.get(section)?.as_object())
             .flat_map(|map| map.values());
-        scripts.iter().any(|name| self.script(name).is_some())
+        self.script("heroku-prebuild").is_some()
             || specs.filter_map(Value::as_str).any(local)
             || self.0.get("workspaces").is_some()
+    }
+
+    /// The app's own scripts that belong to an install.
+    fn lifecycle(&self) -> Vec<&'static str> {
+        LIFECYCLE.into_iter().filter(|name| self.script(name).is_some()).collect()
     }
 }
 
@@ -63,8 +72,9 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let whole_tree = package.needs_tree();
     let has_manifest = draft.files.has(MANIFEST);
     let lock = draft.files.first_of(&["npm-shrinkwrap.json", "package-lock.json"]);
-    let install =
-        if has_manifest { install(&mut draft, lock, build.is_some() || whole_tree) } else { Vec::new() };
+    let lifecycle = if whole_tree { Vec::new() } else { package.lifecycle() };
+    let from_build = has_manifest && (build.is_some() || whole_tree || !lifecycle.is_empty());
+    let install = if has_manifest { install(&mut draft, lock, from_build) } else { Vec::new() };
     let mut manifests = vec![MANIFEST];
     manifests.extend(lock);
     manifests.extend(draft.files.first_of(&[".npmrc"]));
@@ -77,12 +87,12 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     if let Some(name) = build {
         draft.decide(format!("npm run {name}, from package.json"));
     }
-    let prune = build.is_some() || (whole_tree && has_manifest);
     let values = context! {
-        manifests, install, whole_tree,
+        manifests, install, whole_tree, from_build,
+        deferred => !lifecycle.is_empty(),
+        lifecycle => lifecycle.iter().map(|name| vec!["npm", "run", name]).collect::<Vec<_>>(),
         build => build.map(|name| vec!["npm", "run", name]).unwrap_or_default(),
         prebuild => package.script("heroku-prebuild").is_some(),
-        prune, from_build => prune,
     };
     draft.finish(offer, values)
 }

@@ -123,7 +123,15 @@ impl Rewrite<'_> {
                     lines[instruction.first] = self.from(instruction, runs)?;
                 }
                 "ARG" if !in_stage => self.argument(instruction.rest),
-                "COPY" => lines[instruction.first] = self.copy(&lines[instruction.first], instruction)?,
+                "RUN" => {
+                    let end = instructions.get(index + 1).map_or(lines.len(), |next| next.first);
+                    self.refuse_apk(&lines[instruction.first..end], instruction.first)?;
+                }
+                "COPY" | "ADD" => {
+                    // Only a way of caching, which old engines do not know.
+                    let line = lines[instruction.first].replacen(" --link ", " ", 1);
+                    lines[instruction.first] = self.copy(&line, instruction)?;
+                }
                 _ => {}
             }
         }
@@ -179,6 +187,17 @@ impl Rewrite<'_> {
             lines.extend(CA_VARIABLES.iter().map(|name| format!("\nARG {name}={CA_TARGET}")));
         }
         lines.concat()
+    }
+
+    /// Alpine's package manager is not in our bases, which are Debian.
+    fn refuse_apk(&self, lines: &[String], first: usize) -> Result<(), DetectError> {
+        let calls = |line: &String| line.split([' ', '\t', ';', '&']).any(|word| word == "apk");
+        let Some(at) = lines.iter().position(calls) else { return Ok(()) };
+        Err(DetectError::Unsupported {
+            place: Place::line(self.path, first + at + 1),
+            what: "Alpine's package manager".to_owned(),
+            instead: "No container registry is in use, and the bases are Debian: use apt-get.".to_owned(),
+        })
     }
 
     /// `COPY --from=IMAGE …` with our base instead.

@@ -125,7 +125,7 @@ fn rack_with_vendored_gems() {
 
 #[test]
 fn own_dockerfile_without_a_registry() {
-    let text = "# syntax=docker/dockerfile:1\nARG V=22\nFROM node:${V}-alpine AS build\nRUN npm ci\n\nFROM scratch\nCOPY --from=build /x /x\nCOPY --from=golang:1.22 /y /y\n";
+    let text = "# syntax=docker/dockerfile:1\nARG V=22\nFROM node:${V}-alpine AS build\nRUN npm ci\n\nFROM scratch\nCOPY --link --from=build /x /x\nCOPY --from=golang:1.22 /y /y\n";
     insta::assert_snapshot!(detected(&[
         ("Dockerfile", text),
         ("Procfile", "worker: ./work\nrelease: ./migrate\n")
@@ -209,6 +209,27 @@ fn app_objects_are_found_where_they_are() {
 }
 
 #[test]
+fn what_dockerignore_keeps_out_is_not_counted_on() {
+    let lockless = [
+        ("package.json", "{}"),
+        ("index.js", ""),
+        ("package-lock.json", "{}"),
+        (".dockerignore", "*.json\n!package.json\n"),
+    ];
+    assert!(said(&lockless).contains("npm install, from package.json"));
+    let everything = [("package.json", "{}"), ("index.js", ""), (".dockerignore", "*\n")];
+    assert!(matches!(planned(&everything), Err(DetectError::NothingMatched { ignored: 2, .. })));
+}
+
+#[test]
+fn constraints_are_copied_and_not_counted_as_dependencies() {
+    let files =
+        [("requirements.txt", "-c limits.txt\nflask\n"), ("limits.txt", "gunicorn==20\n"), ("app.py", FLASK)];
+    assert!(said(&files).contains("gunicorn is not among the dependencies"));
+    assert!(detected(&files).contains("COPY [\"app/limits.txt\",\"./limits.txt\"]"));
+}
+
+#[test]
 fn refusals_name_the_cause() {
     let refused = |files: &[(&str, &str)]| planned(files).unwrap_err().to_string();
     assert_eq!(refused(&[]), "empty tree");
@@ -233,7 +254,23 @@ fn refusals_name_the_cause() {
     );
     assert!(refused(&[("package.json", &"[".repeat(10_000))]).contains("recursion limit"));
     assert!(refused(&[("Dockerfile", "FROM mysql:8\n")]).contains("mysql:8 cannot be had"));
+    assert!(
+        refused(&[("Dockerfile", "FROM alpine\nRUN apk add x\n")])
+            .contains("line: 2 }: Alpine's package manager")
+    );
     assert!(refused(&[("Dockerfile", "# nothing\n")]).contains("has no FROM line"));
+}
+
+#[test]
+fn a_server_that_the_procfile_starts_is_added_if_it_is_not_listed() {
+    let files = |requirements| {
+        said(&[
+            ("requirements.txt", requirements),
+            ("Procfile", "web: FOO=1 gunicorn shop:app\nworker: python w.py\n"),
+        ])
+    };
+    assert!(files("flask\n").contains("gunicorn is not among the dependencies: gunicorn 27.0.1"));
+    assert!(!files("flask\nGunicorn>20\n").contains("was"));
 }
 
 proptest! {

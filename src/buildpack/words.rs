@@ -37,13 +37,13 @@ impl From<&DetectError> for Problem {
                 "The commit contains no file.",
                 "Commit an app and push again.",
             ),
-            DetectError::NothingMatched { seen, subdirectory } => {
-                nothing_matched(seen, subdirectory.as_deref())
+            DetectError::NothingMatched { seen, subdirectory, ignored } => {
+                nothing_matched(seen, subdirectory.as_deref(), *ignored)
             }
             DetectError::Procfile { line, fault } => procfile(*line, fault),
             DetectError::Malformed { place, format, reason } => Self::new(
                 format!("{} cannot be read", place.file),
-                format!("{place}: this is no {format}: {}", reason),
+                format!("{place}: this is no {format}: {reason}"),
                 "Correct it, commit and push again.",
             ),
             DetectError::UnknownKey { place, key, nearest } => Self::new(
@@ -126,7 +126,7 @@ impl From<&DetectError> for Problem {
             ),
             DetectError::Broken { pack, reason } => Self::new(
                 "a buildpack of the platform is broken",
-                format!("{pack}: {}", reason),
+                format!("{pack}: {reason}"),
                 "This is a fault of the platform, not of the app: tell the administrator.",
             ),
         };
@@ -134,11 +134,15 @@ impl From<&DetectError> for Problem {
     }
 }
 
-fn nothing_matched(seen: &[String], subdirectory: Option<&str>) -> Problem {
+fn nothing_matched(seen: &[String], subdirectory: Option<&str>, ignored: usize) -> Problem {
     let cause = format!(
         "Looked in the root for a Dockerfile, go.mod, Gemfile, requirements.txt, pyproject.toml, package.json and the like.\n{}",
-        format_args!("Seen: {}.", list(seen))
+        if seen.is_empty() { "Seen: nothing.".to_owned() } else { format!("Seen: {}.", list(seen)) }
     );
+    let cause = match ignored {
+        0 => cause,
+        count => format!("{cause}\n.dockerignore keeps {count} more out of the build."),
+    };
     let next = match subdirectory {
         Some(folder) => format!(
             "{folder}/ looks like an app: move its files to the root, or push it alone: git subtree push --prefix {folder} paas main"
@@ -203,8 +207,17 @@ mod tests {
         vec![
             DetectError::ReservedPath(text(".paas/Dockerfile")),
             DetectError::Empty,
-            DetectError::NothingMatched { seen: names(&["README.md", "docs/"]), subdirectory: None },
-            DetectError::NothingMatched { seen: names(&["server/"]), subdirectory: Some(text("server")) },
+            DetectError::NothingMatched {
+                seen: names(&["README.md", "docs/"]),
+                subdirectory: None,
+                ignored: 0,
+            },
+            DetectError::NothingMatched { seen: Vec::new(), subdirectory: None, ignored: 12 },
+            DetectError::NothingMatched {
+                seen: names(&["server/"]),
+                subdirectory: Some(text("server")),
+                ignored: 0,
+            },
             DetectError::Symlink(text("Procfile")),
             DetectError::MissingFile { file: text("base.txt"), named_by: Place::line("requirements.txt", 2) },
             DetectError::TooLarge { file: text("package.json"), limit: 4 << 20 },
@@ -288,7 +301,7 @@ mod tests {
     fn messages_fit_over_a_push() {
         let long = "x".repeat(5000);
         let hostile = [
-            DetectError::NothingMatched { seen: vec![long.clone(); 500], subdirectory: None },
+            DetectError::NothingMatched { seen: vec![long.clone(); 500], subdirectory: None, ignored: 0 },
             DetectError::Procfile { line: 10_000, fault: ProcfileFault::NoColon(long.clone()) },
         ];
         for error in of_trees().into_iter().chain(of_lines()).chain(of_procfiles()).chain(hostile) {

@@ -98,6 +98,17 @@ pub(super) fn start(
     Ok(None)
 }
 
+/// Servers that the Procfile's commands begin with.
+pub(super) fn declared_servers(draft: &Draft<'_>) -> Vec<Server> {
+    let commands = draft.procfile.iter().flat_map(|procfile| procfile.commands.values());
+    let programs: BTreeSet<&str> =
+        commands.filter_map(|line| line.split_whitespace().find(|word| !word.contains('='))).collect();
+    [Server::Gunicorn, Server::Uvicorn]
+        .into_iter()
+        .filter(|server| programs.contains(server.package()))
+        .collect()
+}
+
 fn no_process(names: &BTreeSet<String>) -> DetectError {
     let suggestion = match () {
         () if names.contains("fastapi") || names.contains("starlette") => {

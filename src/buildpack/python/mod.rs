@@ -32,8 +32,11 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let offer = release::choose(&mut draft)?;
     let mut install = install(&mut draft)?;
     let django = settings::find(draft.files, &install.names);
-    let start = framework::start(&mut draft, &install.names, django.as_ref())?;
-    add_server(&mut draft, &mut install, start);
+    let server = framework::start(&mut draft, &install.names, django.as_ref())?;
+    let servers: Vec<Server> = server.into_iter().chain(framework::declared_servers(&draft)).collect();
+    for server in servers {
+        add_server(&mut draft, &mut install, server);
+    }
     let collectstatic = django.as_ref().is_some_and(|django| django.static_root);
     if collectstatic {
         draft.decide("python manage.py collectstatic, because of STATIC_ROOT");
@@ -49,8 +52,8 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
 }
 
 /// Adds a server that the app needs and does not list, at our pinned version.
-fn add_server(draft: &mut Draft<'_>, install: &mut Install, server: Option<Server>) {
-    let Some(name) = server.map(Server::package) else { return };
+fn add_server(draft: &mut Draft<'_>, install: &mut Install, server: Server) {
+    let name = server.package();
     let Some(version) = draft.pack.tools.get(name).filter(|_| !install.names.contains(name)) else { return };
     draft.warn(format!("{name} is not among the dependencies: {name} {version} was added"));
     install.commands.push(words(&["pip", "install", &format!("{name}=={version}")]));

@@ -22,11 +22,17 @@ const DEPTH: usize = 8;
 /// Reads a file and the files that it includes.
 pub(super) fn read(files: Files<'_>, path: &str) -> Result<Requirements, DetectError> {
     let mut found = Requirements::default();
-    include(files, path, DEPTH, &mut found)?;
+    include(files, path, DEPTH, true, &mut found)?;
     Ok(found)
 }
 
-fn include(files: Files<'_>, path: &str, depth: usize, found: &mut Requirements) -> Result<(), DetectError> {
+fn include(
+    files: Files<'_>,
+    path: &str,
+    depth: usize,
+    installs: bool,
+    found: &mut Requirements,
+) -> Result<(), DetectError> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);
     if depth == 0 || found.files.iter().any(|known| known == path) {
         return Ok(());
@@ -36,15 +42,15 @@ fn include(files: Files<'_>, path: &str, depth: usize, found: &mut Requirements)
     found.files.push(path.to_owned());
     for (line, text) in logical_lines(&text) {
         match classify(&text) {
-            Line::Nothing => {}
-            Line::Package(name) => drop(found.names.insert(name)),
+            Line::Package(name) if installs => drop(found.names.insert(name)),
+            Line::Nothing | Line::Package(_) => {}
             Line::Local => found.local = true,
-            Line::Include(target) => {
+            Line::Include(target, requires) => {
                 let target = resolve(path, target);
                 if !files.has(&target) {
                     return Err(DetectError::MissingFile { file: target, named_by: Place::line(path, line) });
                 }
-                include(files, &target, depth - 1, found)?;
+                include(files, &target, depth - 1, installs && requires, found)?;
             }
         }
     }
@@ -88,7 +94,8 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
 enum Line<'a> {
     Nothing,
     Package(String),
-    Include(&'a str),
+    /// A file, and whether what it lists is installed (`-c` only constrains).
+    Include(&'a str, bool),
     Local,
 }
 
@@ -101,7 +108,7 @@ fn classify(line: &str) -> Line<'_> {
             && let Some(target) = rest.strip_prefix([' ', '=', '\t']).map(str::trim)
             && !target.contains("://")
         {
-            return Line::Include(target);
+            return Line::Include(target, matches!(option, "-r" | "--requirement"));
         }
     }
     let editable = line.strip_prefix("-e").or_else(|| line.strip_prefix("--editable"));
