@@ -12,8 +12,8 @@ use crate::git::tree::Bounds;
 use crate::git::{PushedTree, context};
 use crate::model::dockerignore::Patterns;
 use crate::model::{
-    App, BaseImage, BuildPlan, CommitId, Dockerfile, ProcessName, Release, ReleaseState, RunCommand,
-    SourceTree, Target, Why,
+    App, BaseImage, BuildPlan, CommitId, Dockerfile, ImageSource, ProcessName, Release, ReleaseState,
+    RunCommand, SourceTree, Target, Why,
 };
 use crate::store::{self, releases::NewRelease};
 use bytes::Bytes;
@@ -25,6 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 /// Where the generated Dockerfile stands in the build context.
 const DOCKERFILE: &str = ".paas/Dockerfile";
+
+/// The language of a plan that builds the repository's own Dockerfile.
+const OWN: &str = "dockerfile";
+
+/// The one config var that builds know: Heroku's switch for Django.
+const NO_COLLECTSTATIC: &str = "DISABLE_COLLECTSTATIC";
 
 /// `PORT` of an image that exposes none.
 const DEFAULT_PORT: u16 = 5000;
@@ -163,7 +169,17 @@ impl Pipeline {
         let request = self.build_request(job, release, plan, tree);
         let report = job.report.clone();
         let (lines, relay) = relay(move |line: BuildLine| show(&report, &line));
-        let built = job.report.alive("still building", self.engine().build(request, lines)).await;
+        let generated = matches!(plan.dockerfile, Dockerfile::Generated(_));
+        let build = async {
+            // Bases of a generated Dockerfile are here already; only the
+            // repository's own one may ask a registry, which needs a session.
+            if generated && self.workers.source == ImageSource::Debian {
+                self.engine().build_local(request, lines).await
+            } else {
+                self.engine().build(request, lines).await
+            }
+        };
+        let built = job.report.alive("still building", build).await;
         let _ = relay.await;
         let built = built?;
         Self::adopt_image(job, release, &built);
@@ -186,11 +202,15 @@ impl Pipeline {
             Dockerfile::Own(path) => path.clone(),
         };
         let mut args = self.workers.settings.build.args.clone();
-        args.extend(plan.build_args.clone());
-        if matches!(plan.dockerfile, Dockerfile::Own(_)) {
+        if plan.language == OWN {
+            // The history of a single-stage image shows its build arguments.
+            args.retain(|_, value| !value.contains('@'));
             args.insert("GIT_REV".to_owned(), job.commit.to_string());
             args.insert("SOURCE_VERSION".to_owned(), job.commit.to_string());
+        } else if let Some(value) = release.config.get(NO_COLLECTSTATIC) {
+            args.insert(NO_COLLECTSTATIC.to_owned(), value.to_owned());
         }
+        args.extend(plan.build_args.clone());
         BuildRequest {
             context: stream_context(tree, plan.context_root.clone(), added, dockerfile.clone()),
             dockerfile,

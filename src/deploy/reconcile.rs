@@ -189,11 +189,16 @@ impl Pipeline {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.stop.cancelled() => return,
             }
-            let apps = self.store().read(store::apps::list).await.unwrap_or_default();
-            for app in apps.iter().filter(|app| self.queue.activity(app.id).is_none()) {
-                if let Err(error) = self.adopt(app).await {
-                    tracing::warn!(app = %app.name, %error, "the app could not be put in order");
-                }
+            self.adopt_all().await;
+        }
+    }
+
+    /// Puts every app in order to which nothing is being done.
+    async fn adopt_all(self: &Arc<Self>) {
+        let apps = self.store().read(store::apps::list).await.unwrap_or_default();
+        for app in apps.iter().filter(|app| self.queue.activity(app.id).is_none()) {
+            if let Err(error) = self.adopt(app).await {
+                tracing::warn!(app = %app.name, %error, "the app could not be put in order");
             }
         }
     }
@@ -211,7 +216,10 @@ impl Pipeline {
                     let pipeline = self.clone();
                     self.background.spawn(async move { pipeline.react(event).await });
                 }
-                Some(Err(error)) => tracing::warn!(%error, "the engine's events were interrupted"),
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "looking at all apps again");
+                    self.adopt_all().await;
+                }
                 None => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     events = Box::pin(self.engine().events(None));

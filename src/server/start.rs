@@ -182,6 +182,8 @@ fn make_directory(path: &Path) -> Result<(), ServerError> {
 fn empty(directory: &Path) {
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
+        // A debootstrap that was killed leaves this mounted.
+        let _ = nix::mount::umount2(&path.join("proc"), nix::mount::MntFlags::MNT_DETACH);
         let removed =
             if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         if let Err(error) = removed {
