@@ -46,6 +46,13 @@ pub fn debootstrap(suite: &str, target: &Path, mirror: &str, proxy: &[(String, S
     command
 }
 
+/// `iptables -w 5 ACTION CHAIN RULE…`; needs root.
+pub fn iptables(action: &str, chain: &str, rule: &[&str]) -> Command {
+    let mut command = clean("iptables");
+    command.args(["-w", "5", action, chain]).args(rule);
+    command
+}
+
 /// This same binary as `paas proxy --data-dir DIR …`, which outlives us: its own
 /// session, not killed on drop, output to the given files.
 pub fn proxy(

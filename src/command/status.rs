@@ -24,6 +24,9 @@ impl Session<'_> {
         if !self.pipeline.routes.connected() {
             text.push_str("No proxy is connected: deploys are refused until one is.\n");
         }
+        if let Some(why) = self.pipeline.exposed() {
+            text.push_str(&format!("Isolation is off: apps can reach this host's ports ({why}).\n"));
+        }
         self.print(&text).await
     }
 }

@@ -44,6 +44,8 @@ pub struct Pipeline {
     pub(super) collector: Collector,
     pub(super) background: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// Why apps can reach the host, if they can.
+    pub(super) exposed: std::sync::Mutex<Option<String>>,
 }
 
 impl Pipeline {
@@ -58,6 +60,7 @@ impl Pipeline {
             collector,
             background: TaskTracker::new(),
             stop,
+            exposed: std::sync::Mutex::default(),
         })
     }
 
@@ -114,6 +117,12 @@ impl Pipeline {
     pub fn remote(&self, name: &AppName) -> String {
         let settings = &self.workers.settings;
         format!("ssh://paas@{}:{}/{name}", settings.domain, settings.ssh_listen.port())
+    }
+
+    /// Why apps can reach the host by their gateway, if they can: the rules that
+    /// forbid it need root and iptables.
+    pub fn exposed(&self) -> Option<String> {
+        self.exposed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Waits for all background work; call after `stop` is cancelled.

@@ -27,6 +27,7 @@ impl Pipeline {
     /// Before anything is accepted: ends what a killed server left half-done,
     /// then adopts what runs.
     pub async fn recover(self: &Arc<Self>) -> Result<(), DeployError> {
+        self.isolate().await;
         let apps = self.store().read(store::apps::list).await?;
         self.recover_repositories(&apps).await?;
         for release in self.store().read(store::releases::unfinished).await? {
@@ -189,8 +190,21 @@ impl Pipeline {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.stop.cancelled() => return,
             }
+            self.isolate().await;
             self.adopt_all().await;
         }
+    }
+
+    /// Keeps apps from the host; said once if that is not possible.
+    async fn isolate(&self) {
+        let http = self.workers.settings.http_listen;
+        let public = (!http.ip().is_loopback()).then_some(http.port());
+        let outcome = crate::engine::isolate(public).await.err();
+        let mut exposed = self.exposed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let (Some(why), None) = (&outcome, &*exposed) {
+            tracing::warn!(why, "apps can reach this host's ports: the firewall rules could not be set");
+        }
+        *exposed = outcome;
     }
 
     /// Puts every app in order to which nothing is being done.

@@ -16,6 +16,7 @@ mod server;
 
 pub use app::TestApp;
 pub use case::{Case, cases};
+pub use engine::docker;
 pub use http::Reply;
 pub use repository::Repository;
 pub use run::{Finished, Running};
