@@ -1,6 +1,7 @@
 //! Child processes with a time limit, their output kept.
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -102,12 +103,14 @@ impl Collector {
 }
 
 impl Running {
-    /// Starts it and writes `input` to it, from a thread of its own.
+    /// Starts it, in a process group as a terminal would, and writes `input` to it
+    /// from a thread of its own.
     pub fn start(mut command: Command, input: &[u8]) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut stdin = child.stdin.take().unwrap();
@@ -141,10 +144,10 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to it and its children, as Ctrl-C on a terminal does.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
-        nix::sys::signal::kill(pid, signal).unwrap();
+        nix::sys::signal::killpg(pid, signal).unwrap();
     }
 
     /// Waits for its end; kills it after `limit`.
