@@ -124,6 +124,10 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
         [release.app.0],
     )?;
     set_state(db, release.id, ReleaseState::Current)?;
+    if release.why == Why::Config {
+        // Only now: a change that never served must not come with the next push.
+        super::config::replace(db, release.app, &release.config)?;
+    }
     super::apps::set_stopped(db, release.app, false)
 }
 
