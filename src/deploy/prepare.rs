@@ -71,6 +71,7 @@ impl Pipeline {
             let targets = self.start_web(&job, &mut release).await?;
             release.state = ReleaseState::Ready;
             self.save(&release).await?;
+            job.turn.step("moving the branch");
             Ok(targets)
         };
         let outcome = tokio::select! {

@@ -35,6 +35,7 @@ impl Pipeline {
         if !self.routes.acknowledged(published.version).await {
             report.warning("The proxy has not confirmed the new routes yet; it will follow.");
         }
+        tracing::info!(app = %app.name, release = release.number, steps = turn.timings(), "deployed");
         let pipeline = self.clone();
         self.background
             .spawn(async move { pipeline.retire_others(app, release, published.removed, turn).await });
