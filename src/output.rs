@@ -45,7 +45,31 @@ pub fn warning(text: &str) -> String {
 
 /// Every line of a problem behind ` !     `.
 pub fn problem(problem: &Problem) -> Vec<String> {
-    problem.lines().map(|line| if line.is_empty() { " !".to_owned() } else { warning(line) }).collect()
+    let lines = problem.lines().flat_map(wrapped);
+    lines.map(|line| if line.is_empty() { " !".to_owned() } else { warning(&line) }).collect()
+}
+
+/// Columns for text: git adds 8 in front, the marks take 7, and 80 is the
+/// narrowest terminal that people still have.
+const WIDTH: usize = 65;
+
+/// A line in pieces that fit a push, broken between words, each with the
+/// indentation of the first. A word that is longer stays whole: it may be a URL.
+pub fn wrapped(line: &str) -> Vec<String> {
+    let indent: String = line.chars().take_while(|c| *c == ' ').collect();
+    let mut pieces = vec![indent.clone()];
+    let mut empty = true;
+    for word in line.trim_start_matches(' ').split(' ') {
+        let last = pieces.len() - 1;
+        if !empty && pieces[last].chars().count() + 1 + word.chars().count() > WIDTH {
+            pieces.push(format!("{indent}{word}"));
+        } else {
+            let gap = if empty { "" } else { " " };
+            pieces[last].push_str(&format!("{gap}{word}"));
+        }
+        empty = false;
+    }
+    pieces
 }
 
 /// A line from a stranger (a build, an app) made safe for a terminal: control
@@ -77,6 +101,17 @@ fn sgr_length(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_break_between_words_and_keep_their_indentation() {
+        let text = format!("  {} https://{}", "word ".repeat(20).trim(), "x".repeat(90));
+        let pieces = wrapped(&text);
+        assert_eq!(pieces.len(), 3, "{pieces:?}");
+        assert!(pieces.iter().all(|piece| piece.starts_with("  ")));
+        assert!(pieces[..2].iter().all(|piece| piece.chars().count() <= WIDTH));
+        assert_eq!(pieces.concat().replace(' ', ""), text.replace(' ', ""));
+        assert_eq!(wrapped(""), [""]);
+    }
 
     #[test]
     fn colour_stays_and_cursor_tricks_go() {

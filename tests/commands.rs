@@ -124,7 +124,7 @@ fn processes_are_scaled_stopped_started_and_restarted() {
     let (server, _turn) = shared();
     let app = server.app("scale");
     app.repository("python-procfile").push(&["main"]).ok();
-    server.ssh(&["ps", &app.name]).ok().says(&["web.1"]).is_silent_about("worker.1");
+    server.ssh(&["ps", &app.name]).ok().says(&["web.1"]).silent_about("worker.1");
 
     server.ssh(&["ps:scale", &app.name, "web=2", "worker=1"]).ok();
     server.ssh(&["ps", &app.name]).ok().says(&["web.1", "web.2", "worker.1", "running"]);

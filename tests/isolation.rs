@@ -52,7 +52,10 @@ fn an_app_reaches_itself_but_neither_the_host_nor_another_app() {
 
     let web = app.ssh("config:get", &["PORT"]).out().trim().parse::<u16>().unwrap_or(8000);
     assert_eq!(ask(format!("{address}:{web}")), "reached", "the probe works");
-    assert!(ask(format!("{gateway}:{port}")).starts_with("cut off"), "the host's port {port} is open to the app");
+    assert!(
+        ask(format!("{gateway}:{port}")).starts_with("cut off"),
+        "the host's port {port} is open to the app"
+    );
     let neighbour = inspect(&other.containers()[0], ".IPAddress");
     assert!(ask(format!("{neighbour}:8000")).starts_with("cut off"), "another app is open to the app");
 }

@@ -78,7 +78,7 @@ fn another_branch_is_stored_and_says_that_nothing_was_deployed() {
     repository.git(&["switch", "-q", "-c", "idea"]).ok();
     let idea = repository.say("an idea");
     let push = repository.push(&["idea"]).ok();
-    push.says(&["idea", "main", "deployed"]).is_silent_about("Application deployed:");
+    push.says(&["idea", "main", "deployed"]).silent_about("Application deployed:");
     assert_eq!(repository.on_server("refs/heads/idea"), idea);
     assert_eq!(app.page(), "main page");
     // The usual way to deploy it after all.
@@ -96,7 +96,7 @@ fn master_is_the_deploy_branch_where_it_is_pushed_first_and_head_points_to_it() 
     assert_eq!(app.page(), "from master");
     let head = repository.git(&["ls-remote", "--symref", "paas", "HEAD"]).ok().out();
     assert!(head.starts_with("ref: refs/heads/master\tHEAD"), "{head}");
-    repository.push(&["master:main"]).ok().is_silent_about("Application deployed:");
+    repository.push(&["master:main"]).ok().silent_about("Application deployed:");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn tags_are_stored_and_deploy_nothing() {
     let repository = app.saying("tagged");
     repository.push(&["main"]).ok();
     repository.git(&["tag", "v1.0"]).ok();
-    repository.push(&["v1.0"]).ok().is_silent_about("Application deployed:");
+    repository.push(&["v1.0"]).ok().silent_about("Application deployed:");
     assert_eq!(repository.on_server("refs/tags/v1.0"), repository.head());
     assert_eq!(app.page(), "tagged");
 }
@@ -236,7 +236,7 @@ fn fetches_and_empty_pushes_create_no_app() {
     repository.push(&["main"]).fails(); // git: src refspec main does not match any
     repository.push(&["--all"]);
     server.paas(&["apps:info", &app.name]).fails();
-    server.paas(&["apps"]).ok().is_silent_about(&app.name);
+    server.paas(&["apps"]).ok().silent_about(&app.name);
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn ctrl_c_cancels_the_build_and_leaves_nothing() {
     let mut push = repository.push_running(&["main"]);
     push.wait_for(&marker, 2 * MINUTE);
     push.signal(Signal::SIGINT);
-    push.finish(Duration::from_secs(10)).is_silent_about("Application deployed:");
+    push.finish(Duration::from_secs(10)).silent_about("Application deployed:");
     eventually("the build's process ends", Duration::from_secs(20), || !is_running("sleep\u{0}301"));
     eventually("the app is as it was", Duration::from_secs(20), || app.in_engine() == before);
     assert_eq!(app.page(), "before");
@@ -309,7 +309,7 @@ fn a_one_line_change_installs_no_dependency_again() {
     let source = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, source.replace("flask says hello", "flask says more")).unwrap();
     repository.commit("Say more");
-    repository.push(&["main"]).ok().is_silent_about("Downloading").is_silent_about("Installed ");
+    repository.push(&["main"]).ok().silent_about("Downloading").silent_about("Installed ");
     assert_eq!(app.page(), "flask says more");
 }
 

@@ -1,6 +1,12 @@
 //! A server that runs out of file descriptors comes back by itself. In a
 //! process of its own, because the limit holds for the whole process.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::wildcard_imports, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_imports,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
 #[allow(dead_code)]
 #[path = "ssh/site.rs"]

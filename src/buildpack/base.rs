@@ -15,6 +15,10 @@ pub(super) const CA_FILE: &str = ".paas/ca-bundle.crt";
 /// Where they appear inside a build.
 pub(super) const CA_TARGET: &str = "/etc/paas/ca-bundle.crt";
 
+/// Their name in the image that brings them to a repository's own Dockerfile,
+/// whose `COPY . .` would take them along if they stood in its context.
+pub(super) const CA_NAME: &str = "ca-bundle.crt";
+
 /// Raised when the way of making the plain Debian changes.
 const DEBOOTSTRAP_EDITION: &str = "debootstrap minbase 1";
 
@@ -41,6 +45,21 @@ pub fn bases(catalog: &Catalog) -> Result<Vec<(String, String, BaseImage)>, Dete
         }
     }
     Ok(found)
+}
+
+/// An image that holds nothing but the certificates that builds shall trust.
+pub(super) fn certificates(catalog: &Catalog) -> Option<BaseImage> {
+    let bundle = catalog.ca_bundle.as_ref()?;
+    let digest = Sha256::digest(bundle);
+    let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    Some(BaseImage {
+        reference: format!("paas/base-certificates:{tag}"),
+        recipe: Recipe::Build {
+            dockerfile: format!("FROM scratch\nCOPY {CA_NAME} /\n"),
+            files: BTreeMap::from([(CA_NAME.to_owned(), bundle.clone())]),
+            parents: Vec::new(),
+        },
+    })
 }
 
 /// Both bases of one version.

@@ -22,7 +22,7 @@ pub fn describe(plan: &BuildPlan) -> String {
         Dockerfile::Own(path) => {
             lines.push(output::step(&format!("Dockerfile: the repository's own, {path}")));
         }
-        Dockerfile::Generated(text) => {
+        Dockerfile::Generated(text) | Dockerfile::Rewritten { text, .. } => {
             lines.push(output::step("Dockerfile"));
             lines.extend(text.lines().map(str::to_owned));
         }

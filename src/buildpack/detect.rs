@@ -18,16 +18,27 @@ pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, Detec
     let settings = paas_toml::load(files)?;
     check_app_json(files)?;
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
-    if let Some(dockerfile) = dockerfile_path(files, &settings)? {
+    let declared = procfile.is_some();
+    let plan = with_procfile(files, catalog, &settings, procfile)?;
+    Ok(BuildPlan { procfile: declared, ..plan })
+}
+
+fn with_procfile(
+    files: Files<'_>,
+    catalog: &Catalog,
+    settings: &PaasToml,
+    procfile: Option<Procfile>,
+) -> Result<BuildPlan, DetectError> {
+    if let Some(dockerfile) = dockerfile_path(files, settings)? {
         return own::plan(files, catalog, &dockerfile, procfile);
     }
     let visible = Visible::of(files)?;
     let ignored = files.tree.entries().len() - visible.entries.len();
     let files = Files { tree: &visible };
     let matches = matching(files)?;
-    let Some(pack) = chosen(&matches, &settings)? else { return Err(nothing(files, ignored)?) };
+    let Some(pack) = chosen(&matches, settings)? else { return Err(nothing(files, ignored)?) };
     let mut draft = Draft::new(files, catalog, pack, procfile);
-    note_choice(&mut draft, &matches, &settings);
+    note_choice(&mut draft, &matches, settings);
     note_procfile(&mut draft);
     by_language(draft)
 }

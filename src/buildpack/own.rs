@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::base::{self, CA_FILE, CA_TARGET};
+use super::base::{self, CA_NAME, CA_TARGET};
 use super::catalog::Catalog;
 use super::draft::{CA_VARIABLES, folded};
 use super::error::{DetectError, Place};
@@ -31,10 +31,8 @@ pub(super) fn plan(
         let mut rewrite =
             Rewrite { catalog, path, arguments: BTreeMap::new(), stages: Vec::new(), plan: &mut plan };
         let rewritten = rewrite.text(&text, &lines)?;
-        plan.dockerfile = Dockerfile::Generated(rewritten);
-        if let Some(bundle) = &catalog.ca_bundle {
-            plan.files.insert(CA_FILE.to_owned(), bundle.clone());
-        }
+        plan.dockerfile = Dockerfile::Rewritten { path: path.to_owned(), text: rewritten };
+        plan.bases.extend(base::certificates(catalog));
     }
     for (kind, line) in procfile.unwrap_or_default().commands {
         if kind.is_release() {
@@ -64,6 +62,7 @@ fn empty(path: &str) -> BuildPlan {
         port: None,
         env: BTreeMap::new(),
         worker_mib: None,
+        procfile: false,
     }
 }
 
@@ -182,8 +181,9 @@ impl Rewrite<'_> {
     fn prologue(&self) -> String {
         let names = ["PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "GOSUMDB", "BUNDLE_MIRROR__ALL"];
         let mut lines: Vec<String> = names.iter().map(|name| format!("\nARG {name}")).collect();
-        if self.catalog.ca_bundle.is_some() {
-            lines.push(format!("\nCOPY {CA_FILE} {CA_TARGET}"));
+        if let Some(image) = base::certificates(self.catalog) {
+            let reference = image.reference;
+            lines.push(format!("\nCOPY --from={reference} /{CA_NAME} {CA_TARGET}"));
             lines.extend(CA_VARIABLES.iter().map(|name| format!("\nARG {name}={CA_TARGET}")));
         }
         lines.concat()

@@ -170,7 +170,7 @@ impl Pipeline {
         let request = self.build_request(job, release, plan, tree);
         let report = job.report.clone();
         let (lines, relay) = relay(move |line: BuildLine| show(&report, &line));
-        let generated = matches!(plan.dockerfile, Dockerfile::Generated(_));
+        let generated = !matches!(plan.dockerfile, Dockerfile::Own(_));
         let build = async {
             // Bases of a generated Dockerfile are here already; only the
             // repository's own one may ask a registry, which needs a session.
@@ -199,6 +199,10 @@ impl Pipeline {
             Dockerfile::Generated(text) => {
                 added.insert(DOCKERFILE.to_owned(), text.clone().into_bytes());
                 DOCKERFILE.to_owned()
+            }
+            Dockerfile::Rewritten { path, text } => {
+                added.insert(path.clone(), text.clone().into_bytes());
+                path.clone()
             }
             Dockerfile::Own(path) => path.clone(),
         };
@@ -245,7 +249,8 @@ impl Pipeline {
     ) -> Result<(), DeployError> {
         let Some(command) = command else { return Ok(()) };
         job.turn.step("running the release command");
-        job.report.step(&format!("Running the release command: {command}"));
+        job.report.step("Running the release command");
+        job.report.detail(&command.to_string());
         let Some(process) = ProcessName::parse("release.1") else { return Ok(()) };
         let workload = self.workload(&job.app, release, &process, Some(command)).await?;
         let report = job.report.clone();
@@ -413,7 +418,7 @@ fn stream_context(
     tokio::task::spawn_blocking(move || {
         let ignore = tree.read(".dockerignore", 1 << 20).unwrap_or_default();
         let patterns = Patterns::parse(&String::from_utf8_lossy(&ignore));
-        let excluded = |path: &str| path != dockerfile && path != ".dockerignore" && patterns.excludes(path);
+        let excluded = |path: &str| added.contains_key(path) || path != dockerfile && patterns.excludes(path);
         let into = std::io::BufWriter::with_capacity(256 << 10, Chunks(sender.clone()));
         if let Err(error) = context::write_tar(&tree, &root, &excluded, &added, into) {
             let _ = sender.blocking_send(Err(std::io::Error::other(error)));

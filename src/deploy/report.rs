@@ -52,19 +52,19 @@ impl Report {
         self.line(output::step(text));
     }
 
-    /// `       text`
+    /// `       text`, in as many lines as it needs.
     pub fn detail(&self, text: &str) {
-        self.line(output::detail(text));
+        output::wrapped(text).iter().for_each(|line| self.line(output::detail(line)));
     }
 
-    /// ` !     text`
+    /// ` !     text`, in as many lines as it needs.
     pub fn warning(&self, text: &str) {
-        self.line(output::warning(text));
+        output::wrapped(text).iter().for_each(|line| self.line(output::warning(line)));
     }
 
-    /// A stranger's line (a build's, an app's) as a detail.
+    /// A stranger's line (a build's, an app's) as a detail, however long.
     pub fn foreign(&self, text: &str) {
-        self.detail(&output::tame(text));
+        self.line(output::detail(&output::tame(text)));
     }
 
     /// A problem, after an empty line.
@@ -87,7 +87,8 @@ impl Report {
         }
         self.step("Discovering process types");
         let types: Vec<&str> = plan.processes.keys().map(crate::model::ProcessType::as_str).collect();
-        self.detail(&format!("types -> {}", types.join(", ")));
+        let source = if plan.procfile { "Procfile declares types" } else { "Default types" };
+        self.detail(&format!("{source} -> {}", types.join(", ")));
     }
 
     /// Runs `work`, saying how long it has taken whenever it was silent for long.

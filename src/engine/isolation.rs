@@ -41,7 +41,8 @@ fn rules(public_port: Option<u16>) -> Vec<(&'static str, Vec<String>)> {
 }
 
 async fn iptables(action: &str, chain: &str, rule: &[&str]) -> Result<(), String> {
-    let output = spawn::iptables(action, chain, rule).output().await.map_err(|error| format!("iptables: {error}"))?;
+    let output =
+        spawn::iptables(action, chain, rule).output().await.map_err(|error| format!("iptables: {error}"))?;
     if output.status.success() {
         return Ok(());
     }

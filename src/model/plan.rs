@@ -53,6 +53,14 @@ pub enum Dockerfile {
     Generated(String),
     /// The repository's own, at this path.
     Own(String),
+    /// The repository's own in our words: this text stands at this path in the
+    /// build's copy of the tree.
+    Rewritten {
+        /// Its path.
+        path: String,
+        /// Its text for this build.
+        text: String,
+    },
 }
 
 /// A command as the image will run it.
@@ -102,6 +110,8 @@ pub struct BuildPlan {
     pub files: BTreeMap<String, Vec<u8>>,
     /// Bases that must be in the engine before the build.
     pub bases: Vec<BaseImage>,
+    /// Whether a Procfile names the process types.
+    pub procfile: bool,
     /// Commands per process type, without `release`.
     pub processes: BTreeMap<ProcessType, RunCommand>,
     /// The command run once in the new image before traffic.

@@ -1,5 +1,11 @@
 //! The SSH entrance against the real `ssh` client.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::wildcard_imports, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_imports,
+    clippy::disallowed_methods,
+    missing_docs
+)]
 
 mod identity;
 mod limits;

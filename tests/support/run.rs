@@ -53,7 +53,7 @@ impl Finished {
 
     /// Panics if `part` is anywhere in what it said.
     #[track_caller]
-    pub fn is_silent_about(self, part: &str) -> Self {
+    pub fn silent_about(self, part: &str) -> Self {
         assert!(!self.text().contains(part), "{part:?} in:\n{}", self.text());
         self
     }
