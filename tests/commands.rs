@@ -5,7 +5,7 @@ mod support;
 
 use std::process::Command;
 use std::time::Duration;
-use support::{Running, TestApp, eventually, shared};
+use support::{Running, TestApp, alone, eventually, shared};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -262,7 +262,7 @@ fn help_version_and_the_nearest_command() {
 
 #[test]
 fn bad_input_over_ssh_gets_one_clear_line() {
-    let (server, _turn) = shared();
+    let (server, _turn) = alone();
     let before = server.paas(&["apps"]).ok().out();
     for line in [
         "git-receive-pack '../../etc'",

@@ -127,7 +127,7 @@ impl CommandError {
                 plain(format!("{name:?} is no command."), "List them: ssh paas help")
             }
             Self::Usage { command, reason } => {
-                plain(format!("{command}: {reason}"), &format!("How it goes: ssh paas help {command}"))
+                plain(format!("{command}: {reason}."), &format!("How it goes: ssh paas help {command}"))
             }
             Self::Forbidden => plain("Your key does not allow this.".into(), ""),
             Self::NoSuchApp(app) => plain(format!("There is no app {app}."), "List them: ssh paas apps"),

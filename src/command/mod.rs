@@ -18,7 +18,7 @@ pub use keys::canonical;
 pub use rights::{Right, authorise, right_of};
 
 use crate::deploy::{Pipeline, Report};
-use crate::model::{App, AppName, Caller};
+use crate::model::{App, AppName, Caller, Problem};
 use crate::output::Streams;
 use clap::{CommandFactory, Parser};
 use std::sync::Arc;
@@ -115,6 +115,16 @@ fn explain(name: &str) -> Result<String, CommandError> {
     }
 }
 
+/// A refusal: one line, unless one of its parts has several of its own.
+fn said(problem: &Problem) -> String {
+    let parts = [&problem.title, &problem.cause, &problem.next];
+    if parts.iter().any(|part| part.contains('\n')) {
+        return crate::output::problem(problem).join("\n");
+    }
+    let parts: Vec<&str> = parts.into_iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    crate::output::warning(&parts.join(" "))
+}
+
 impl Session<'_> {
     async fn dispatch(&mut self, command: Command) -> Result<(), CommandError> {
         if !authorise(&self.caller, Right::Public) {
@@ -204,7 +214,7 @@ impl Session<'_> {
     async fn refuse(&mut self, argv: &[String], error: &CommandError) -> u32 {
         let command = argv.first().map(|name| name.chars().take(40).collect::<String>()).unwrap_or_default();
         tracing::info!(command, caller = self.caller.name(), %error, "a command was refused");
-        let lines = crate::output::problem(&error.problem()).join("\n");
+        let lines = said(&error.problem());
         let _ = self.streams.stderr.write_all(format!("{lines}\n").as_bytes()).await;
         1
     }
@@ -251,7 +261,7 @@ mod tests {
                 Ok(Parsed::Command(Command::Logs { app, .. })) => app.only("logs").unwrap_err().into(),
                 Ok(_) => panic!("{argv:?} was accepted"),
             };
-            format!("{}\n{}", argv.join(" "), crate::output::problem(&error.problem()).join("\n"))
+            format!("{}\n{}", argv.join(" "), said(&error.problem()))
         };
         insta::assert_snapshot!(cases.map(say).join("\n\n"));
     }

@@ -172,7 +172,7 @@ fn read_file(path: &Path) -> Result<File, SettingsError> {
 
 fn parse_file(path: &Path, text: &str) -> Result<File, SettingsError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
         let reason = format!("line {line}: {}", error.message().lines().next().unwrap_or_default());
         SettingsError::Syntax { path: path.to_owned(), reason }
     })
