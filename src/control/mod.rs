@@ -10,7 +10,7 @@ pub use proxies::serve as serve_proxies;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 
 /// Opens a socket that only our own user (and root) may connect to. A socket
 /// that a killed server left is replaced; that no server is alive there is known
@@ -25,8 +25,33 @@ pub fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Whether the process at the other end is ours or root's.
-fn is_trusted(stream: &tokio::net::UnixStream) -> Option<u32> {
+/// The user that the proxy has under systemd.
+const PROXY_USER: &str = "paas-proxy";
+
+/// Opens the socket for proxies: for our own user, and for the proxy's where
+/// there is one and we may say so.
+pub fn listen_for_proxies(path: &Path) -> io::Result<UnixListener> {
+    let listener = listen(path)?;
+    if nix::unistd::geteuid().is_root()
+        && let Some(uid) = proxy_user()
+    {
+        nix::unistd::chown(path, Some(uid.into()), None)?;
+    }
+    Ok(listener)
+}
+
+fn proxy_user() -> Option<u32> {
+    nix::unistd::User::from_name(PROXY_USER).ok().flatten().map(|user| user.uid.as_raw())
+}
+
+/// Whether the process at the other end is ours or root's; its user.
+fn is_trusted(stream: &UnixStream) -> Option<u32> {
     let uid = stream.peer_cred().ok()?.uid();
     (uid == 0 || uid == nix::unistd::geteuid().as_raw()).then_some(uid)
+}
+
+/// Whether the process at the other end may be a proxy of ours.
+fn is_proxy(stream: &UnixStream) -> bool {
+    let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+    is_trusted(stream).is_some() || uid.is_some() && uid == proxy_user()
 }

@@ -21,7 +21,7 @@ pub async fn serve(listener: UnixListener, routes: Routes, stop: CancellationTok
             },
             () = stop.cancelled() => return,
         };
-        if super::is_trusted(&stream).is_none() {
+        if !super::is_proxy(&stream) {
             continue;
         }
         let (routes, stop) = (routes.clone(), stop.clone());

@@ -165,8 +165,9 @@ async fn open(settings: &Settings) -> Result<Opened, ServerError> {
     let store = Store::open(&data.join("paas.db"))?;
     let logs = Logs::open(&data.join("logs"), settings.logs)?;
     let ssh = listen("SSH", "--ssh-listen", settings.ssh_listen).await?;
-    let control = socket(&settings.socket())?;
-    let proxies = socket(&settings.proxy_socket())?;
+    let control = socket(&settings.socket(), control::listen)?;
+    make_directory(&settings.proxy_dir())?;
+    let proxies = socket(&settings.proxy_socket(), control::listen_for_proxies)?;
     Ok(Opened { ssh, control, proxies, key, store, logs, _lock: lock })
 }
 
@@ -227,11 +228,11 @@ async fn listen(
     TcpListener::bind(address).await.map_err(|cause| ServerError::Listen { what, flag, address, cause })
 }
 
-fn socket(path: &Path) -> Result<UnixListener, ServerError> {
+fn socket(path: &Path, open: fn(&Path) -> io::Result<UnixListener>) -> Result<UnixListener, ServerError> {
     if path.as_os_str().len() > 107 {
         return Err(ServerError::LongPath(path.to_owned()));
     }
-    control::listen(path).map_err(|cause| ServerError::File {
+    open(path).map_err(|cause| ServerError::File {
         what: "open the socket",
         path: PathBuf::from(path),
         cause,

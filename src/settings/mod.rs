@@ -111,14 +111,21 @@ impl Settings {
         Self::run_dir_of(&self.data_dir).join("proxy.sock")
     }
 
+    /// Where the proxy keeps what is its own: beside the system's own data
+    /// directory, which its user may not enter; else in the data directory.
+    pub fn proxy_dir(&self) -> PathBuf {
+        let system = self.data_dir == std::path::Path::new("/var/lib/paas");
+        if system { PathBuf::from("/var/lib/paas-proxy") } else { self.data_dir.clone() }
+    }
+
     /// The lock that a running proxy holds; its text is the proxy's pid.
     pub fn proxy_lock(&self) -> PathBuf {
-        self.data_dir.join("proxy.lock")
+        self.proxy_dir().join("proxy.lock")
     }
 
     /// The proxy's last route table.
     pub fn route_snapshot(&self) -> PathBuf {
-        self.data_dir.join("routes.snapshot")
+        self.proxy_dir().join("routes.snapshot")
     }
 
     /// Bare repositories, by app number.
