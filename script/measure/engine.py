@@ -7,7 +7,7 @@ import socket
 import time
 import urllib.parse
 
-from basics import Failure
+from basics import Failure, until
 
 class Engine:
     """The Docker engine without a client program in between."""
@@ -26,8 +26,8 @@ class Engine:
         connection.sock.connect(self.address.path)
         return connection
 
-    def ask(self, method, path, body=None, kind="application/json", missing_ok=False, **query):
-        """One request; the answer as JSON values, one per line, or one."""
+    def ask(self, method, path, body=None, kind="application/json", fine=(), **query):
+        """One request; the answer's text. A status of 400 or more has to be in `fine`."""
         if isinstance(body, dict):
             body = json.dumps(body).encode()
         text = {
@@ -42,7 +42,7 @@ class Engine:
             content = answer.read().decode()
         finally:
             connection.close()
-        if answer.status >= 400 and not (missing_ok and answer.status == 404):
+        if answer.status >= 400 and answer.status not in fine:
             raise Failure(f"The engine refused {method} {path}: {content.strip()}")
         return content
 
@@ -62,6 +62,17 @@ class Engine:
             if line.get("id") == "moby.image.id":
                 found = line["aux"]["ID"]
         return found
+
+    def remove(self, container):
+        """Removes a container by force; back when it is gone, whoever removes it."""
+        path = f"/containers/{container}"
+
+        def gone():
+            return "No such container" in self.ask(
+                "DELETE", path, fine=(404, 409), force="1", v="1"
+            )
+
+        until(f"{container} to be removed", gone)
 
     def containers(self, *labels):
         return self.get("/containers/json", all="1", filters={"label": list(labels)})

@@ -61,7 +61,7 @@ class Floor:
             words = (self.stage.paas, "detect", "--image-source", source, self.push.tree)
             text = self.stage.run(*words).split("-----> Dockerfile\n", 1)[1]
             base = re.findall(r"^FROM (\S+)", text, re.MULTILINE)[-1]
-            found = json.loads(self.engine.ask("GET", f"/images/{base}/json", missing_ok=True))
+            found = json.loads(self.engine.ask("GET", f"/images/{base}/json", fine=(404,)))
             below = found.get("RootFS", {}).get("Layers")
             if below and layers[: len(below)] == below:
                 return self.with_certificates(text)
@@ -108,7 +108,7 @@ class Floor:
         else:
             raise Failure("The engine gives no network in 10.254.0.0/16.")
         self.stage.undo.callback(
-            self.engine.ask, "DELETE", f"/networks/{self.label}", missing_ok=True
+            self.engine.ask, "DELETE", f"/networks/{self.label}", fine=(404,)
         )
 
     def specification(self, image):
@@ -160,10 +160,9 @@ class Floor:
 
     def remove_container(self):
         if self.container:
-            path = f"/containers/{self.container}"
-            self.engine.ask("DELETE", path, missing_ok=True, force="1", v="1")
+            self.engine.remove(self.container)
             self.container = None
 
     def remove_images(self):
         for image in self.engine.get("/images/json", filters={"reference": [f"{self.label}:*"]}):
-            self.engine.ask("DELETE", f"/images/{image['Id']}", missing_ok=True, force="1")
+            self.engine.ask("DELETE", f"/images/{image['Id']}", fine=(404,), force="1")
