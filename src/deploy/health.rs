@@ -11,8 +11,13 @@ use tokio_util::sync::CancellationToken;
 /// How long a process has to answer.
 const BOOT: Duration = Duration::from_secs(60);
 
-/// First pause between two tries, and the longest one.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(100));
+/// First pause between two tries, and the longest one while a process is young
+/// and later: most boot within seconds, and each is to be noticed at once.
+const PAUSES: (Duration, Duration, Duration) =
+    (Duration::from_millis(4), Duration::from_millis(10), Duration::from_millis(100));
+
+/// How long a process is young.
+const YOUNG: Duration = Duration::from_secs(4);
 
 /// How often the container itself is looked at while it does not answer.
 const LOOK: Duration = Duration::from_millis(400);
@@ -55,7 +60,8 @@ pub(super) async fn wait(check: &Check<'_>) -> Result<u16, Unhealthy> {
             Probe::Closed => {}
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 5 / 4).min(PAUSES.1);
+        let longest = if begin.elapsed() < YOUNG { PAUSES.1 } else { PAUSES.2 };
+        pause = (pause * 5 / 4).min(longest);
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
             if let Some(port) = look(check, &mut seen).await? {
@@ -73,7 +79,7 @@ pub(super) async fn wait_again(check: &Check<'_>, stop: &CancellationToken) -> b
         let mut pause = PAUSES.0;
         while !matches!(probe(check, check.port).await, Probe::Up) {
             tokio::time::sleep(pause).await;
-            pause = (pause * 5 / 4).min(PAUSES.1);
+            pause = (pause * 5 / 4).min(PAUSES.2);
         }
     };
     tokio::select! {

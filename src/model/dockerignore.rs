@@ -53,9 +53,9 @@ impl Patterns {
 
     /// Whether a path (`/`-separated, from the root) is kept out of the build:
     /// the last pattern that matches it, or a folder above it, decides.
-    /// `Dockerfile` and `.dockerignore` are always available to a build.
+    /// The Dockerfile itself is for the caller to spare: the builder reads it.
     pub fn excludes(&self, path: &str) -> bool {
-        if self.rules.is_empty() || matches!(path, "Dockerfile" | ".dockerignore") {
+        if self.rules.is_empty() {
             return false;
         }
         let names: Vec<Vec<char>> = path.split('/').map(|name| name.chars().collect()).collect();
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_build_keeps_its_own_files() {
-        assert!(!excluded("*", "Dockerfile") && !excluded("*", ".dockerignore"));
+        assert!(excluded("*", "Dockerfile") && excluded("*", ".dockerignore"));
     }
 
     #[test]

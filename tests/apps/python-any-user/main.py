@@ -4,7 +4,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Page(BaseHTTPRequestHandler):
     def do_GET(self):
-        body = ("uid ok" if os.getuid() >= 1000 else "uid %d" % os.getuid()) + ", " + tmp().encode()
+        who = "uid ok" if os.getuid() >= 1000 else "uid %d" % os.getuid()
+        body = (who + ", " + tmp()).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
