@@ -191,7 +191,10 @@ fn a_crashed_process_stays_visible_with_its_exit_code_and_its_last_words() {
         assert!(std::time::Instant::now() < end, "{}", server.ssh(&["ps", &app.name]).text());
         let _ = server.try_get(&app.name, "/die");
     }
-    server.ssh(&["logs", &app.name, "-n", "500"]).ok().says(&["app[web.1]: famous last words"]);
+    eventually("its last words are kept", MINUTE, || {
+        let log = server.ssh(&["logs", &app.name, "-n", "500"]).ok().out();
+        log.contains("app[web.1]: famous last words")
+    });
 }
 
 #[test]
