@@ -156,3 +156,19 @@ fn an_orderly_stop_and_start_leaves_the_containers_alone() {
     });
     assert_eq!(app.containers(), before);
 }
+
+#[test]
+fn a_killed_proxy_is_started_again_and_serves_what_it_served() {
+    let (server, _turn) = alone();
+    let app = server.app("reproxied");
+    app.saying("still here").push(&["main"]).ok();
+    let pid = std::fs::read_to_string(server.data.join("proxy.lock")).unwrap();
+    let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("the proxy serves again", MINUTE, || {
+        server.try_get(&app.name, "/").is_ok_and(|reply| reply.body == "still here")
+    });
+    let next = app.saying("and deploys");
+    next.push(&["--force", "main"]).ok();
+    assert_eq!(app.page(), "and deploys");
+}

@@ -29,6 +29,11 @@ pub(super) fn ensure(settings: &Settings, executable: &Path) -> Result<ProxyProc
         let ours = std::fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse::<i32>().ok());
         return Ok(if ours == Some(pid) { ProxyProcess::Adopted(pid) } else { ProxyProcess::Foreign });
     }
+    start_marked(settings, executable)
+}
+
+fn start_marked(settings: &Settings, executable: &Path) -> Result<ProxyProcess, ServerError> {
+    let mark = settings.data_dir.join(MARK);
     let child = start(settings, executable)?;
     let pid = child.id().unwrap_or_default();
     std::fs::write(&mark, pid.to_string()).map_err(|cause| ServerError::File {
@@ -78,6 +83,23 @@ impl ProxyProcess {
         match self {
             Self::Started(child) => child.try_wait().ok().flatten().map(|status| status.to_string()),
             _ => None,
+        }
+    }
+
+    /// Starts it again if it is ours and has ended.
+    pub(super) fn revive(&mut self, settings: &Settings, executable: &Path) {
+        let ended = match self {
+            Self::Started(child) => matches!(child.try_wait(), Ok(Some(_))),
+            Self::Adopted(_) => matches!(holder(&settings.proxy_lock()), Ok(None)),
+            Self::Foreign => false,
+        };
+        if !ended {
+            return;
+        }
+        tracing::error!("the proxy has ended; starting it again");
+        match start_marked(settings, executable) {
+            Ok(process) => *self = process,
+            Err(error) => tracing::error!(%error, "the proxy cannot be started"),
         }
     }
 

@@ -27,6 +27,9 @@ const ENGINE: Duration = Duration::from_secs(60);
 /// How long a proxy may take to connect.
 const PROXY: Duration = Duration::from_secs(10);
 
+/// How soon a proxy that has died is missed.
+const PROXY_WATCH: Duration = Duration::from_millis(100);
+
 /// The hooks, as they stand in the repository of this program.
 const HOOKS: [(&str, &str); 2] = [
     ("pre-receive", include_str!("../../hooks/pre-receive")),
@@ -90,7 +93,8 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let pipeline = Pipeline::new(workers, inner.clone());
     tokio::spawn(control::serve_proxies(proxies, pipeline.routes.clone(), inner.clone()));
     let mut proxy = proxy_process::ensure(&settings, &executable)?;
-    let result = run(&settings, &pipeline, &mut proxy, ssh, control, key, stop).await;
+    let entrances = Entrances { ssh, control, key };
+    let result = run(&settings, &executable, &pipeline, &mut proxy, entrances, stop).await;
     inner.cancel();
     pipeline.close().await;
     if result.is_ok() || matches!(proxy, ProxyProcess::Started(_)) {
@@ -101,15 +105,22 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     result
 }
 
-async fn run(
-    settings: &Settings,
-    pipeline: &Arc<Pipeline>,
-    proxy: &mut ProxyProcess,
-    listener: TcpListener,
+/// Where people come in.
+struct Entrances {
+    ssh: TcpListener,
     control: UnixListener,
     key: russh::keys::PrivateKey,
+}
+
+async fn run(
+    settings: &Settings,
+    executable: &Path,
+    pipeline: &Arc<Pipeline>,
+    proxy: &mut ProxyProcess,
+    entrances: Entrances,
     stop: CancellationToken,
 ) -> Result<(), ServerError> {
+    let Entrances { ssh: listener, control, key } = entrances;
     // Recovery publishes the routes first: a proxy that connects earlier would
     // be told that there are none.
     pipeline.recover().await?;
@@ -118,12 +129,20 @@ async fn run(
     let spill = settings.data_dir.join("tmp");
     let config = ssh::Config::new(key, spill);
     let door = Arc::new(PlatformDoor { pipeline: pipeline.clone() });
-    let sessions = tokio::spawn(ssh::serve(listener, config, door, stop.clone()));
+    let mut sessions = tokio::spawn(ssh::serve(listener, config, door, stop.clone()));
     tokio::spawn(control::serve_local(control, pipeline.clone(), stop.clone()));
     tracing::info!(ssh = %settings.ssh_listen, http = %settings.http_listen, "paas serves");
-    match sessions.await {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(ServerError::Proxy(error.to_string())),
+    loop {
+        tokio::select! {
+            ended = &mut sessions => return match ended {
+                Ok(result) => Ok(result?),
+                Err(error) => Err(ServerError::Proxy(error.to_string())),
+            },
+            // A look every 100 ms costs nothing while one is connected.
+            () = tokio::time::sleep(PROXY_WATCH) => if !pipeline.routes.connected() {
+                proxy.revive(settings, executable);
+            },
+        }
     }
 }
 
