@@ -162,7 +162,7 @@ fn a_killed_proxy_is_started_again_and_serves_what_it_served() {
     let (server, _turn) = alone();
     let app = server.app("reproxied");
     app.saying("still here").push(&["main"]).ok();
-    let pid = std::fs::read_to_string(server.data.join("proxy.lock")).unwrap();
+    let pid = std::fs::read_to_string(server.home.join("data/proxy.lock")).unwrap();
     let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     eventually("the proxy serves again", MINUTE, || {

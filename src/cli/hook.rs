@@ -15,6 +15,10 @@ pub(super) fn run(phase: &str) -> ExitCode {
     match ask(phase, variables) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
+        Err(_) if phase == "post-receive" => {
+            eprintln!(" !     The server went away. It will finish this deploy when it is back.");
+            ExitCode::FAILURE
+        }
         Err(_) => {
             eprintln!(" !     The server went away. Nothing has changed; push again.");
             ExitCode::FAILURE

@@ -198,11 +198,10 @@ impl Session<'_> {
         &mut self,
         work: impl FnOnce(Report) -> F,
     ) -> Result<T, CommandError> {
-        let (lines, mut received) = tokio::sync::mpsc::unbounded_channel::<String>();
-        let report = Report::new(lines);
+        let (report, mut lines) = Report::channel();
         let stderr = &mut self.streams.stderr;
         let show = async {
-            while let Some(line) = received.recv().await {
+            while let Some(line) = lines.next().await {
                 let _ = stderr.write_all(format!("{line}\n").as_bytes()).await;
                 let _ = stderr.flush().await;
             }

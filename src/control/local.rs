@@ -70,7 +70,7 @@ async fn hook(
     mut to: OwnedWriteHalf,
     pipeline: Arc<Pipeline>,
 ) -> io::Result<()> {
-    let (lines, mut received) = mpsc::unbounded_channel::<String>();
+    let (report, mut lines) = Report::channel();
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();
     let watcher = gone.clone();
@@ -79,11 +79,11 @@ async fn hook(
         while let Ok(Some(_)) = wire::receive(&mut from).await {}
         watcher.cancel();
     });
-    let (id, report) = (push.to_owned(), Report::new(lines));
+    let id = push.to_owned();
     // In a task of its own: a connection that breaks cancels through `gone`, and
     // then what was begun is undone in order.
     let work = tokio::spawn(async move { pipeline.hook(&id, hook, report, gone).await });
-    while let Some(line) = received.recv().await {
+    while let Some(line) = lines.next().await {
         let _ = wire::send(&mut to, Channel::Stdout, format!("{line}\n").as_bytes()).await;
     }
     let good = work.await.unwrap_or(false);

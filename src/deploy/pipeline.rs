@@ -10,6 +10,7 @@ use crate::logs::Logs;
 use crate::model::{App, AppId, AppName, ImageSource};
 use crate::settings::Settings;
 use crate::store::{self, Store};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct Pipeline {
     pub(super) collector: Collector,
     pub(super) background: TaskTracker,
     pub(super) stop: CancellationToken,
+    /// Containers that finish their last requests.
+    pub(super) retiring: std::sync::Mutex<HashSet<String>>,
     /// Why apps can reach the host, if they can.
     pub(super) exposed: std::sync::Mutex<Option<String>>,
 }
@@ -60,6 +63,7 @@ impl Pipeline {
             collector,
             background: TaskTracker::new(),
             stop,
+            retiring: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
         })
     }

@@ -33,7 +33,7 @@ const OWN: &str = "dockerfile";
 const NO_COLLECTSTATIC: &str = "DISABLE_COLLECTSTATIC";
 
 /// `PORT` of an image that exposes none.
-const DEFAULT_PORT: u16 = 5000;
+pub(super) const DEFAULT_PORT: u16 = 5000;
 
 /// What is to be deployed.
 pub(super) struct Job {

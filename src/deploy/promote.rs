@@ -7,7 +7,7 @@ use super::queue::Turn;
 use super::{DeployError, Pipeline, Report};
 use crate::model::{App, AppId, ProcessState, Release, ReleaseState, Route, Target};
 use crate::store;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long requests in flight to an old process may take.
@@ -27,11 +27,13 @@ impl Pipeline {
     ) -> Result<(), DeployError> {
         let Prepared { app, release, targets, turn } = prepared;
         turn.step("going live");
+        let publishing = self.queue.publishing(app.id).await;
         if let Err(error) = self.commit(&release, branch).await {
             self.discard(&app, &release).await;
             return Err(error);
         }
         let published = self.routes.publish(&app.name, Some(self.route(&app, targets, "H14")));
+        drop(publishing);
         if !self.routes.acknowledged(published.version).await {
             report.warning("The proxy has not confirmed the new routes yet; it will follow.");
         }
@@ -62,7 +64,7 @@ impl Pipeline {
             tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
             Vec::new()
         });
-        let old = states.into_iter().filter(|state| state.release != release.number);
+        let old = self.not_retiring(states).into_iter().filter(|state| state.release != release.number);
         let (web, others): (Vec<_>, Vec<_>) = old.partition(|state| state.process.kind.is_web());
         self.end_processes(&app, &others, GRACE).await;
         self.start_others(&app, &release).await;
@@ -83,7 +85,10 @@ impl Pipeline {
     }
 
     /// Ends old web processes once every proxy has finished with them.
+    /// Until then nobody else takes them for leftovers.
     pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState], unrouted: &[Target]) {
+        let retiring = || self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        retiring().extend(web.iter().map(|state| state.container.clone()));
         tokio::select! {
             drained = self.routes.drained(unrouted, DRAIN) => if !drained {
                 tracing::info!(app = %app.name, "requests to an old process are cut off after {} s", DRAIN.as_secs());
@@ -92,6 +97,14 @@ impl Pipeline {
             () = self.stop.cancelled() => return,
         }
         self.end_processes(app, web, GRACE).await;
+        retiring().retain(|container| !web.iter().any(|state| state.container == *container));
+    }
+
+    /// Those processes that nobody is ending already.
+    pub(super) fn not_retiring(&self, mut states: Vec<ProcessState>) -> Vec<ProcessState> {
+        let retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        states.retain(|state| !retiring.contains(&state.container));
+        states
     }
 
     /// An app's route to `targets`.

@@ -12,7 +12,8 @@ use crate::output::{self, Streams};
 use crate::store;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
@@ -57,6 +58,8 @@ struct Push {
     repository: String,
     who: String,
     gone: CancellationToken,
+    /// Git's process group.
+    group: OnceLock<u32>,
     /// Cancelled as soon as the hook has come.
     arrived: CancellationToken,
     state: Mutex<State>,
@@ -91,6 +94,13 @@ impl Pushes {
         let push = Arc::new(push);
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), push.clone());
         Ok((id, push))
+    }
+
+    /// Whether no other push is on its way to this repository: the quarantine of
+    /// one is for it alone to remove.
+    fn is_last(&self, repository: &str) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.values().all(|push| push.repository != repository)
     }
 
     fn remove(&self, id: &str) {
@@ -142,6 +152,7 @@ impl Pipeline {
             repository: directory.clone(),
             who: by.who,
             gone: gone.clone(),
+            group: OnceLock::new(),
             arrived: CancellationToken::new(),
             state: Mutex::new(State { lease, phase: Phase::Waiting }),
         };
@@ -174,19 +185,13 @@ impl Pipeline {
         };
         let child = service::receive_pack(&self.repository(&push.repository), protocol, inherited, &hooks)?;
         if let Some(group) = child.id() {
-            push.state.lock().await.lease.record(group)?;
+            let _ = push.group.set(group);
         }
-        let idle = {
-            let (gone, arrived) = (gone.clone(), push.arrived.clone());
-            tokio::spawn(async move {
-                if tokio::time::timeout(IDLE, arrived.cancelled()).await.is_err() {
-                    gone.cancel();
-                }
-            })
-        };
+        let received = Arc::new(AtomicU64::new(0));
+        let idle = tokio::spawn(drop_when_idle(received.clone(), push.arrived.clone(), gone.clone()));
         let mut given = std::mem::replace(streams, Streams::none());
         given.gone = gone;
-        let (status, given) = service::bridge(child, given).await?;
+        let (status, given) = service::bridge(child, given, &received).await?;
         *streams = given;
         idle.abort();
         Ok(status.success())
@@ -202,7 +207,7 @@ impl Pipeline {
             Phase::Refused | Phase::Failed => false,
             Phase::Prepared(prepared, update) => self.settle_prepared(push, *prepared, &update).await,
         };
-        if state.lease.lock().unwrap_or(false) {
+        if self.pushes.is_last(&push.repository) && state.lease.lock().unwrap_or(false) {
             if let Err(error) = repository::sweep(&self.repository(&push.repository)) {
                 tracing::warn!(app = %push.app, %error, "the repository could not be swept");
             }
@@ -212,14 +217,18 @@ impl Pipeline {
     }
 
     async fn settle_prepared(self: &Arc<Self>, push: &Push, prepared: Prepared, update: &RefUpdate) -> bool {
-        let path = self.repository(&push.repository);
-        let branch = update.branch().unwrap_or_default().to_owned();
-        if repository::branch(&path, &branch).ok().flatten().as_ref() == Some(&update.new) {
-            let (lines, _) = tokio::sync::mpsc::unbounded_channel();
-            return self.go_live(push, prepared, update, &Report::new(lines)).await;
+        if self.has_moved(push, update) {
+            return self.go_live(push, prepared, update, &Report::channel().0).await;
         }
         self.discard(&prepared.app, &prepared.release).await;
         false
+    }
+
+    /// Whether the branch names the pushed commit now.
+    fn has_moved(&self, push: &Push, update: &RefUpdate) -> bool {
+        let branch = update.branch().unwrap_or_default();
+        let now = repository::branch(&self.repository(&push.repository), branch).ok().flatten();
+        now.as_ref() == Some(&update.new)
     }
 
     /// One hook of a push; `true` lets git go on. Cancelled when the hook is gone.
@@ -279,7 +288,11 @@ impl Pipeline {
         let app = self.app_of(push, known).await?;
         let report = report.clone().kept(self.workers.logs.clone(), app.id);
         let gone = either(push.gone.clone(), hook_gone);
-        let prepared = self.prepare_push(push, &mut state, app, &update, quarantine, &report, gone).await?;
+        let prepared = self.prepare_push(push, &mut state, app, &update, quarantine, &report, gone).await;
+        if prepared.is_err() {
+            state.lease.unlock();
+        }
+        let prepared = prepared?;
         state.phase = Phase::Prepared(Box::new(prepared), update);
         Ok(true)
     }
@@ -302,6 +315,9 @@ impl Pipeline {
             who: push.who.clone(),
             since: store::now(),
         };
+        if let Some(before) = self.queue.activity(app.id).filter(|before| before.commit.is_some()) {
+            report.step(&format!("Waiting for the deploy by {} to end", before.who));
+        }
         let turn = tokio::select! {
             turn = self.queue.take(app.id, activity) => turn,
             () = gone.cancelled() => return Err(DeployError::Cancelled),
@@ -310,7 +326,7 @@ impl Pipeline {
         let branch = update.branch().unwrap_or_default();
         let here = repository::branch(&path, branch)?;
         let moved = here.as_ref().map_or(!update.old.is_zero(), |here| *here != update.old);
-        if moved || !state.lease.lock()? {
+        if moved || !take_lease(&mut state.lease, push.group.get().copied()).await? {
             return Err(crate::git::GitError::Moved(branch.to_owned()).into());
         }
         let job = Job {
@@ -329,11 +345,17 @@ impl Pipeline {
     async fn post_receive(self: &Arc<Self>, push: &Push, report: &Report) -> bool {
         let mut state = push.state.lock().await;
         match std::mem::replace(&mut state.phase, Phase::Failed) {
+            Phase::Prepared(prepared, update) if !self.has_moved(push, &update) => {
+                self.discard(&prepared.app, &prepared.release).await;
+                false
+            }
             Phase::Prepared(prepared, update) => {
                 let report = report.clone().kept(self.workers.logs.clone(), prepared.app.id);
                 report.of_release(prepared.release.number);
                 let live = self.go_live(push, *prepared, &update, &report).await;
                 state.phase = if live { Phase::Promoted } else { Phase::Failed };
+                // A client that is slow to read its last lines blocks nobody.
+                state.lease.unlock();
                 live
             }
             other => {
@@ -419,7 +441,8 @@ impl Pipeline {
     async fn wait_idle(&self, app: &App, streams: &mut Streams) {
         let Some(activity) = self.queue.activity(app.id) else { return };
         let release = activity.release.map_or(String::new(), |number| format!(" v{number}"));
-        let text = format!("Waiting for the deploy{release} of {} by {} to end …", app.name, activity.who);
+        let by = if activity.who.is_empty() { String::new() } else { format!(" by {}", activity.who) };
+        let text = format!("Waiting: {} is {}{release}{by} …", app.name, activity.step);
         let _ = streams.stderr.write_all(format!("{}\n", output::step(&text)).as_bytes()).await;
         let _ = streams.stderr.flush().await;
         tokio::select! {
@@ -434,7 +457,8 @@ impl Pipeline {
             let app = self.find(name).await?.ok_or(DeployError::NoApp)?;
             let child = service::upload_pack(&self.repository(&app.repository), protocol)?;
             let (status, _) =
-                service::bridge(child, std::mem::replace(&mut streams, Streams::none())).await?;
+                service::bridge(child, std::mem::replace(&mut streams, Streams::none()), &Arc::default())
+                    .await?;
             Ok::<_, DeployError>(status.success())
         };
         match result.await {
@@ -444,6 +468,36 @@ impl Pipeline {
                 1
             }
         }
+    }
+}
+
+/// Locks the lease, which the push before may hold for a moment after its turn,
+/// and writes down who has it.
+async fn take_lease(lease: &mut Lease, group: Option<u32>) -> Result<bool, DeployError> {
+    let begin = std::time::Instant::now();
+    while !lease.lock()? {
+        if begin.elapsed() > Duration::from_secs(5) {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if let Some(group) = group {
+        lease.record(group)?;
+    }
+    Ok(true)
+}
+
+/// Ends a push from which nothing has come for long, before its hook.
+async fn drop_when_idle(received: Arc<AtomicU64>, arrived: CancellationToken, gone: CancellationToken) {
+    let mut seen = 0;
+    while tokio::time::timeout(IDLE, arrived.cancelled()).await.is_err() {
+        let now = received.load(Ordering::Relaxed);
+        if now == seen {
+            tracing::info!("a push that idled for {} s is dropped", IDLE.as_secs());
+            gone.cancel();
+            return;
+        }
+        seen = now;
     }
 }
 

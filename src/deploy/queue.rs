@@ -30,6 +30,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Place {
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Held from looking at what shall be routed to until it is published.
+    publishing: Arc<tokio::sync::Mutex<()>>,
     activity: watch::Sender<Option<Activity>>,
 }
 
@@ -61,9 +63,20 @@ impl Queue {
     pub async fn take(&self, app: AppId, activity: Activity) -> Turn {
         let place = self.place(app);
         let guard = place.turn.clone().lock_owned().await;
-        let steps = Mutex::new(vec![(activity.step, Instant::now())]);
-        place.activity.send_replace(Some(activity));
-        Turn { place, steps, _guard: guard }
+        Turn::begin(place, guard, activity)
+    }
+
+    /// Waits for one's turn to publish an app's route: whoever publishes looks at
+    /// store and engine with this in hand, so that no older view comes last.
+    pub async fn publishing(&self, app: AppId) -> OwnedMutexGuard<()> {
+        self.place(app).publishing.clone().lock_owned().await
+    }
+
+    /// Takes one's turn if nobody has it.
+    pub fn try_take(&self, app: AppId, activity: Activity) -> Option<Turn> {
+        let place = self.place(app);
+        let guard = place.turn.clone().try_lock_owned().ok()?;
+        Some(Turn::begin(place, guard, activity))
     }
 
     /// Forgets an app that is gone.
@@ -73,6 +86,12 @@ impl Queue {
 }
 
 impl Turn {
+    fn begin(place: Arc<Place>, guard: OwnedMutexGuard<()>, activity: Activity) -> Self {
+        let steps = Mutex::new(vec![(activity.step, Instant::now())]);
+        place.activity.send_replace(Some(activity));
+        Self { place, steps, _guard: guard }
+    }
+
     /// Says which step has begun.
     pub fn step(&self, step: &'static str) {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).push((step, Instant::now()));

@@ -5,11 +5,13 @@ use super::collect::Origin;
 use super::health::{self, Check};
 use super::prepare::Prepared;
 use super::processes::GRACE;
+use super::queue::{Activity, Turn};
 use super::release::target;
+use super::routes::Published;
 use super::{DeployError, Pipeline, Report};
 use crate::engine::{Event, EventKind};
 use crate::git::{Lease, repository};
-use crate::model::{App, ProcessState, Release, ReleaseState, Target, Why};
+use crate::model::{App, AppId, ProcessName, ProcessState, Release, ReleaseState, Target, Why};
 use crate::store;
 use futures_util::StreamExt;
 use std::collections::HashSet;
@@ -36,6 +38,7 @@ impl Pipeline {
             }
         }
         self.remove_orphans(&apps).await;
+        self.forget_routes(&apps);
         for app in &apps {
             if let Err(error) = self.adopt(app).await {
                 tracing::error!(app = %app.name, %error, "the app could not be put in order");
@@ -50,13 +53,11 @@ impl Pipeline {
         let root = self.workers.settings.repositories();
         super::prepare::blocking(move || {
             for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                free_lease(&entry.path())?;
-                if known.contains(&name) {
-                    repository::sweep(&entry.path())
-                        .map_err(|error| crate::git::GitError::Io("sweep", error))?;
-                } else {
-                    let _ = std::fs::remove_dir_all(entry.path());
+                let path = entry.path();
+                let known = known.contains(&*entry.file_name().to_string_lossy());
+                // One bad repository must not keep all apps from coming up.
+                if let Err(error) = recover_repository(&path, known) {
+                    tracing::error!(%error, "{} could not be put in order", path.display());
                 }
             }
             Ok(())
@@ -106,12 +107,20 @@ impl Pipeline {
             .filter(|state| state.process.kind.is_web())
             .filter_map(|state| target(state, release.port))
             .collect();
-        let (lines, _) = tokio::sync::mpsc::unbounded_channel();
         if let Some(branch) = branch {
             repository::set_head(&self.repository(&app.repository), branch)?;
         }
         let prepared = Prepared { app: app.clone(), release, targets, turn };
-        self.promote(prepared, branch, &Report::new(lines)).await
+        self.promote(prepared, branch, &Report::channel().0).await
+    }
+
+    /// Routes of the last table whose apps are gone.
+    fn forget_routes(&self, apps: &[App]) {
+        for name in self.routes.table().routes.keys() {
+            if !apps.iter().any(|app| app.name == *name) {
+                self.routes.publish(name, None);
+            }
+        }
     }
 
     /// Containers and networks of apps that are gone.
@@ -130,46 +139,87 @@ impl Pipeline {
         }
     }
 
+    /// Waits for the app's turn and puts it in order.
+    async fn adopt(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
+        let turn = self.turn(app, "being put in order", "").await;
+        self.put_in_order(app, turn).await
+    }
+
     /// Makes the app's processes those that are wanted, collects their output
-    /// and publishes its route.
-    pub(super) async fn adopt(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
-        let _turn = self.turn(app, "being put in order", "").await;
+    /// and publishes its route. What cannot be started does not keep the rest
+    /// from being routed to.
+    async fn put_in_order(self: &Arc<Self>, app: &App, _turn: Turn) -> Result<(), DeployError> {
         let id = app.id;
         let Some(app) = self.store().read(move |db| store::apps::get(db, id)).await? else { return Ok(()) };
+        self.undo_unfinished(&app).await?;
         let current = self.current(&app).await?.filter(|_| !app.stopped);
         let wanted = match &current {
             Some(release) => self.wanted(&app, release).await?,
             None => Vec::new(),
         };
         let number = current.as_ref().map_or(0, |release| release.number);
-        let states = self.states(app.id).await?;
+        let states = self.not_retiring(self.states(app.id).await?);
         let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) =
             states.into_iter().partition(|state| state.release == number && wanted.contains(&state.process));
+        // One that was created and never started is nobody's restart to make.
+        let (keep, dead): (Vec<_>, Vec<_>) =
+            keep.into_iter().partition(|state| state.running || state.started_at != 0);
+        for state in dead {
+            self.engine().remove(&state.container).await?;
+        }
         keep.iter().for_each(|state| self.collector.follow(Origin::from(state)));
         if let Some(release) = &current {
-            for process in
-                wanted.iter().filter(|process| !keep.iter().any(|state| state.process == **process))
-            {
-                tracing::info!(app = %app.name, %process, "starting a process that is missing");
-                self.start_process(&app, release, process).await?;
-            }
+            self.start_absent(&app, release, &wanted, &keep).await;
         }
-        self.publish_running(&app).await?;
+        let published = self.publish_running(app.id).await?;
         if !end.is_empty() {
-            let (pipeline, app) = (self.clone(), app.clone());
-            self.background.spawn(async move { pipeline.end_processes(&app, &end, GRACE).await });
+            let pipeline = self.clone();
+            self.background.spawn(async move { pipeline.end_leftovers(app, end, published).await });
         }
         Ok(())
     }
 
+    /// Releases of this app that nobody is making: whoever made one had the turn.
+    async fn undo_unfinished(&self, app: &App) -> Result<(), DeployError> {
+        let unfinished = self.store().read(store::releases::unfinished).await?;
+        for release in unfinished.iter().filter(|release| release.app == app.id) {
+            self.discard(app, release).await;
+        }
+        Ok(())
+    }
+
+    async fn start_absent(
+        &self,
+        app: &App,
+        release: &Release,
+        wanted: &[ProcessName],
+        there: &[ProcessState],
+    ) {
+        for process in wanted.iter().filter(|process| !there.iter().any(|state| state.process == **process)) {
+            tracing::info!(app = %app.name, %process, "starting a process that is missing");
+            if let Err(error) = self.start_process(app, release, process).await {
+                tracing::error!(app = %app.name, %process, %error, "a process could not be started");
+                self.platform_line(app.id, &format!("{process} could not be started: {error}"));
+            }
+        }
+    }
+
+    /// Ends what an interrupted deploy left, as the deploy would have.
+    async fn end_leftovers(&self, app: App, end: Vec<ProcessState>, published: Published) {
+        let (web, others): (Vec<_>, Vec<_>) = end.into_iter().partition(|state| state.process.kind.is_web());
+        self.end_processes(&app, &others, GRACE).await;
+        self.retire_web(&app, &web, &published.removed).await;
+    }
+
     /// Publishes the route to those web processes that run now.
-    pub(super) async fn publish_running(&self, app: &App) -> Result<(), DeployError> {
-        let current = self.current(app).await?.filter(|_| !app.stopped);
+    pub(super) async fn publish_running(&self, id: AppId) -> Result<Published, DeployError> {
+        let _publishing = self.queue.publishing(id).await;
+        let app = self.store().read(move |db| store::apps::get(db, id)).await?.ok_or(DeployError::NoApp)?;
+        let current = self.current(&app).await?.filter(|_| !app.stopped);
         let Some(release) = current else {
-            self.routes.publish(&app.name, Some(self.route(app, Vec::new(), "H14")));
-            return Ok(());
+            return Ok(self.routes.publish(&app.name, Some(self.route(&app, Vec::new(), "H14"))));
         };
-        let wanted = self.wanted(app, &release).await?;
+        let wanted = self.wanted(&app, &release).await?;
         let outage = if wanted.iter().any(|process| process.kind.is_web()) { "H10" } else { "H14" };
         let states = self.states(app.id).await?;
         let running = states.iter().filter(|state| {
@@ -179,8 +229,7 @@ impl Pipeline {
             .filter(|state| state.process.kind.is_web())
             .filter_map(|state| target(state, release.port))
             .collect();
-        self.routes.publish(&app.name, Some(self.route(app, targets, outage)));
-        Ok(())
+        Ok(self.routes.publish(&app.name, Some(self.route(&app, targets, outage))))
     }
 
     /// Compares everything once a minute, until the server stops.
@@ -210,8 +259,16 @@ impl Pipeline {
     /// Puts every app in order to which nothing is being done.
     async fn adopt_all(self: &Arc<Self>) {
         let apps = self.store().read(store::apps::list).await.unwrap_or_default();
-        for app in apps.iter().filter(|app| self.queue.activity(app.id).is_none()) {
-            if let Err(error) = self.adopt(app).await {
+        for app in &apps {
+            let activity = Activity {
+                release: None,
+                commit: None,
+                step: "being put in order",
+                who: String::new(),
+                since: store::now(),
+            };
+            let Some(turn) = self.queue.try_take(app.id, activity) else { continue };
+            if let Err(error) = self.put_in_order(app, turn).await {
                 tracing::warn!(app = %app.name, %error, "the app could not be put in order");
             }
         }
@@ -254,9 +311,7 @@ impl Pipeline {
             EventKind::Died { exit_code } => {
                 let process = &event.process;
                 self.platform_line(app.id, &format!("{process} exited with status {exit_code}"));
-                if self.queue.activity(app.id).is_none() {
-                    let _ = self.publish_running(&app).await;
-                }
+                let _ = self.publish_running(app.id).await;
             }
             EventKind::Started => self.welcome_back(&app, &release, &event).await,
             EventKind::Oom => {
@@ -274,7 +329,7 @@ impl Pipeline {
             release: event.release,
             process: event.process.clone(),
         });
-        if !event.process.kind.is_web() || self.queue.activity(app.id).is_some() {
+        if !event.process.kind.is_web() {
             return;
         }
         let Ok(state) = self.engine().inspect(&event.container).await else { return };
@@ -288,9 +343,20 @@ impl Pipeline {
             host: &host,
         };
         if health::wait_again(&check, &self.stop).await {
-            let _ = self.publish_running(app).await;
+            let _ = self.publish_running(app.id).await;
         }
     }
+}
+
+/// Ends who still writes to a repository, and removes what they left, or the
+/// whole of it if it never became an app's.
+fn recover_repository(path: &Path, known: bool) -> Result<(), DeployError> {
+    if !path.is_dir() {
+        return Ok(());
+    }
+    free_lease(path)?;
+    let swept = if known { repository::sweep(path) } else { std::fs::remove_dir_all(path) };
+    swept.map_err(|error| crate::git::GitError::Io("sweep", error).into())
 }
 
 /// Takes and gives back the lease, ending whoever holds it from a former life.

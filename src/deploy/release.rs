@@ -30,7 +30,9 @@ impl Pipeline {
     /// Removes an app and everything of it: routes first, state last.
     pub async fn destroy_app(&self, app: &App) -> Result<(), DeployError> {
         let turn = self.turn(app, "being destroyed", "").await;
+        let publishing = self.queue.publishing(app.id).await;
         let removed = self.routes.publish(&app.name, None).removed;
+        drop(publishing);
         self.routes.drained(&removed, Duration::from_secs(2)).await;
         let states = self.states(app.id).await?;
         self.end_processes(app, &states, Duration::from_secs(10)).await;
@@ -41,7 +43,11 @@ impl Pipeline {
             }
         }
         let id = app.id;
+        let publishing = self.queue.publishing(app.id).await;
         self.store().write(move |db| store::apps::remove(db, id)).await?;
+        // An event of the last minute may have brought it back.
+        self.routes.publish(&app.name, None);
+        drop(publishing);
         if let Err(error) = self.workers.logs.forget(app.id).await {
             tracing::warn!(app = %app.name, %error, "the app's log stays");
         }
@@ -155,14 +161,18 @@ impl Pipeline {
             return Err(DeployError::NoProcessType(unknown.to_string(), known));
         }
         let (id, wanted) = (app.id, counts.clone());
+        let before = self.store().read(move |db| store::apps::formation(db, id)).await?;
         self.store()
             .write(move |db| {
                 wanted.iter().try_for_each(|(kind, &count)| store::apps::scale(db, id, kind, count))
             })
             .await?;
         let running = !self.refreshed(app).await?.stopped;
-        if let (Some(current), true) = (current, running) {
-            self.adjust(app, current, report).await?;
+        if let (Some(current), true) = (current, running)
+            && let Err(error) = self.adjust(app, current, report).await
+        {
+            self.store().write(move |db| store::apps::set_formation(db, id, &before)).await?;
+            return Err(error);
         }
         drop(turn);
         Ok(())
@@ -173,9 +183,9 @@ impl Pipeline {
         let turn = self.turn(app, "stopping", who).await;
         let id = app.id;
         self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
-        let published = self.routes.publish(&app.name, Some(self.route(app, Vec::new(), "H14")));
+        let published = self.publish_running(id).await?;
         self.routes.acknowledged(published.version).await;
-        let states = self.states(app.id).await?;
+        let states = self.not_retiring(self.states(app.id).await?);
         self.retire_web(app, &[], &published.removed).await;
         self.end_processes(app, &states, GRACE).await;
         drop(turn);
@@ -197,7 +207,7 @@ impl Pipeline {
     /// missing, routes to it when it answers, and ends what is too much.
     async fn adjust(&self, app: &App, release: Release, report: &Report) -> Result<(), DeployError> {
         let wanted = self.wanted(app, &release).await?;
-        let states = self.states(app.id).await?;
+        let states = self.not_retiring(self.states(app.id).await?);
         let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = states.into_iter().partition(|state| {
             state.release == release.number && state.running && wanted.contains(&state.process)
         });
@@ -211,7 +221,14 @@ impl Pipeline {
             .filter(|state| state.process.kind.is_web())
             .filter_map(|state| target(state, release.port));
         let targets: Vec<Target> = kept.chain(started).collect();
+        // A dead container that was replaced is gone; its address lives on.
+        let end: Vec<ProcessState> = end
+            .into_iter()
+            .filter(|state| state.release != release.number || !missing.contains(&state.process))
+            .collect();
+        let publishing = self.queue.publishing(app.id).await;
         let published = self.routes.publish(&app.name, Some(self.route(app, targets, "H14")));
+        drop(publishing);
         self.routes.acknowledged(published.version).await;
         self.retire_web(app, &end, &published.removed).await;
         Ok(())
@@ -310,7 +327,7 @@ fn open(db: &rusqlite::Connection, new: &NewRelease, current: Release) -> Result
     if let Some(port) = configured_port(&release) {
         release.port = port;
     } else if had_port.is_some() {
-        release.port = 0;
+        release.port = super::prepare::DEFAULT_PORT;
     }
     store::releases::update(db, &release)?;
     Ok(release)

@@ -3,6 +3,7 @@
 use crate::logs::{LogEntry, Logs, Source};
 use crate::model::{AppId, BuildPlan, Problem};
 use crate::output;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -10,19 +11,67 @@ use tokio::sync::mpsc;
 /// Something is visible at least this often.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// Bytes that may wait for a slow reader.
+const BACKLOG: usize = 8 << 20;
+
+#[derive(Default)]
+struct Backlog {
+    bytes: AtomicUsize,
+    left_out: AtomicUsize,
+}
+
+/// The reading end of a report.
+pub struct Lines {
+    received: mpsc::UnboundedReceiver<String>,
+    backlog: Arc<Backlog>,
+}
+
+impl Lines {
+    /// The next line; `None` when all ends of the report are gone.
+    pub async fn next(&mut self) -> Option<String> {
+        let line = self.received.recv().await?;
+        let read = |bytes: usize| Some(bytes.saturating_sub(line.len()));
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        let _ = self.backlog.bytes.fetch_update(relaxed, relaxed, read);
+        Some(line)
+    }
+}
+
 /// The lines of one deploy. Clones write to the same place.
 #[derive(Clone)]
 pub struct Report {
     lines: mpsc::UnboundedSender<String>,
+    backlog: Arc<Backlog>,
     logs: Option<(Logs, AppId)>,
     release: Arc<Mutex<u32>>,
     last: Arc<Mutex<Instant>>,
 }
 
 impl Report {
-    /// A report to `lines`, which may be gone: a deploy does not fail for that.
-    pub fn new(lines: mpsc::UnboundedSender<String>) -> Self {
-        Self { lines, logs: None, release: Arc::default(), last: Arc::new(Mutex::new(Instant::now())) }
+    /// A report and its lines. A deploy neither fails nor waits because nobody
+    /// reads them: beyond a limit lines are left out, and the log has them.
+    pub fn channel() -> (Self, Lines) {
+        let (sender, received) = mpsc::unbounded_channel();
+        let backlog = Arc::<Backlog>::default();
+        let last = Arc::new(Mutex::new(Instant::now()));
+        let report =
+            Self { lines: sender, backlog: backlog.clone(), logs: None, release: Arc::default(), last };
+        (report, Lines { received, backlog })
+    }
+
+    fn send(&self, line: String) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if self.backlog.bytes.load(Relaxed) > BACKLOG {
+            self.backlog.left_out.fetch_add(1, Relaxed);
+            return;
+        }
+        let left_out = self.backlog.left_out.swap(0, Relaxed);
+        if left_out > 0 {
+            let _ =
+                self.lines.send(output::warning(&format!("{left_out} lines left out; the log has them.")));
+        }
+        self.backlog.bytes.fetch_add(line.len(), Relaxed);
+        let _ = self.lines.send(line);
     }
 
     /// Keeps every line in the app's log too.
@@ -44,7 +93,7 @@ impl Report {
             let release = *self.release.lock().unwrap_or_else(PoisonError::into_inner);
             logs.append(*app, LogEntry::now(Source::Build, format!("v{release}"), release, line.clone()));
         }
-        let _ = self.lines.send(line);
+        self.send(line);
     }
 
     /// `-----> text`

@@ -58,6 +58,15 @@ impl Routes {
         }
     }
 
+    /// Begins with the table that the proxies had last, so that a restart takes no
+    /// app off the air before its processes have been looked at.
+    pub fn seed(&self, last: RouteTable) {
+        self.table.send_modify(|table| {
+            let version = table.version.max(last.version) + 1;
+            *table = Arc::new(RouteTable { version, ..last });
+        });
+    }
+
     /// The table now and whenever it changes, for a proxy's connection.
     pub fn subscribe(&self) -> watch::Receiver<Arc<RouteTable>> {
         self.table.subscribe()
@@ -71,6 +80,15 @@ impl Routes {
     /// Sets or removes an app's route.
     pub fn publish(&self, app: &AppName, route: Option<Route>) -> Published {
         let mut removed = Vec::new();
+        if let Some(route) = &route {
+            // A process that came back under its old name and address is not
+            // finished any more.
+            self.proxies.send_modify(|proxies| {
+                for drained in proxies.drained.values_mut() {
+                    drained.retain(|target| !route.targets.contains(target));
+                }
+            });
+        }
         self.table.send_if_modified(|table| {
             if table.routes.get(app) == route.as_ref() {
                 return false;
@@ -93,6 +111,9 @@ impl Routes {
     /// Waits until every connected proxy uses `version` or a later one; `false`
     /// if none is connected or one does not answer in time.
     pub async fn acknowledged(&self, version: u64) -> bool {
+        if !self.connected() {
+            return false;
+        }
         let all = |proxies: &Proxies| {
             !proxies.acknowledged.is_empty() && proxies.acknowledged.values().all(|&seen| seen >= version)
         };
@@ -100,14 +121,20 @@ impl Routes {
         tokio::time::timeout(ACKNOWLEDGE, proxies.wait_for(all)).await.is_ok_and(|result| result.is_ok())
     }
 
-    /// Waits until every connected proxy has finished its requests to `targets`.
+    /// Waits until every connected proxy has finished its requests to `targets`;
+    /// one that is away may still be sending them some.
     pub async fn drained(&self, targets: &[Target], within: Duration) -> bool {
         let done = |proxies: &Proxies| {
-            proxies.acknowledged.keys().all(|id| {
-                let drained = proxies.drained.get(id);
-                targets.iter().all(|target| drained.is_some_and(|drained| drained.contains(target)))
-            })
+            let connected = !proxies.acknowledged.is_empty();
+            connected
+                && proxies.acknowledged.keys().all(|id| {
+                    let drained = proxies.drained.get(id);
+                    targets.iter().all(|target| drained.is_some_and(|drained| drained.contains(target)))
+                })
         };
+        if targets.is_empty() {
+            return true;
+        }
         let mut proxies = self.proxies.subscribe();
         let result =
             tokio::time::timeout(within, proxies.wait_for(done)).await.is_ok_and(|result| result.is_ok());

@@ -7,6 +7,8 @@ use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
@@ -102,12 +104,17 @@ fn start(mut command: Command, protocol: Option<&str>) -> Result<Child, GitError
 }
 
 /// Carries the session's bytes to git and back until git has ended and all that
-/// it said is delivered. When the user goes away, git's whole group is ended.
-pub async fn bridge(mut child: Child, streams: Streams) -> Result<(ExitStatus, Streams), GitError> {
+/// it said is delivered. `received` counts the user's bytes. When the user goes away, git's whole group is ended.
+pub async fn bridge(
+    mut child: Child,
+    streams: Streams,
+    received: &Arc<AtomicU64>,
+) -> Result<(ExitStatus, Streams), GitError> {
     let Streams { stdin, mut stdout, mut stderr, gone } = streams;
     let group = child.id();
     let input = child.stdin.take();
-    let feeding = tokio::spawn(async move { feed(stdin, input).await });
+    let received = received.clone();
+    let feeding = tokio::spawn(async move { feed(stdin, input, &received).await });
     let (child_out, child_err) = (child.stdout.take(), child.stderr.take());
     let output = async {
         tokio::join!(drain(child_out, &mut stdout), drain(child_err, &mut stderr));
@@ -122,16 +129,20 @@ pub async fn bridge(mut child: Child, streams: Streams) -> Result<(ExitStatus, S
     Ok((status, Streams { stdin, stdout, stderr, gone }))
 }
 
-async fn feed(mut from: Box<dyn AsyncRead + Send + Unpin>, into: Option<tokio::process::ChildStdin>) {
+async fn feed(
+    mut from: Box<dyn AsyncRead + Send + Unpin>,
+    into: Option<tokio::process::ChildStdin>,
+    received: &AtomicU64,
+) {
     let Some(mut into) = into else { return };
     // An error here is git having read enough; its exit status tells the story.
-    let _ = copy(&mut from, &mut into).await;
+    let _ = copy(&mut from, &mut into, received).await;
     let _ = into.shutdown().await;
 }
 
 async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut (impl AsyncWrite + Unpin + ?Sized)) {
     if let Some(mut from) = from {
-        let _ = copy(&mut from, into).await;
+        let _ = copy(&mut from, into, &AtomicU64::new(0)).await;
     }
 }
 
@@ -139,6 +150,7 @@ async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut (impl AsyncWrite
 async fn copy(
     from: &mut (impl AsyncRead + Unpin + ?Sized),
     into: &mut (impl AsyncWrite + Unpin + ?Sized),
+    copied: &AtomicU64,
 ) -> std::io::Result<()> {
     use tokio::io::AsyncReadExt;
     let mut buffer = vec![0; 64 << 10];
@@ -147,6 +159,7 @@ async fn copy(
         if length == 0 {
             return into.flush().await;
         }
+        copied.fetch_add(length as u64, Ordering::Relaxed);
         into.write_all(&buffer[..length]).await?;
         into.flush().await?;
     }

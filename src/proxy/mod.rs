@@ -115,6 +115,11 @@ struct Shared {
     kill: CancellationToken,
 }
 
+/// The table that the proxy of this snapshot served last; empty if there is none.
+pub fn last_table(snapshot: &std::path::Path) -> crate::model::RouteTable {
+    snapshot::load(snapshot)
+}
+
 /// Runs the proxy until `stop`, then lets requests in flight finish.
 ///
 /// # Errors

@@ -91,10 +91,10 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     };
     let inner = CancellationToken::new();
     let pipeline = Pipeline::new(workers, inner.clone());
-    tokio::spawn(control::serve_proxies(proxies, pipeline.routes.clone(), inner.clone()));
+    pipeline.routes.seed(crate::proxy::last_table(&settings.route_snapshot()));
     let mut proxy = proxy_process::ensure(&settings, &executable)?;
-    let entrances = Entrances { ssh, control, key };
-    let result = run(&settings, &executable, &pipeline, &mut proxy, entrances, stop).await;
+    let entrances = Entrances { ssh, control, proxies, key };
+    let result = run(&settings, &executable, &pipeline, &mut proxy, entrances, stop, &inner).await;
     inner.cancel();
     pipeline.close().await;
     if result.is_ok() || matches!(proxy, ProxyProcess::Started(_)) {
@@ -109,6 +109,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
 struct Entrances {
     ssh: TcpListener,
     control: UnixListener,
+    proxies: UnixListener,
     key: russh::keys::PrivateKey,
 }
 
@@ -119,18 +120,21 @@ async fn run(
     proxy: &mut ProxyProcess,
     entrances: Entrances,
     stop: CancellationToken,
+    inner: &CancellationToken,
 ) -> Result<(), ServerError> {
-    let Entrances { ssh: listener, control, key } = entrances;
+    let Entrances { ssh: listener, control, proxies, key } = entrances;
     // Recovery publishes the routes first: a proxy that connects earlier would
-    // be told that there are none.
+    // be told of a state that is just being put in order.
     pipeline.recover().await?;
+    tokio::spawn(control::serve_proxies(proxies, pipeline.routes.clone(), inner.clone()));
     wait_for_proxy(settings, pipeline, proxy).await?;
     pipeline.background_work();
     let spill = settings.data_dir.join("tmp");
     let config = ssh::Config::new(key, spill);
     let door = Arc::new(PlatformDoor { pipeline: pipeline.clone() });
     let mut sessions = tokio::spawn(ssh::serve(listener, config, door, stop.clone()));
-    tokio::spawn(control::serve_local(control, pipeline.clone(), stop.clone()));
+    // Until the sessions have ended: the hooks of their pushes come this way.
+    tokio::spawn(control::serve_local(control, pipeline.clone(), inner.clone()));
     tracing::info!(ssh = %settings.ssh_listen, http = %settings.http_listen, "paas serves");
     loop {
         tokio::select! {

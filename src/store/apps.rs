@@ -229,6 +229,12 @@ pub fn formation(db: &Connection, id: AppId) -> Result<Formation, StoreError> {
     Ok(Formation(rows.into_iter().map(parse).collect::<Result<_, _>>()?))
 }
 
+/// Replaces all counts.
+pub fn set_formation(db: &Connection, id: AppId, formation: &Formation) -> Result<(), StoreError> {
+    db.execute("DELETE FROM formation WHERE app = ?1", [id.0])?;
+    formation.0.iter().try_for_each(|(kind, &count)| scale(db, id, kind, count))
+}
+
 /// Sets the count of a type.
 pub fn scale(db: &Connection, id: AppId, kind: &ProcessType, count: u32) -> Result<(), StoreError> {
     db.execute(

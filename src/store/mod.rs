@@ -114,6 +114,8 @@ fn in_transaction<T>(
 }
 
 fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    make_private(path)
+        .map_err(|error| StoreError::Unopenable { path: path.to_owned(), reason: error.to_string() })?;
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(BUSY)?;
@@ -131,6 +133,15 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     } else {
         Err(StoreError::Damaged { path: path.to_owned(), reason: verdict })
     }
+}
+
+/// Config vars are in there: nobody else reads it. SQLite gives its journal the
+/// mode of the database.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 fn open_reader(path: &Path) -> Result<Connection, StoreError> {
