@@ -97,6 +97,7 @@ impl Engine {
         lines: mpsc::Sender<BuildLine>,
     ) -> Result<BuiltImage, EngineError> {
         let options = options(&request, pulls);
+        let tag = request.tag;
         let (body, broken) = watched(request.context);
         let (docker, _cut_when_dropped) = self.build_client(pulls)?;
         let mut answers = docker.build_image(options, None, Some(bollard::body_try_stream(body)));
@@ -113,7 +114,8 @@ impl Engine {
                 Ok(_) => Vec::new(),
                 Err(error) => {
                     deliver(&lines, progress.finish()).await;
-                    return Err(failed(&progress, broken.take(), error));
+                    let error = failed(&progress, broken.take(), error);
+                    return self.built_all_the_same(&progress, &tag).await.ok_or(error);
                 }
             };
             deliver(&lines, output).await;
@@ -135,6 +137,17 @@ impl Engine {
             }
             Pulls::Never => Ok((self.docker.clone().with_request_modifier(by_buildkit), None)),
         }
+    }
+
+    /// Engine 20.10 now and then garbles the end of its answer to a build that went
+    /// well. Each build has a tag of its own, so the tag tells.
+    async fn built_all_the_same(&self, progress: &Progress, tag: &str) -> Option<BuiltImage> {
+        if progress.has_failed() {
+            return None;
+        }
+        let image = self.docker.inspect_image(tag).await.ok()?;
+        tracing::debug!(tag, "the builder's answer was cut off, but the image is there");
+        Some(described(image.id.clone()?, image))
     }
 
     /// What the new image says of itself.

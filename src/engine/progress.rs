@@ -50,6 +50,11 @@ struct Step {
 }
 
 impl Progress {
+    /// Whether a step is known to have failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// The lines that a message completes, in order.
     pub(super) fn read(&mut self, status: StatusResponse) -> Vec<BuildLine> {
         let mut lines = Vec::new();
