@@ -442,7 +442,10 @@ impl Pipeline {
         let Some(activity) = self.queue.activity(app.id) else { return };
         let release = activity.release.map_or(String::new(), |number| format!(" v{number}"));
         let by = if activity.who.is_empty() { String::new() } else { format!(" by {}", activity.who) };
-        let text = format!("Waiting: {} is {}{release}{by} …", app.name, activity.step);
+        let text = match activity.commit {
+            Some(_) => format!("Waiting for the deploy{release} of {}{by} to end …", app.name),
+            None => format!("Waiting: {} is {}{by} …", app.name, activity.step),
+        };
         let _ = streams.stderr.write_all(format!("{}\n", output::step(&text)).as_bytes()).await;
         let _ = streams.stderr.flush().await;
         tokio::select! {
