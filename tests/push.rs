@@ -356,3 +356,66 @@ fn files_below(folder: &std::path::Path) -> Vec<String> {
     }
     found
 }
+
+/// A name over 100 bytes has a tar block of its own; in front of everything else
+/// it made the engine take the whole build context for a Dockerfile.
+#[test]
+fn a_long_path_that_sorts_first_is_built() {
+    let (server, _turn) = support::shared();
+    let app = server.app("longname");
+    let repository = app.saying("long names are fine");
+    repository.write(&format!(".a/{}/x.yml", "abcdefghi/".repeat(12)), "x");
+    repository.commit("A deep file");
+    repository.push(&["main"]).ok();
+    assert_eq!(app.page(), "long names are fine");
+}
+
+/// The deploy branch may get another name, and then that one names what runs.
+#[test]
+fn another_deploy_branch_names_what_runs() {
+    let (server, _turn) = support::shared();
+    let app = server.app("branch");
+    let repository = app.saying("as before");
+    repository.push(&["main"]).ok();
+    server.ssh(&["apps:branch", &app.name, "live"]).ok();
+    assert_eq!(repository.on_server("refs/heads/live"), repository.head());
+    repository.push(&[":main"]).ok();
+    repository.push(&[":live"]).fails();
+    let commit = repository.say("from the new branch");
+    repository.push(&["main:live"]).ok();
+    assert_eq!(repository.on_server("refs/heads/live"), commit);
+    assert_eq!(app.page(), "from the new branch");
+}
+
+/// A database that was moved away takes no repository with it.
+#[test]
+fn a_lost_database_costs_no_repository() {
+    let (server, _turn) = support::alone();
+    let app = server.app("lost");
+    app.saying("kept").push(&["main"]).ok();
+    let data = server.home.join("data");
+    let aside = server.home.join("aside");
+    std::fs::create_dir(&aside).unwrap();
+    let move_all = |from: &std::path::Path, to: &std::path::Path| {
+        for entry in std::fs::read_dir(from).unwrap().flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with("paas.db") {
+                std::fs::rename(entry.path(), to.join(name)).unwrap();
+            }
+        }
+    };
+    server.stop();
+    move_all(&data, &aside);
+    server.restart();
+    server.stop();
+    for entry in std::fs::read_dir(&data).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("paas.db") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    move_all(&aside, &data);
+    server.restart();
+    assert_eq!(app.page(), "kept");
+    let copy = support::Repository::clone_of(server, &server.remote(&app.name), &[]);
+    assert_eq!(copy.head().len(), 40);
+}

@@ -29,7 +29,11 @@ pub(super) fn run(phase: &str) -> ExitCode {
 fn ask(phase: &str, variables: HookVariables) -> io::Result<u32> {
     let HookVariables { push, socket, quarantine } = variables;
     // post-receive's input is the same list; the server has it already.
-    let updates: Vec<String> = io::stdin().lock().lines().collect::<Result<_, _>>()?;
+    // A ref's name may be any bytes; one that is no text is refused as such.
+    let lines = io::stdin().lock().split(b'\n');
+    let updates: Vec<String> = lines
+        .map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned()))
+        .collect::<Result<_, _>>()?;
     let hello = match phase {
         "pre-receive" => Hello::PreReceive { push, updates, quarantine },
         "post-receive" => Hello::PostReceive { push },

@@ -78,6 +78,7 @@ fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Problem>) -> Exit
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            tracing::info!("stopping");
             asked.cancel();
         });
         work(stop).await

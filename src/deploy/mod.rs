@@ -13,6 +13,7 @@ mod prepare;
 mod processes;
 mod promote;
 mod push;
+mod pushes;
 mod queue;
 mod reconcile;
 mod release;

@@ -1,7 +1,7 @@
 //! What the pipeline works with.
 
 use super::collect::Collector;
-use super::push::Pushes;
+use super::pushes::Pushes;
 use super::queue::Queue;
 use super::{DeployError, Routes};
 use crate::buildpack::Catalog;

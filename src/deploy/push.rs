@@ -3,6 +3,7 @@
 //! The two meet in [`Pushes`] by a one-time id that only git's environment has.
 
 use super::prepare::{Job, Prepared};
+use super::pushes::{Phase, Push, State};
 use super::queue::Activity;
 use super::{DeployError, Pipeline, Report};
 use crate::git::service::{self, HookEnvironment};
@@ -10,10 +11,9 @@ use crate::git::{Lease, RefUpdate, Verdict, refs, repository};
 use crate::model::{App, AppName, Problem};
 use crate::output::{self, Streams};
 use crate::store;
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
@@ -45,67 +45,6 @@ pub enum Hook {
     },
     /// After the refs have moved.
     PostReceive,
-}
-
-/// Pushes under way.
-#[derive(Default)]
-pub(super) struct Pushes {
-    running: StdMutex<HashMap<PushId, Arc<Push>>>,
-}
-
-struct Push {
-    app: AppName,
-    repository: String,
-    who: String,
-    gone: CancellationToken,
-    /// Git's process group.
-    group: OnceLock<u32>,
-    /// Cancelled as soon as the hook has come.
-    arrived: CancellationToken,
-    state: Mutex<State>,
-}
-
-/// How far a push has come.
-struct State {
-    lease: Lease,
-    phase: Phase,
-}
-
-enum Phase {
-    Waiting,
-    /// The refs may move; nothing was due.
-    Stored,
-    Refused,
-    /// The release is ready and will be promoted when the branch has moved.
-    Prepared(Box<Prepared>, RefUpdate),
-    Promoted,
-    Failed,
-}
-
-impl Pushes {
-    fn get(&self, id: &str) -> Option<Arc<Push>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
-    fn insert(&self, push: Push) -> Result<(PushId, Arc<Push>), DeployError> {
-        let mut bytes = [0u8; 32];
-        getrandom::fill(&mut bytes).map_err(|error| DeployError::Internal(error.to_string()))?;
-        let id: PushId = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let push = Arc::new(push);
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), push.clone());
-        Ok((id, push))
-    }
-
-    /// Whether no other push is on its way to this repository: the quarantine of
-    /// one is for it alone to remove.
-    fn is_last(&self, repository: &str) -> bool {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.values().all(|push| push.repository != repository)
-    }
-
-    fn remove(&self, id: &str) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
-    }
 }
 
 impl Pipeline {
@@ -422,6 +361,9 @@ impl Pipeline {
 
     /// Writes a new app down over a repository that exists.
     pub(super) async fn create(&self, name: &AppName, repository: &str) -> Result<App, DeployError> {
+        // Before the row: a crash in between leaves a repository too many, never one
+        // too few.
+        repository::keep(&self.repository(repository))?;
         let (name, repository, pools) = (name.clone(), repository.to_owned(), self.pools());
         Ok(self.store().write(move |db| store::apps::create(db, &name, &repository, &pools)).await?)
     }

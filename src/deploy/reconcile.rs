@@ -260,14 +260,7 @@ impl Pipeline {
     async fn adopt_all(self: &Arc<Self>) {
         let apps = self.store().read(store::apps::list).await.unwrap_or_default();
         for app in &apps {
-            let activity = Activity {
-                release: None,
-                commit: None,
-                step: "being put in order",
-                who: String::new(),
-                since: store::now(),
-            };
-            let Some(turn) = self.queue.try_take(app.id, activity) else { continue };
+            let Some(turn) = self.queue.try_take(app.id, order_activity()) else { continue };
             if let Err(error) = self.put_in_order(app, turn).await {
                 tracing::warn!(app = %app.name, %error, "the app could not be put in order");
             }
@@ -317,7 +310,16 @@ impl Pipeline {
             EventKind::Oom => {
                 self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process));
             }
-            EventKind::Destroyed => {}
+            EventKind::Destroyed => self.replace_removed(&app).await,
+        }
+    }
+
+    /// A container of the current release was removed by hand: unless somebody is
+    /// at work on the app, that is put in order at once.
+    async fn replace_removed(self: &Arc<Self>, app: &App) {
+        let Some(turn) = self.queue.try_take(app.id, order_activity()) else { return };
+        if let Err(error) = self.put_in_order(app, turn).await {
+            tracing::warn!(app = %app.name, %error, "the app could not be put in order");
         }
     }
 
@@ -348,6 +350,11 @@ impl Pipeline {
     }
 }
 
+fn order_activity() -> Activity {
+    let step = "being put in order";
+    Activity { release: None, commit: None, step, who: String::new(), since: store::now() }
+}
+
 /// Ends who still writes to a repository, and removes what they left, or the
 /// whole of it if it never became an app's.
 fn recover_repository(path: &Path, known: bool) -> Result<(), DeployError> {
@@ -355,7 +362,15 @@ fn recover_repository(path: &Path, known: bool) -> Result<(), DeployError> {
         return Ok(());
     }
     free_lease(path)?;
-    let swept = if known { repository::sweep(path) } else { std::fs::remove_dir_all(path) };
+    let swept = if known {
+        repository::sweep(path)
+    } else if repository::is_new(path) {
+        std::fs::remove_dir_all(path)
+    } else {
+        // The database may be the one that is wrong.
+        tracing::warn!("{} is of no known app; it is left alone", path.display());
+        return Ok(());
+    };
     swept.map_err(|error| crate::git::GitError::Io("sweep", error).into())
 }
 

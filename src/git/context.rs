@@ -10,6 +10,9 @@ use tar::{Builder, EntryType, Header};
 /// looks at names, modes and content, is never missed for a date.
 const MTIME: u64 = 1_262_304_000; // 2010-01-01
 
+/// Longest name that fits a tar header, bytes.
+const SHORT: usize = 100;
+
 /// Writes every file of `tree` that `excluded` does not name below `root` (empty:
 /// at the top), then `added` as they are named.
 ///
@@ -22,15 +25,19 @@ pub fn write_tar(
     into: impl Write,
 ) -> Result<(), GitError> {
     let mut tar = Builder::new(into);
-    for (index, entry) in tree.entries().iter().enumerate() {
-        if !excluded(&entry.path) {
-            let path = if root.is_empty() { entry.path.clone() } else { format!("{root}/{}", entry.path) };
-            append(&mut tar, tree, index, &path)?;
-        }
-    }
     for (path, content) in added {
         let header = header(EntryType::Regular, 0o644, content.len() as u64);
         put(&mut tar, header, path, content)?;
+    }
+    let kept = tree.entries().iter().enumerate().filter(|(_, entry)| !excluded(&entry.path));
+    let slash = if root.is_empty() { "" } else { "/" };
+    let named = kept.map(|(index, entry)| (index, format!("{root}{slash}{}", entry.path)));
+    // A long name or link needs a block of its own in front of it, and an archive
+    // that begins with one is none to the engine: they go last.
+    let (short, long): (Vec<_>, Vec<_>) = named
+        .partition(|(index, path)| path.len() < SHORT && tree.entries()[*index].kind != EntryKind::Symlink);
+    for (index, path) in short.iter().chain(&long) {
+        append(&mut tar, tree, *index, path)?;
     }
     tar.into_inner()
         .and_then(|mut into| into.flush())
@@ -47,9 +54,9 @@ fn append<W: Write>(
     match entry.kind {
         EntryKind::Submodule => put(tar, header(EntryType::Directory, 0o755, 0), path, &[]),
         EntryKind::File { executable } => {
-            let content = tree.content(index)?;
             let mode = if executable { 0o755 } else { 0o644 };
-            put(tar, header(EntryType::Regular, mode, content.len() as u64), path, &content)
+            let header = header(EntryType::Regular, mode, entry.size);
+            tree.with_content(index, |content| put(tar, header, path, content))?
         }
         EntryKind::Symlink => {
             let target = String::from_utf8_lossy(&tree.content(index)?).into_owned();

@@ -23,8 +23,16 @@ pub enum GitError {
         /// The limit, bytes.
         limit: u64,
     },
+    /// One file is larger than a build may have.
+    #[error("{path} is larger than {limit} bytes")]
+    FileTooLarge {
+        /// The file.
+        path: String,
+        /// The limit, bytes.
+        limit: u64,
+    },
     /// A path that is no UTF-8 or has control characters.
-    #[error("a name that is not printable UTF-8: {0}")]
+    #[error("a name that is not printable UTF-8: {0:?}")]
     Name(String),
     /// A link that leads out of the tree.
     #[error("link {path} leads out of the tree to {target}")]

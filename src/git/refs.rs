@@ -87,7 +87,7 @@ fn refusal(updates: &[RefUpdate], deploy_branch: Option<&str>) -> Option<Problem
         Problem::new(
             "Push rejected: the deploy branch cannot be deleted.",
             format!("{} names what runs.", update.branch().unwrap_or_default()),
-            "To remove the app: ssh paas apps:destroy APP",
+            "To remove the app: apps:destroy APP --confirm APP",
         )
     })
 }
@@ -97,6 +97,7 @@ fn is_plain(name: &str) -> bool {
     let short = name.strip_prefix("refs/heads/").or_else(|| name.strip_prefix("refs/tags/"));
     short.is_some_and(|short| {
         !short.is_empty()
+            && short != "HEAD"
             && short.len() <= 200
             && !short.starts_with(['-', '.', '/'])
             && short.bytes().all(|c| c.is_ascii_alphanumeric() || b"._/-+@".contains(&c))

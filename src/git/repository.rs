@@ -10,12 +10,26 @@ use std::path::Path;
 
 const LEASE: &str = "paas.lease";
 
+/// Stands in a repository that is no app's yet.
+const NEW: &str = "paas.new";
+
 /// Creates an empty bare repository at `path`, which must not exist.
 pub fn create(path: &Path) -> Result<(), GitError> {
     let mut options = RepositoryInitOptions::new();
     options.bare(true).no_reinit(true).mkpath(true).external_template(false).initial_head("main");
     Repository::init_opts(path, &options)?;
-    Ok(())
+    std::fs::write(path.join(NEW), "").map_err(|error| GitError::Io("mark the repository", error))
+}
+
+/// Makes a new repository an app's: from now on it is never removed as left over.
+pub fn keep(path: &Path) -> Result<(), GitError> {
+    remove_if_there(&path.join(NEW)).map_err(|error| GitError::Io("unmark the repository", error))
+}
+
+/// Whether a repository is known to be no app's: the first push to it never came
+/// to its hook.
+pub fn is_new(path: &Path) -> bool {
+    path.join(NEW).exists()
 }
 
 /// Points HEAD to the deploy branch, so that a clone checks out what runs.
@@ -175,6 +189,16 @@ mod tests {
         assert!(!second.lock().unwrap(), "a copy still holds it");
         drop(inherited);
         assert!(second.lock().unwrap());
+    }
+
+    #[test]
+    fn only_a_repository_that_never_became_an_apps_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.git");
+        create(&path).unwrap();
+        assert!(is_new(&path));
+        keep(&path).unwrap();
+        assert!(!is_new(&path));
     }
 
     #[test]

@@ -14,17 +14,22 @@ pub struct Bounds {
     pub depth: usize,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Bytes of one file, which is in memory while it is streamed.
+    pub file: u64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { entries: 100_000, depth: 100, bytes: 2 << 30 }
+        Self { entries: 100_000, depth: 100, bytes: 2 << 30, file: 256 << 20 }
     }
 }
 
 /// First line of a file whose content is stored elsewhere.
 /// <https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>
 const LFS_LINE: &[u8] = b"version https://git-lfs.github.com/spec/v1";
+
+/// Linux takes no longer target (PATH_MAX).
+const LONGEST_LINK: u64 = 4096;
 
 /// Pointers are smaller than this by the specification.
 const LFS_LIMIT: u64 = 1024;
@@ -68,12 +73,21 @@ impl PushedTree {
 
     /// Content of the entry at `index`; of a link, its target.
     pub(super) fn content(&self, index: usize) -> Result<Vec<u8>, GitError> {
-        Ok(self.repository.find_blob(self.objects[index])?.content().to_vec())
+        self.with_content(index, <[u8]>::to_vec)
+    }
+
+    /// The same for who only looks at it: one copy in memory, not two.
+    pub(super) fn with_content<T>(&self, index: usize, look: impl FnOnce(&[u8]) -> T) -> Result<T, GitError> {
+        Ok(look(self.repository.find_blob(self.objects[index])?.content()))
     }
 
     fn refuse_links_out(&self) -> Result<(), GitError> {
         for (index, entry) in self.entries.iter().enumerate() {
             if entry.kind == EntryKind::Symlink {
+                if entry.size > LONGEST_LINK {
+                    let target = format!("{} bytes", entry.size);
+                    return Err(GitError::Link { path: entry.path.clone(), target });
+                }
                 let target = String::from_utf8_lossy(&self.content(index)?).into_owned();
                 if leads_out(&entry.path, &target) {
                     return Err(GitError::Link { path: entry.path.clone(), target });
@@ -179,6 +193,9 @@ impl Walk {
             // The header is enough: a bomb is not unpacked to learn its size.
             _ => repository.odb()?.read_header(id)?.0 as u64,
         };
+        if size > self.bounds.file {
+            return Err(GitError::FileTooLarge { path, limit: self.bounds.file });
+        }
         self.bytes = self.bytes.saturating_add(size);
         if self.bytes > self.bounds.bytes {
             return Err(GitError::TooLarge { limit: self.bounds.bytes });

@@ -21,6 +21,10 @@ impl GitError {
                 format!("Its files are larger than {} MiB together.", limit >> 20),
                 "Keep large data out of the repository, in a volume or a bucket.",
             ),
+            Self::FileTooLarge { path, limit } => refused(
+                format!("{path} is larger than {} MiB.", limit >> 20),
+                "Keep large data out of the repository, in a volume or a bucket.",
+            ),
             Self::Name(name) => refused(
                 format!("A file name is not printable UTF-8: {name:?}"),
                 "Rename the file (git mv) and commit.",
@@ -59,6 +63,7 @@ mod tests {
             GitError::TooManyFiles { limit: 100_000 },
             GitError::TooDeep { limit: 100 },
             GitError::TooLarge { limit: 2 << 30 },
+            GitError::FileTooLarge { path: "zeros".into(), limit: 256 << 20 },
             GitError::Name("a\u{fffd}".into()),
             GitError::Link { path: "etc".into(), target: "/etc".into() },
             GitError::LfsPointers { count: 2, first: "logo.png".into() },

@@ -83,6 +83,7 @@ async fn git(pipeline: &Arc<Pipeline>, request: Exec, receive: bool) -> u32 {
 /// `app`, `/app`, `app.git` and `/app.git` name an app.
 fn repository_name(path: &str) -> Result<AppName, String> {
     let name = path.strip_prefix('/').unwrap_or(path);
+    let name = name.strip_suffix('/').unwrap_or(name);
     let name = name.strip_suffix(".git").unwrap_or(name);
     AppName::parse(name).map_err(|error| error.to_string())
 }
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn only_an_apps_name_is_a_repository() {
-        for good in ["shop", "/shop", "shop.git", "/shop.git"] {
+        for good in ["shop", "/shop", "shop.git", "/shop.git", "/shop.git/"] {
             assert_eq!(repository_name(good).map(|name| name.to_string()), Ok("shop".to_owned()));
         }
         for bad in ["../../etc", "//shop", "~/shop", "shop/x", "", "/", ".git", "-x", "сhop"] {

@@ -91,7 +91,9 @@ impl ServerError {
                 "Give a shorter --data-dir.",
             ),
             Self::Git(why) => one(format!("git cannot be used: {why}."), "Install it: apt-get install git"),
-            Self::Proxy(why) => one(format!("The proxy did not start: {why}"), ""),
+            Self::Proxy(why) => {
+                one(why.trim_start_matches("paas: ").to_owned(), "See proxy.log in the data directory.")
+            }
             Self::Engine(error) => error.into(),
             Self::Store(error) => store_problem(error),
             Self::Logs(error) => error.problem(),

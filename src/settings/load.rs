@@ -161,7 +161,12 @@ pub fn load(flags: &Flags) -> Result<Located, SettingsError> {
         Some(path) => read_file(path)?,
         None => File::default(),
     };
-    Ok(Located { settings: resolve(flags, file)?, file: path })
+    let settings = resolve(flags, file)?;
+    if settings.ssh_listen == settings.http_listen && settings.ssh_listen.port() != 0 {
+        let both = settings.ssh_listen.to_string();
+        return Err(value("http_listen", &both, "SSH has this address; give HTTP another"));
+    }
+    Ok(Located { settings, file: path })
 }
 
 fn read_file(path: &Path) -> Result<File, SettingsError> {
@@ -299,6 +304,9 @@ fn limits(file: &super::file::Limits) -> Result<Limits, SettingsError> {
     let cpus = file.cpus.unwrap_or(1.0);
     if !(0.01..=1024.0).contains(&cpus) {
         return Err(value("limits.cpus", &cpus.to_string(), "use a number such as 0.5"));
+    }
+    if file.memory_mib.is_some_and(|mib| mib < 16) || file.pids.is_some_and(|pids| pids < 8) {
+        return Err(value("limits", "", "use at least memory_mib = 16 and pids = 8"));
     }
     Ok(Limits {
         memory: file.memory_mib.map_or(default.memory, |mib| i64::from(mib) << 20),
