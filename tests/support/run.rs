@@ -179,5 +179,5 @@ impl Drop for Running {
 
 /// Runs it to its end with `input`, five minutes at most.
 pub fn run(command: Command, input: &[u8]) -> Finished {
-    Running::start(command, input).finish(Duration::from_secs(300))
+    Running::start(command, input).finish(Duration::from_secs(1200))
 }
