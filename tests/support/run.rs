@@ -177,7 +177,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs it to its end with `input`, five minutes at most.
+/// Runs it to its end with `input`, twenty minutes at most: a first push makes its bases.
 pub fn run(command: Command, input: &[u8]) -> Finished {
     Running::start(command, input).finish(Duration::from_secs(1200))
 }
