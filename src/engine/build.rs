@@ -99,7 +99,9 @@ impl Engine {
         let options = options(&request, pulls);
         let tag = request.tag;
         let (body, broken) = watched(request.context);
-        let (docker, _cut_when_dropped) = self.build_client(pulls)?;
+        let id = session_id();
+        let (docker, _cut_when_dropped) = self.build_client(pulls, &id)?;
+        let mut running = RunningBuild { address: self.address.clone(), id: Some(id) };
         let mut answers = docker.build_image(options, None, Some(bollard::body_try_stream(body)));
         let mut progress = Progress::default();
         let mut id = None;
@@ -113,6 +115,7 @@ impl Engine {
                 }
                 Ok(_) => Vec::new(),
                 Err(error) => {
+                    running.id = None;
                     deliver(&lines, progress.finish()).await;
                     let error = failed(&progress, broken.take(), error);
                     return self.built_all_the_same(&progress, &tag).await.ok_or(error);
@@ -120,6 +123,7 @@ impl Engine {
             };
             deliver(&lines, output).await;
         }
+        running.id = None;
         deliver(&lines, progress.finish()).await;
         drop(answers);
         match id {
@@ -129,14 +133,17 @@ impl Engine {
     }
 
     /// The client of one build, and what cuts its connections off.
-    fn build_client(&self, pulls: Pulls) -> Result<(Docker, Option<DropGuard>), EngineError> {
-        match pulls {
+    fn build_client(&self, pulls: Pulls, id: &str) -> Result<(Docker, Option<DropGuard>), EngineError> {
+        let (docker, cut) = match pulls {
             Pulls::Allowed => {
                 let version = self.docker.client_version();
-                session::client(&self.address, &version, NO_LIMIT).map(|(docker, cut)| (docker, Some(cut)))
+                let (docker, cut) = session::client(&self.address, &version, NO_LIMIT)?;
+                (docker, Some(cut))
             }
-            Pulls::Never => Ok((self.docker.clone().with_request_modifier(by_buildkit), None)),
-        }
+            Pulls::Never => (self.docker.clone(), None),
+        };
+        let id = id.to_owned();
+        Ok((docker.with_request_modifier(move |request| by_buildkit(request, &id)), cut))
     }
 
     /// Engine 20.10 now and then garbles the end of its answer to a build that went
@@ -157,6 +164,24 @@ impl Engine {
     }
 }
 
+/// Cancels its build when it goes, unless the build has ended.
+struct RunningBuild {
+    address: session::Address,
+    id: Option<String>,
+}
+
+impl Drop for RunningBuild {
+    fn drop(&mut self) {
+        let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) else { return };
+        let address = self.address.clone();
+        runtime.spawn(async move {
+            if let Err(error) = session::cancel(address, &id).await {
+                tracing::warn!(%error, "a build could not be cancelled");
+            }
+        });
+    }
+}
+
 async fn deliver(to: &mpsc::Sender<BuildLine>, lines: Vec<BuildLine>) {
     for line in lines {
         if to.send(line).await.is_err() {
@@ -174,12 +199,17 @@ enum Pulls {
 
 /// Asks for BuildKit. The client knows no BuildKit without a session: it is told
 /// of the classic builder, and its request is put right on the way out.
-fn by_buildkit(mut request: BollardRequest) -> BollardRequest {
+///
+/// The build gets an id too, by which it can be cancelled.
+fn by_buildkit(mut request: BollardRequest, id: &str) -> BollardRequest {
     let uri = request.uri().to_string();
     let Some((path, query)) = uri.split_once('?') else { return request };
+    if !path.ends_with("/build") {
+        return request;
+    }
     let pairs: Vec<&str> =
         query.split('&').map(|pair| if pair == "version=1" { "version=2" } else { pair }).collect();
-    if let Ok(uri) = format!("{path}?{}", pairs.join("&")).parse() {
+    if let Ok(uri) = format!("{path}?{}&buildid={id}", pairs.join("&")).parse() {
         *request.uri_mut() = uri;
     }
     request
