@@ -43,7 +43,9 @@ impl Repository {
     /// git with settings of its own, in the work tree.
     pub fn git_command(&self, args: &[&str]) -> Command {
         let ssh = [vec!["ssh".to_owned()], self.server.ssh_options("id")].concat().join(" ");
-        let mut command = Command::new("git");
+        // A test run in the background ignores Ctrl-C, and so would git and ssh.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=HUP,INT,QUIT", "git"]);
         command.current_dir(self.path()).args(args);
         command
             .env("GIT_SSH_COMMAND", ssh)
