@@ -67,6 +67,13 @@ async fn a_channel_runs_one_command() {
         channel.request_shell(true).await.unwrap();
         assert!(matches!(until(&mut channel, answered).await, ChannelMsg::Failure));
     }
+    // The answer may be here before the command has begun.
+    for _ in 0..500 {
+        if site.running() > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert_eq!(site.running(), 1);
 }
 
