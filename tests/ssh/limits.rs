@@ -22,7 +22,7 @@ async fn a_client_that_does_not_read_harms_nobody() {
     assert!(start.elapsed() < Duration::from_secs(3));
     assert_eq!(site.running(), 1);
     drop(stuck);
-    assert!(site.until_gone().await < Duration::from_secs(1));
+    assert!(site.until_gone().await < Duration::from_secs(5));
 }
 
 #[tokio::test(flavor = "multi_thread")]
