@@ -169,6 +169,6 @@ impl Pipeline {
         let lines = self.engine().logs(container, None, false);
         let lines = lines.filter_map(|line| async { line.ok().map(|line| line.text) });
         let all: Vec<String> = lines.take(10_000).collect().await;
-        all[all.len().saturating_sub(20)..].to_vec()
+        all[all.len().saturating_sub(60)..].to_vec()
     }
 }

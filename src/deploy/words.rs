@@ -5,7 +5,10 @@ use super::error::Unhealthy;
 use crate::model::Problem;
 
 /// Lines of an app's log that are shown with a failure.
-const TAIL: usize = 12;
+const TAIL: usize = 50;
+
+/// Columns of each.
+const QUOTE: usize = 60;
 
 impl DeployError {
     /// Title, cause and next step.
@@ -80,9 +83,17 @@ fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String]) -> Prob
             "Anything below 500 will do. Its log lines are above; fix it and push.".to_owned(),
         ),
     };
-    let tail = tail.iter().rev().take(TAIL).rev().map(|line| format!("  {}", crate::output::tame(line)));
+    let tail = tail.iter().rev().take(TAIL).rev().map(|line| quoted(line));
     let cause = [cause].into_iter().chain(tail).collect::<Vec<_>>().join("\n");
     Problem::new("Push rejected: the new release does not answer.", cause, next)
+}
+
+/// A line of the app's, cut to what fits a push; `logs` has all of it.
+fn quoted(line: &str) -> String {
+    let line = crate::output::tame(line);
+    let cut: String = line.chars().take(QUOTE).collect();
+    let mark = if line.chars().count() > QUOTE { "…" } else { "" };
+    format!("  {cut}{mark}")
 }
 
 fn exited(process: &str, code: i64, out_of_memory: bool) -> (String, String) {
