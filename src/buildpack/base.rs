@@ -99,22 +99,28 @@ fn parent(
 ) -> Result<BaseImage, DetectError> {
     match (data.parent.as_str(), run) {
         ("run", Some(run)) => Ok(run.clone()),
-        ("debian", _) => plain_debian(catalog),
-        ("bookworm", _) => Ok(BaseImage {
-            reference: format!("paas/base-bootstrap:bookworm-{}", digest(DEBOOTSTRAP_EDITION)),
-            recipe: Recipe::Debootstrap { suite: "bookworm".to_owned() },
-        }),
+        ("debian", _) => plain_debian(offer.more.get("debian"), catalog),
+        ("debootstrap", _) => {
+            let suite = offer.more.get("suite").cloned().unwrap_or_default();
+            let reference = format!("paas/base-bootstrap:{suite}-{}", digest(DEBOOTSTRAP_EDITION));
+            Ok(BaseImage { reference, recipe: Recipe::Debootstrap { suite } })
+        }
         (image, _) => {
-            Ok(BaseImage { reference: image.replace("{version}", &offer.version), recipe: Recipe::Pull })
+            let mut reference = image.replace("{version}", &offer.version);
+            for (key, value) in &offer.more {
+                reference = reference.replace(&format!("{{{key}}}"), value);
+            }
+            Ok(BaseImage { reference, recipe: Recipe::Pull })
         }
     }
 }
 
-fn plain_debian(catalog: &Catalog) -> Result<BaseImage, DetectError> {
+/// Debian in the version that an offer names, else the first.
+fn plain_debian(version: Option<&String>, catalog: &Catalog) -> Result<BaseImage, DetectError> {
     let pack = pack::get("debian")?;
-    let offers: &[Offer] = pack.offers(catalog.source);
+    let wanted = |offer: &&Offer| version.is_none_or(|version| offer.version == *version);
     let data = &pack.bases(catalog.source).run;
-    match offers.first() {
+    match pack.offers(catalog.source).iter().find(wanted) {
         Some(offer) => base(pack, offer, data, "", None, catalog),
         None => Err(DetectError::Broken { pack: pack.key.clone(), reason: "offers nothing".to_owned() }),
     }
@@ -180,6 +186,6 @@ mod tests {
             .filter(|(_, _, image)| matches!(&image.recipe, Recipe::Build { files, .. } if !files.is_empty()))
             .map(|(language, _, _)| language.as_str())
             .collect();
-        assert_eq!(with, ["go", "go", "python", "node", "node", "node", "node"]);
+        assert_eq!(with, ["go", "go", "python", "python", "node", "node", "node", "node"]);
     }
 }

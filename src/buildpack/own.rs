@@ -272,7 +272,9 @@ fn split(image: &str) -> (&str, &str) {
 fn choose(pack: &'static Pack, tag: &str, catalog: &Catalog) -> Result<(BaseImage, String), DetectError> {
     let broken = || DetectError::Broken { pack: pack.key.clone(), reason: "offers nothing".to_owned() };
     let offers = pack.offers(catalog.source);
-    let wanted = tag.split('-').next().and_then(version::numbers);
+    let head = tag.split('-').next().unwrap_or_default();
+    let named = offers.iter().find(|offer| offer.names.iter().any(|name| name == head));
+    let wanted = version::numbers(head);
     let newer = |parts: &Vec<u64>| {
         let later = offers
             .iter()
@@ -284,7 +286,7 @@ fn choose(pack: &'static Pack, tag: &str, catalog: &Catalog) -> Result<(BaseImag
             .or_else(|| version::same_line(offers, parts))
             .or_else(|| newer(parts))
     });
-    let offer = near.or(offers.first()).ok_or_else(broken)?;
+    let offer = named.or(near).or(offers.first()).ok_or_else(broken)?;
     let pair = base::pair(pack, offer, catalog)?;
     let slim = tag.contains("slim") || tag.contains("alpine");
     let small = slim && ["node", "ruby"].contains(&pack.key.as_str());

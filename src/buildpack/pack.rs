@@ -118,8 +118,9 @@ pub(super) struct Bases {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BaseData {
-    /// `run` (the same language's), `debian` (our plain one), `bookworm` (a
-    /// debootstrap), or an image to pull, `{version}` filled in.
+    /// `run` (the same language's), `debian` (our plain one, in the version that
+    /// the offer names as `debian`), `debootstrap` (of the offer's `suite`), or an
+    /// image to pull, `{version}` and the offer's other keys filled in.
     pub parent: String,
     /// The recipe; without one the parent is taken as it is.
     #[serde(default)]

@@ -159,7 +159,7 @@ fn choices_are_said() {
     Python, because of requirements.txt
     also Node, because of package.json; builder = "node" under
       [build] in paas.toml chooses it
-    Python 3.11, the default (no .python-version)
+    Python 3.13, the default (no .python-version)
     uv pip install, from requirements.txt
     web: python main.py, main.py
     "#);
