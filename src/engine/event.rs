@@ -52,8 +52,8 @@ pub struct Event {
 impl Engine {
     /// Events from `since` (nanoseconds since the epoch) or from now on, for
     /// ever; ends when the stream is dropped. Asked for at once, not when first
-    /// polled. An error item says that the engine hung up and events may be
-    /// missing: look again at everything. What follows it was asked for anew.
+    /// polled. An error item says that the engine hung up, is back, and events may
+    /// be missing: look again at everything. What follows it was asked for anew.
     pub fn events(&self, since: Option<i64>) -> BoxStream<'static, Result<Event, EngineError>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let engine = self.clone();
@@ -71,14 +71,16 @@ impl Engine {
                 () = sender.closed() => return,
                 () = self.read_events(&mut last, &sender) => {}
             }
-            if sender.send(Err(EngineError::EventGap)).await.is_err() {
-                return;
-            }
             while self.ping().await.is_err() {
                 tokio::select! {
                     () = sender.closed() => return,
                     () = tokio::time::sleep(RETRY) => {}
                 }
+            }
+            // Now, when there is something to look at: an engine that was
+            // restarted tells again only of the last 256 things that happened.
+            if sender.send(Err(EngineError::EventGap)).await.is_err() {
+                return;
             }
         }
     }

@@ -10,6 +10,7 @@ mod app;
 mod case;
 mod engine;
 mod http;
+mod own_engine;
 mod repository;
 mod run;
 mod server;
@@ -17,10 +18,11 @@ mod server;
 pub use app::TestApp;
 pub use case::{Case, cases};
 pub use engine::docker;
-pub use http::Reply;
+pub use http::{Reply, get};
+pub use own_engine::OwnEngine;
 pub use repository::Repository;
 pub use run::{Finished, Running};
-pub use server::{Server, alone, shared};
+pub use server::{Server, alone, on_engine, shared};
 
 use std::time::{Duration, Instant};
 

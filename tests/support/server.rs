@@ -23,6 +23,8 @@ pub struct Server {
     pub ssh_port: u16,
     pub http_port: u16,
     api_port: u16,
+    /// URL of its engine, if that is not the machine's.
+    engine: Option<String>,
     serve: Mutex<Option<Child>>,
     /// Its standard input tells it that we have ended.
     _reaper: Child,
@@ -33,13 +35,18 @@ static TURN: RwLock<()> = RwLock::new(());
 
 /// The server of this test binary, with other tests beside this one.
 pub fn shared() -> (&'static Server, RwLockReadGuard<'static, ()>) {
-    (SERVER.get_or_init(Server::start), TURN.read().unwrap_or_else(PoisonError::into_inner))
+    (SERVER.get_or_init(|| Server::start(None)), TURN.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The server of this test binary, alone: for tests that kill it or that look
 /// for everything that is left over.
 pub fn alone() -> (&'static Server, RwLockWriteGuard<'static, ()>) {
-    (SERVER.get_or_init(Server::start), TURN.write().unwrap_or_else(PoisonError::into_inner))
+    (SERVER.get_or_init(|| Server::start(None)), TURN.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// A server that uses another engine than the machine's.
+pub fn on_engine(url: &str) -> &'static Server {
+    Box::leak(Box::new(Server::start(Some(url.to_owned()))))
 }
 
 /// A free loopback port below the ephemeral ones, so that no outgoing
@@ -58,7 +65,7 @@ fn free_port() -> u16 {
 }
 
 impl Server {
-    fn start() -> Self {
+    fn start(engine: Option<String>) -> Self {
         let home = tempfile::Builder::new().prefix("paas-test.").tempdir().unwrap().keep();
         let mut reaper = Command::new("flock")
             .args(["/tmp/paas-tests.lock", "sh"])
@@ -77,6 +84,7 @@ impl Server {
             ssh_port: free_port(),
             http_port: free_port(),
             api_port: free_port(),
+            engine,
             serve: Mutex::new(None),
             _reaper: reaper,
         };
@@ -91,6 +99,9 @@ impl Server {
         let mut script = format!("exec '{PAAS}' serve --data-dir '{}/data'", self.home.display());
         for (flag, port) in [("ssh", self.ssh_port), ("http", self.http_port), ("api", self.api_port)] {
             write!(script, " --{flag}-listen 127.0.0.1:{port}").unwrap();
+        }
+        if let Some(url) = &self.engine {
+            write!(script, " --engine '{url}'").unwrap();
         }
         script + " --domain localhost\n"
     }
