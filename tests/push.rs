@@ -66,7 +66,7 @@ fn after_a_failed_first_push_the_app_its_config_and_the_build_log_remain() {
     assert_eq!(app.ssh("config:get", &["KEPT"]).ok().out().trim_end(), "yes");
     app.ssh("logs", &["-n", "200"]).ok().says(&["table users is locked"]);
     assert_eq!(repository.on_server("refs/heads/main"), "");
-    assert_eq!(server.get(&app.name, "/").status, 404, "nothing was ever routed");
+    assert_eq!(server.get(&app.name, "/").status, 503, "nothing runs yet");
 }
 
 #[test]

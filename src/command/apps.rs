@@ -124,8 +124,15 @@ impl Session<'_> {
         if confirm.as_deref() != Some(name.as_str()) {
             return Err(CommandError::NotConfirmed(name));
         }
-        self.pipeline.destroy_app(&app).await?;
+        self.pipeline.destroy_app(&app, self.caller.name()).await?;
         self.print(&format!("Removed {name} and everything of it.\n")).await
+    }
+
+    pub(super) async fn builds_cancel(&mut self, name: AppName) -> Result<(), CommandError> {
+        let app = self.app(&name).await?;
+        let ended = self.pipeline.cancel(&app, self.caller.name()).await?;
+        let release = ended.release.map_or(String::new(), |number| format!(" v{number}"));
+        self.print(&format!("Cancelled{release} of {name}; what ran before still runs.\n")).await
     }
 
     pub(super) async fn releases(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {

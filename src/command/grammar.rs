@@ -98,6 +98,9 @@ pub enum Command {
         #[arg(long, value_name = "APP")]
         confirm: Option<String>,
     },
+    /// End the deploy or restart that is being prepared
+    #[command(name = "builds:cancel")]
+    BuildsCancel(OfApp),
     /// Show config vars
     #[command(name = "config")]
     Config {

@@ -138,6 +138,7 @@ impl Session<'_> {
             Command::AppsDestroy { app, confirm } => {
                 self.apps_destroy(app.only("apps:destroy")?, confirm).await
             }
+            Command::BuildsCancel(app) => self.builds_cancel(app.only("builds:cancel")?).await,
             Command::Config { app, listing } => self.config(app.only("config")?, listing.json).await,
             Command::ConfigSet(app) => self.config_set(app).await,
             Command::ConfigGet(app) => self.config_get(app).await,

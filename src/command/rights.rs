@@ -20,9 +20,10 @@ pub enum Right {
 pub fn right_of(command: &str) -> Option<Right> {
     match command {
         "help" | "version" => Some(Right::Public),
-        "apps" | "apps:create" | "apps:info" | "apps:branch" | "apps:destroy" | "config" | "config:set"
-        | "config:get" | "config:unset" | "logs" | "ps" | "ps:scale" | "ps:restart" | "ps:stop"
-        | "ps:start" | "releases" | "status" | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
+        "apps" | "apps:create" | "apps:info" | "apps:branch" | "apps:destroy" | "builds:cancel"
+        | "config" | "config:set" | "config:get" | "config:unset" | "logs" | "ps" | "ps:scale"
+        | "ps:restart" | "ps:stop" | "ps:start" | "releases" | "status" | "git-receive-pack"
+        | "git-upload-pack" => Some(Right::App),
         "images" | "keys" | "keys:add" | "keys:remove" => Some(Right::Server),
         _ => None,
     }

@@ -27,6 +27,9 @@ impl Session<'_> {
         if let Some(why) = self.pipeline.exposed() {
             text.push_str(&format!("Isolation is off: apps can reach this host's ports ({why}).\n"));
         }
+        if let Some(why) = self.pipeline.unlimited() {
+            text.push_str(&format!("Builds are not limited in memory and processes ({why}).\n"));
+        }
         self.print(&text).await
     }
 }

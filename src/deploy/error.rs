@@ -47,6 +47,12 @@ pub enum DeployError {
     /// The user went away or pressed Ctrl-C.
     #[error("cancelled")]
     Cancelled,
+    /// Somebody else ended it: `builds:cancel`, `apps:destroy`.
+    #[error("cancelled by {0}")]
+    CancelledBy(String),
+    /// Nothing is being prepared.
+    #[error("nothing to cancel")]
+    NothingToCancel,
     /// No proxy is connected, so nothing could be routed.
     #[error("no proxy is connected")]
     NoProxy,

@@ -19,6 +19,7 @@ mod reconcile;
 mod release;
 mod report;
 mod routes;
+mod slots;
 mod words;
 
 pub use account::{Account, ProcessLine};

@@ -3,6 +3,7 @@
 use super::collect::Collector;
 use super::pushes::Pushes;
 use super::queue::Queue;
+use super::slots::Slots;
 use super::{DeployError, Routes};
 use crate::buildpack::Catalog;
 use crate::engine::Engine;
@@ -41,6 +42,7 @@ pub struct Pipeline {
     /// The route table.
     pub routes: Routes,
     pub(super) queue: Queue,
+    pub(super) slots: Slots,
     pub(super) pushes: Pushes,
     pub(super) collector: Collector,
     pub(super) background: TaskTracker,
@@ -49,22 +51,27 @@ pub struct Pipeline {
     pub(super) retiring: std::sync::Mutex<HashSet<String>>,
     /// Why apps can reach the host, if they can.
     pub(super) exposed: std::sync::Mutex<Option<String>>,
+    /// Why builds can take all of the host, if they can.
+    pub(super) unlimited: std::sync::Mutex<Option<String>>,
 }
 
 impl Pipeline {
     /// A pipeline that ends its background work when `stop` is cancelled.
     pub fn new(workers: Workers, stop: CancellationToken) -> Arc<Self> {
+        let slots = Slots::new(workers.settings.build.parallel);
         let collector = Collector::new(workers.engine.clone(), workers.logs.clone());
         Arc::new(Self {
             workers,
             routes: Routes::new(),
             queue: Queue::default(),
+            slots,
             pushes: Pushes::default(),
             collector,
             background: TaskTracker::new(),
             stop,
             retiring: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
+            unlimited: std::sync::Mutex::default(),
         })
     }
 
@@ -127,6 +134,11 @@ impl Pipeline {
     /// forbid it need root and iptables.
     pub fn exposed(&self) -> Option<String> {
         self.exposed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Why builds are not limited in memory and processes, if they are not.
+    pub fn unlimited(&self) -> Option<String> {
+        self.unlimited.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Waits for all background work; call after `stop` is cancelled.

@@ -63,10 +63,12 @@ impl Pipeline {
     pub(super) async fn prepare(&self, job: Job) -> Result<Prepared, DeployError> {
         let (tree, plan) = self.detect(&job).await?;
         let mut release = self.open_release(&job, &plan).await?;
-        let gone = job.gone.clone();
+        let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
         let steps = async {
+            let slot = self.slots.take(&job.report).await;
             self.bases(&job, &plan).await?;
             self.build(&job, &mut release, tree, &plan).await?;
+            drop(slot);
             self.release_command(&job, &release, plan.release.clone()).await?;
             let targets = self.start_web(&job, &mut release).await?;
             release.state = ReleaseState::Ready;
@@ -77,7 +79,9 @@ impl Pipeline {
         let outcome = tokio::select! {
             outcome = steps => outcome,
             () = gone.cancelled() => Err(DeployError::Cancelled),
+            error = ending.asked() => Err(error),
         };
+        job.turn.commit();
         match outcome {
             Ok(targets) => Ok(Prepared { app: job.app, release, targets, turn: job.turn }),
             Err(error) => {
@@ -166,6 +170,7 @@ impl Pipeline {
         plan: &BuildPlan,
     ) -> Result<(), DeployError> {
         job.turn.step("building");
+        self.limit_builds();
         job.report.step("Building");
         let request = self.build_request(job, release, plan, tree);
         let report = job.report.clone();
@@ -185,6 +190,16 @@ impl Pipeline {
         let built = built?;
         Self::adopt_image(job, release, &built);
         self.save(release).await
+    }
+
+    /// Without the right to, builds run unlimited, and `status` says so.
+    fn limit_builds(&self) {
+        let outcome = crate::engine::limit_builds(self.workers.settings.build.limits).err();
+        let mut unlimited = self.unlimited.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let (Some(why), None) = (&outcome, &*unlimited) {
+            tracing::warn!(why, "builds are not limited in memory and processes");
+        }
+        *unlimited = outcome;
     }
 
     fn build_request(

@@ -100,7 +100,7 @@ impl Pipeline {
         self.pushes.remove(&id);
         let promoted = self.settle(&push).await;
         if self.find(name).await?.is_none_or(|app| app.repository != directory) {
-            let _ = std::fs::remove_dir_all(&path);
+            let _ = tokio::fs::remove_dir_all(&path).await;
         }
         Ok(result? && promoted)
     }
@@ -147,7 +147,11 @@ impl Pipeline {
             Phase::Prepared(prepared, update) => self.settle_prepared(push, *prepared, &update).await,
         };
         if self.pushes.is_last(&push.repository) && state.lease.lock().unwrap_or(false) {
-            if let Err(error) = repository::sweep(&self.repository(&push.repository)) {
+            let path = self.repository(&push.repository);
+            let swept = super::prepare::blocking(move || {
+                repository::sweep(&path).map_err(|error| crate::git::GitError::Io("sweep", error).into())
+            });
+            if let Err(error) = swept.await {
                 tracing::warn!(app = %push.app, %error, "the repository could not be swept");
             }
             state.lease.unlock();
@@ -261,6 +265,8 @@ impl Pipeline {
             turn = self.queue.take(app.id, activity) => turn,
             () = gone.cancelled() => return Err(DeployError::Cancelled),
         };
+        // Whoever had the turn before may have destroyed it.
+        let app = self.refreshed(&app).await?;
         let path = self.repository(&push.repository);
         let branch = update.branch().unwrap_or_default();
         let here = repository::branch(&path, branch)?;
@@ -365,7 +371,12 @@ impl Pipeline {
         // too few.
         repository::keep(&self.repository(repository))?;
         let (name, repository, pools) = (name.clone(), repository.to_owned(), self.pools());
-        Ok(self.store().write(move |db| store::apps::create(db, &name, &repository, &pools)).await?)
+        let app = self.store().write(move |db| store::apps::create(db, &name, &repository, &pools)).await?;
+        // Its name answers from now on: that nothing runs yet, not that it is unknown.
+        let publishing = self.queue.publishing(app.id).await;
+        self.routes.publish(&app.name, Some(self.route(&app, Vec::new(), "H14")));
+        drop(publishing);
+        Ok(app)
     }
 
     /// An empty repository that no app has yet; returns its directory's name.

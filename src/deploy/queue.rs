@@ -1,10 +1,12 @@
 //! One deploy at a time per app: who has the app, and who waits.
 
+use super::DeployError;
 use crate::model::{AppId, CommitId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedMutexGuard, watch};
+use tokio_util::sync::CancellationToken;
 
 /// What is being done to an app now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,23 @@ struct Place {
     /// Held from looking at what shall be routed to until it is published.
     publishing: Arc<tokio::sync::Mutex<()>>,
     activity: watch::Sender<Option<Activity>>,
+    /// Ends the deploy that has the turn, as long as it can be ended.
+    ending: Mutex<Option<Arc<Ending>>>,
+}
+
+/// How somebody else ends a deploy.
+#[derive(Default)]
+pub(super) struct Ending {
+    token: CancellationToken,
+    by: OnceLock<String>,
+}
+
+impl Ending {
+    /// Waits until somebody asks for it; the reason.
+    pub async fn asked(&self) -> DeployError {
+        self.token.cancelled().await;
+        DeployError::CancelledBy(self.by.get().cloned().unwrap_or_default())
+    }
 }
 
 /// The turn to change an app; dropping it lets the next one in.
@@ -40,6 +59,7 @@ pub(super) struct Turn {
     place: Arc<Place>,
     /// When each step began.
     steps: Mutex<Vec<(&'static str, Instant)>>,
+    ending: Arc<Ending>,
     _guard: OwnedMutexGuard<()>,
 }
 
@@ -79,6 +99,16 @@ impl Queue {
         Some(Turn::begin(place, guard, activity))
     }
 
+    /// Asks the deploy or restart that is being prepared to end; returns what it
+    /// was doing, or nothing if nothing can be ended.
+    pub fn cancel(&self, app: AppId, by: &str) -> Option<Activity> {
+        let place = self.place(app);
+        let ending = place.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let _ = ending.by.set(by.to_owned());
+        ending.token.cancel();
+        place.activity.borrow().clone()
+    }
+
     /// Forgets an app that is gone.
     pub fn forget(&self, app: AppId) {
         self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&app);
@@ -89,7 +119,18 @@ impl Turn {
     fn begin(place: Arc<Place>, guard: OwnedMutexGuard<()>, activity: Activity) -> Self {
         let steps = Mutex::new(vec![(activity.step, Instant::now())]);
         place.activity.send_replace(Some(activity));
-        Self { place, steps, _guard: guard }
+        Self { place, steps, ending: Arc::default(), _guard: guard }
+    }
+
+    /// From here on, and until [`Turn::commit`], somebody else may end this.
+    pub fn may_be_cancelled(&self) -> Arc<Ending> {
+        *self.place.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.ending.clone());
+        self.ending.clone()
+    }
+
+    /// Too late to end it.
+    pub fn commit(&self) {
+        *self.place.ending.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Says which step has begun.
@@ -123,6 +164,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.commit();
         self.place.activity.send_replace(None);
     }
 }

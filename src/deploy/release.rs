@@ -22,13 +22,14 @@ impl Pipeline {
         let repository = self.new_repository().await?;
         let created = self.create(name, &repository).await;
         if created.is_err() {
-            let _ = std::fs::remove_dir_all(self.repository(&repository));
+            let _ = tokio::fs::remove_dir_all(self.repository(&repository)).await;
         }
         created
     }
 
     /// Removes an app and everything of it: routes first, state last.
-    pub async fn destroy_app(&self, app: &App) -> Result<(), DeployError> {
+    pub async fn destroy_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
+        self.queue.cancel(app.id, who);
         let turn = self.turn(app, "being destroyed", "").await;
         let publishing = self.queue.publishing(app.id).await;
         let removed = self.routes.publish(&app.name, None).removed;
@@ -52,7 +53,7 @@ impl Pipeline {
             tracing::warn!(app = %app.name, %error, "the app's log stays");
         }
         let repository = self.repository(&app.repository);
-        if let Err(error) = std::fs::remove_dir_all(&repository) {
+        if let Err(error) = tokio::fs::remove_dir_all(&repository).await {
             tracing::warn!(app = %app.name, %error, "the repository stays at {}", repository.display());
         }
         drop(turn);
@@ -126,13 +127,19 @@ impl Pipeline {
         };
         let mut release = self.store().write(move |db| open(db, &new, current)).await?;
         turn.release(release.number);
+        let ending = turn.may_be_cancelled();
         let prepared = async {
             let targets = self.start_and_check(app, &mut release, report).await?;
             release.state = ReleaseState::Ready;
             self.save(&release).await?;
             Ok::<_, DeployError>(targets)
         };
-        let targets = match prepared.await {
+        let outcome = tokio::select! {
+            outcome = prepared => outcome,
+            error = ending.asked() => Err(error),
+        };
+        turn.commit();
+        let targets = match outcome {
             Ok(targets) => targets,
             Err(error) => {
                 self.discard(app, &release).await;
@@ -262,6 +269,14 @@ impl Pipeline {
         Ok(started.into_iter().map(target).collect())
     }
 
+    /// Ends the deploy, restart or config change that is being prepared, and waits
+    /// until it is undone; returns what it was doing.
+    pub async fn cancel(&self, app: &App, who: &str) -> Result<Activity, DeployError> {
+        let activity = self.queue.cancel(app.id, who).ok_or(DeployError::NothingToCancel)?;
+        drop(self.turn(app, "cancelling", who).await);
+        Ok(activity)
+    }
+
     pub(super) async fn turn(&self, app: &App, step: &'static str, who: &str) -> Turn {
         let activity =
             Activity { release: None, commit: None, step, who: who.to_owned(), since: store::now() };
@@ -295,7 +310,7 @@ impl Pipeline {
     }
 
     /// The app as it is stored now.
-    async fn refreshed(&self, app: &App) -> Result<App, DeployError> {
+    pub(super) async fn refreshed(&self, app: &App) -> Result<App, DeployError> {
         let id = app.id;
         self.store().read(move |db| store::apps::get(db, id)).await?.ok_or(DeployError::NoApp)
     }

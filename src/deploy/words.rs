@@ -27,6 +27,16 @@ impl DeployError {
                 "",
                 "Nothing has changed. Push again when you like.",
             ),
+            Self::CancelledBy(who) => Problem::new(
+                format!("Push rejected: it was cancelled by {who}."),
+                "",
+                "Nothing has changed. Push again when you like.",
+            ),
+            Self::NothingToCancel => Problem::new(
+                "There is nothing to cancel.",
+                "No deploy is being prepared; what is live already stays so.",
+                "See what is being done: paas status",
+            ),
             Self::NoProxy => Problem::new(
                 "Push rejected: no proxy is running.",
                 "Nothing could reach the app.",
@@ -146,6 +156,8 @@ mod tests {
     fn every_other_refusal() {
         let errors = [
             DeployError::Cancelled,
+            DeployError::CancelledBy("ada".into()),
+            DeployError::NothingToCancel,
             DeployError::NoProxy,
             DeployError::ReleaseCommand { code: 2 },
             DeployError::NoApp,

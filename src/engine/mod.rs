@@ -5,6 +5,7 @@
 
 mod base;
 mod build;
+mod build_limits;
 mod connect;
 mod container;
 mod debootstrap;
@@ -27,6 +28,7 @@ mod testing;
 mod tests;
 
 pub use build::{BuildRequest, BuiltImage, Context};
+pub use build_limits::limit_builds;
 pub use connect::DEFAULT_SOCKETS;
 pub use error::{BuildFailure, EngineError};
 pub use event::{Event, EventKind};

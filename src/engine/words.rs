@@ -101,7 +101,7 @@ fn build(failure: &BuildFailure) -> Problem {
     };
     let step = failure.step.as_deref().map(clipped);
     let why = match failure.exit_code {
-        Some(137) => Some("137 means that it was killed: was there enough memory?".to_owned()),
+        Some(137) => Some("It was killed, most likely for want of memory: build.memory_mib in\nserver.toml is what all builds together may use.".to_owned()),
         // The code says it all, and the command's own words stand above.
         Some(_) => None,
         None => Some(failure.message.clone()),

@@ -19,4 +19,4 @@ pub use problem::Problem;
 pub use release::{CommitId, Formation, Release, ReleaseId, ReleaseState, Why};
 pub use route::{FromProxy, Route, RouteTable, Target, ToProxy};
 pub use source::{EntryKind, SourceEntry, SourceTree};
-pub use workload::{Limits, ProcessName, ProcessState, Workload};
+pub use workload::{BuildLimits, Limits, ProcessName, ProcessState, Workload};

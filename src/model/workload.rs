@@ -51,6 +51,21 @@ impl Default for Limits {
     }
 }
 
+/// What all builds together may take of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildLimits {
+    /// Bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u32,
+}
+
+impl Default for BuildLimits {
+    fn default() -> Self {
+        Self { memory: 4 << 30, pids: 4096 }
+    }
+}
+
 /// One container to be started.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Workload {

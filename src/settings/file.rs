@@ -48,6 +48,12 @@ pub(super) struct Build {
     pub debian_mirror: Option<String>,
     /// `20m`
     pub timeout: Option<String>,
+    /// Builds side by side.
+    pub parallel: Option<u16>,
+    /// MiB for all builds together.
+    pub memory_mib: Option<u32>,
+    /// Processes of all builds together.
+    pub pids: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

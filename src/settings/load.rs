@@ -2,7 +2,7 @@
 
 use super::file::File;
 use super::{BuildSettings, ImageSourceChoice, LogFormat, LogSettings, Settings};
-use crate::model::{HostName, ImageSource, Limits};
+use crate::model::{BuildLimits, HostName, ImageSource, Limits};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -279,13 +279,42 @@ fn build_settings(file: super::file::Build) -> Result<BuildSettings, SettingsErr
         .iter()
         .filter_map(|name| variable(name).map(|value| ((*name).to_owned(), value)))
         .collect();
-    args.extend(file.args);
+    args.extend(file.args.clone());
+    if file.parallel == Some(0) {
+        return Err(value("build.parallel", "0", "use at least 1"));
+    }
     Ok(BuildSettings {
+        parallel: file.parallel.map_or_else(cores, usize::from),
+        limits: build_limits(&file)?,
         ca_bundle: ca_bundle(file.ca_bundle.as_deref())?,
         args,
         debian_mirror: file.debian_mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
         timeout: duration("build.timeout", file.timeout.as_deref().unwrap_or("30m"))?,
     })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// By default three quarters of the host's memory: the apps need the rest.
+fn build_limits(file: &super::file::Build) -> Result<BuildLimits, SettingsError> {
+    if file.memory_mib.is_some_and(|mib| mib < 64) || file.pids.is_some_and(|pids| pids < 64) {
+        return Err(value("build", "", "use at least memory_mib = 64 and pids = 64"));
+    }
+    let memory = match file.memory_mib {
+        Some(mib) => u64::from(mib) << 20,
+        None => host_memory().map_or(4 << 30, |bytes| bytes / 4 * 3),
+    };
+    Ok(BuildLimits { memory, pids: file.pids.unwrap_or(4096) })
+}
+
+/// Bytes of memory of this host. <https://man7.org/linux/man-pages/man5/proc_meminfo.5.html>
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 fn ca_bundle(given: Option<&str>) -> Result<Option<Vec<u8>>, SettingsError> {
@@ -341,6 +370,8 @@ mod tests {
                 "[logs]\nkeep = \"14\"",
                 "[limits]\ncpus = 0.0",
                 "[build]\nca_bundle = \"/nonexistent\"",
+                "[build]\nparallel = 0",
+                "[build]\nmemory_mib = 1",
             ]
             .map(refused)
             .join("\n")

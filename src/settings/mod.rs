@@ -14,7 +14,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{HostName, ImageSource, Limits};
+use crate::model::{BuildLimits, HostName, ImageSource, Limits};
 
 /// Which source of base images to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,10 @@ pub struct BuildSettings {
     pub debian_mirror: String,
     /// Seconds until a build is given up.
     pub timeout: Duration,
+    /// How many run side by side.
+    pub parallel: usize,
+    /// What all of them together may take of the host.
+    pub limits: BuildLimits,
 }
 
 /// Everything that can be set, checked.

@@ -142,3 +142,16 @@ async fn a_build_without_a_session_is_the_same_build() {
     assert!(matches!(result, Err(EngineError::TimedOut { .. })), "{result:?}");
     assert!(until(Duration::from_secs(5), || async { !runs("66666") }).await);
 }
+
+#[tokio::test]
+async fn a_build_that_wants_more_memory_than_all_builds_may_have_is_killed_and_says_so() {
+    let app = TestApp::bare().await;
+    // Enough for the builds of the tests beside this one.
+    limit_builds(crate::model::BuildLimits { memory: 1 << 30, ..Default::default() }).unwrap();
+    let dockerfile =
+        "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN dd if=/dev/zero of=/dev/null bs=1500M count=1\n";
+    let (_, built) = app.build(dockerfile).await;
+    limit_builds(crate::model::BuildLimits::default()).unwrap();
+    let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
+    assert_eq!(failure.exit_code, Some(137), "{failure:?}");
+}
