@@ -5,7 +5,7 @@ mod support;
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
-use support::{Case, Finished, Server, TestApp, cases, shared};
+use support::{Case, Finished, Probe, Server, TestApp, cases, shared};
 
 /// Longest line that goes over a push, without git's `remote: `.
 const WIDTH: usize = 72;
@@ -68,10 +68,18 @@ fn serves(case: &Case, app: &TestApp, push: &Finished, text: &str) -> Result<(),
     }
     let url = format!("http://{}.localhost:{}", app.name, app.server.http_port);
     ensure(text.contains(&url), || format!("the address {url} is missing"))?;
-    let probe = case.probe.as_ref().unwrap();
+    case.probe.iter().chain(&case.also).try_for_each(|probe| answers(app, probe))
+}
+
+fn answers(app: &TestApp, probe: &Probe) -> Result<(), String> {
     let reply = app.server.try_get(&app.name, &probe.path).map_err(|error| error.to_string())?;
-    ensure(reply.status == probe.status, || format!("answered {reply:?}"))?;
-    ensure(reply.body.contains(&probe.body), || format!("answered {reply:?} without {:?}", probe.body))
+    let of = |what: &str| format!("{} answered {reply:?}{what}", probe.path);
+    ensure(reply.status == probe.status, || of(""))?;
+    ensure(reply.body.contains(&probe.body), || of(&format!(" without {:?}", probe.body)))?;
+    for line in &probe.head {
+        ensure(reply.head.lines().any(|found| found == line), || of(&format!(" without {line:?}")))?;
+    }
+    Ok(())
 }
 
 fn is_refused(parts: &[String], app: &TestApp, push: &Finished, text: &str) -> Result<(), String> {

@@ -82,8 +82,14 @@ fn base(
     let Some(template) = &data.template else { return Ok(parent) };
     let text = |ca: bool| recipe_text(pack, offer, template, &parent.reference, ca);
     let name = if pack.key == "debian" { "debian".to_owned() } else { format!("{}{suffix}", pack.key) };
-    let reference = format!("paas/base-{name}:{}-{}", offer.version, digest(&text(false)?));
     let mut files = BTreeMap::new();
+    let mut identity = text(false)?;
+    for name in &data.files {
+        let content = pack::file(&pack.key, name)?;
+        identity.push_str(content);
+        files.insert(name.clone(), content.as_bytes().to_vec());
+    }
+    let reference = format!("paas/base-{name}:{}-{}", offer.version, digest(&identity));
     let dockerfile = text(catalog.ca_bundle.is_some())?;
     if let Some(bundle) = catalog.ca_bundle.as_ref().filter(|_| dockerfile.contains(CA_FILE)) {
         files.insert(CA_FILE.to_owned(), bundle.clone());
@@ -183,7 +189,7 @@ mod tests {
         let all = bases(&catalog(ImageSource::Debian, Some(b"pem".to_vec()))).unwrap();
         let with: Vec<&str> = all
             .iter()
-            .filter(|(_, _, image)| matches!(&image.recipe, Recipe::Build { files, .. } if !files.is_empty()))
+            .filter(|(_, _, image)| matches!(&image.recipe, Recipe::Build { files, .. } if files.contains_key(CA_FILE)))
             .map(|(language, _, _)| language.as_str())
             .collect();
         assert_eq!(with, ["go", "go", "python", "python", "node", "node", "node", "node"]);

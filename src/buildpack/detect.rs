@@ -3,11 +3,11 @@
 use super::catalog::Catalog;
 use super::draft::Draft;
 use super::error::{DetectError, Place};
-use super::paas_toml::{self, PaasToml};
+use super::paas_toml::{self, Given, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::{self, Files};
-use super::{go, node, own, python, ruby};
+use super::{go, node, own, python, ruby, static_files};
 use crate::model::dockerignore::Patterns;
 use crate::model::{BuildPlan, SourceEntry, SourceTree};
 
@@ -15,7 +15,7 @@ use crate::model::{BuildPlan, SourceEntry, SourceTree};
 pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, DetectError> {
     let files = Files { tree };
     refuse_reserved(tree)?;
-    let settings = paas_toml::load(files)?;
+    let settings = paas_toml::load(files, &pack::builders()?)?;
     check_app_json(files)?;
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
     let declared = procfile.is_some();
@@ -35,9 +35,9 @@ fn with_procfile(
     let visible = Visible::of(files)?;
     let ignored = files.tree.entries().len() - visible.entries.len();
     let files = Files { tree: &visible };
-    let matches = matching(files)?;
+    let matches = matching(files, settings)?;
     let Some(pack) = chosen(&matches, settings)? else { return Err(nothing(files, ignored)?) };
-    let mut draft = Draft::new(files, catalog, pack, procfile);
+    let mut draft = Draft::new(files, catalog, pack, settings, procfile);
     note_choice(&mut draft, &matches, settings);
     note_procfile(&mut draft);
     by_language(draft)
@@ -74,6 +74,7 @@ fn by_language(draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         "ruby" => ruby::plan(draft),
         "python" => python::plan(draft),
         "node" => node::plan(draft),
+        "static" => static_files::plan(draft),
         other => Err(DetectError::Broken { pack: other.to_owned(), reason: "nothing builds it".to_owned() }),
     }
 }
@@ -100,15 +101,11 @@ fn check_app_json(files: Files<'_>) -> Result<(), DetectError> {
 
 /// The repository's own Dockerfile, if it is to be used.
 fn dockerfile_path(files: Files<'_>, settings: &PaasToml) -> Result<Option<String>, DetectError> {
-    let wanted = settings.builder.as_ref().map(|(name, _)| name.as_str());
-    if wanted.is_some_and(|name| name != "dockerfile") {
+    if settings.builder.as_ref().is_some_and(|builder| builder.value != "dockerfile") {
         return Ok(None);
     }
-    let (path, place) = match (&settings.dockerfile, &settings.builder) {
-        (Some((path, line)), _) => (path.as_str(), Some(Place::line(paas_toml::FILE, *line))),
-        (None, Some((_, line))) => ("Dockerfile", Some(Place::line(paas_toml::FILE, *line))),
-        (None, None) => ("Dockerfile", None),
-    };
+    let place = settings.dockerfile.as_ref().or(settings.builder.as_ref()).map(Given::place);
+    let path = settings.dockerfile.as_ref().map_or("Dockerfile", |given| given.value.as_str());
     match (files.text(path)?, place) {
         (Some(_), _) => Ok(Some(path.to_owned())),
         (None, Some(named_by)) => Err(DetectError::MissingFile { file: path.to_owned(), named_by }),
@@ -117,8 +114,15 @@ fn dockerfile_path(files: Files<'_>, settings: &PaasToml) -> Result<Option<Strin
 }
 
 /// Buildpacks that match the root, in order, each with the file that says so.
-fn matching(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, DetectError> {
-    let sign = |pack: &'static Pack| pack.detect.iter().map(String::as_str).find(|file| files.has(file));
+fn matching(
+    files: Files<'_>,
+    settings: &PaasToml,
+) -> Result<Vec<(&'static Pack, &'static str)>, DetectError> {
+    let sign = |pack: &'static Pack| {
+        let found = pack.detect.iter().map(String::as_str).find(|file| files.has(file));
+        let told = pack.key == "static" && settings.site.is_some();
+        found.or(told.then_some(paas_toml::FILE))
+    };
     Ok(pack::all()?.iter().filter_map(|pack| sign(pack).map(|file| (pack, file))).collect())
 }
 
@@ -127,15 +131,15 @@ fn chosen(
     settings: &PaasToml,
 ) -> Result<Option<&'static Pack>, DetectError> {
     match &settings.builder {
-        Some((key, _)) => pack::get(key).map(Some),
+        Some(builder) => pack::get(&builder.value).map(Some),
         None => Ok(matches.first().map(|(pack, _)| *pack)),
     }
 }
 
 fn note_choice(draft: &mut Draft<'_>, matches: &[(&'static Pack, &'static str)], settings: &PaasToml) {
     let key = draft.pack.key.as_str();
-    if let Some((_, line)) = &settings.builder {
-        draft.decide(format!("{}, from {} line {line}", draft.pack.name, paas_toml::FILE));
+    if let Some(builder) = &settings.builder {
+        draft.decide(format!("{}, from {} line {}", draft.pack.name, paas_toml::FILE, builder.line));
         return;
     }
     if let Some((pack, file)) = matches.iter().find(|(pack, _)| pack.key == key) {

@@ -6,14 +6,22 @@ use std::collections::BTreeMap;
 use super::base::{self, CA_FILE, CA_TARGET};
 use super::catalog::Catalog;
 use super::error::DetectError;
-use super::pack::{Offer, Pack};
+use super::paas_toml::PaasToml;
+use super::pack::{self, Offer, Pack};
 use super::procfile::Procfile;
 use super::render::{json, render};
+use super::site::Site;
 use super::source::Files;
-use crate::model::{BuildPlan, Dockerfile, ProcessType, RunCommand};
+use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
 
 /// Folder of the build context that holds the app.
 pub(super) const CONTEXT_ROOT: &str = "app";
+
+/// Our static server, in the base of `buildpacks/static`.
+const SITE_SERVER: &str = "/usr/local/bin/serve-site";
+
+/// Where its configuration for a site stands in the build context.
+const SITE_CONFIGURATION: &str = ".paas/site.conf";
 
 /// Settings that reach build stages as arguments and never an image.
 const BUILD_ARGUMENTS: [&str; 8] = [
@@ -45,6 +53,8 @@ pub(super) struct Draft<'a> {
     pub catalog: &'a Catalog,
     /// The language.
     pub pack: &'static Pack,
+    /// What paas.toml says.
+    pub settings: &'a PaasToml,
     /// The Procfile, if there is one.
     pub procfile: Option<Procfile>,
     /// As in the plan.
@@ -55,6 +65,8 @@ pub(super) struct Draft<'a> {
     pub processes: BTreeMap<ProcessType, RunCommand>,
     /// As in the plan.
     pub release: Option<RunCommand>,
+    /// The folder that our static server serves in place of a process.
+    site: Option<Site>,
 }
 
 impl<'a> Draft<'a> {
@@ -63,17 +75,20 @@ impl<'a> Draft<'a> {
         files: Files<'a>,
         catalog: &'a Catalog,
         pack: &'static Pack,
+        settings: &'a PaasToml,
         procfile: Option<Procfile>,
     ) -> Self {
         let mut draft = Self {
             files,
             catalog,
             pack,
+            settings,
             procfile,
             decisions: Vec::new(),
             notices: Vec::new(),
             processes: BTreeMap::new(),
             release: None,
+            site: None,
         };
         for (kind, line) in draft.procfile.clone().unwrap_or_default().commands {
             let command = RunCommand::Shell(line);
@@ -89,6 +104,13 @@ impl<'a> Draft<'a> {
     /// Offers of the language in the image source.
     pub fn offers(&self) -> &'static [Offer] {
         self.pack.offers(self.catalog.source)
+    }
+
+    /// The first of them.
+    pub fn newest(&self) -> Result<&'static Offer, DetectError> {
+        let broken =
+            || DetectError::Broken { pack: self.pack.key.clone(), reason: "offers nothing".to_owned() };
+        self.offers().first().ok_or_else(broken)
     }
 
     /// Whether the Procfile already says what runs, so that nothing is guessed.
@@ -112,35 +134,81 @@ impl<'a> Draft<'a> {
         self.processes.insert(ProcessType::web(), command);
     }
 
+    /// Has our static server serve a folder, unless the Procfile says what web is.
+    /// The template must then end in `{{ site }}`: see [`site`](super::site).
+    pub fn serve(&mut self, site: Site) {
+        if !self.processes.contains_key(&ProcessType::web()) {
+            self.web(exec(&[SITE_SERVER]), "for a folder of files");
+        }
+        if let Some(page) = &site.fallback {
+            self.decide(format!("{page} answers where no file does"));
+        }
+        for redirect in &site.settings.redirects {
+            self.decisions
+                .extend(folded(&format!("{} {} -> {}", redirect.status, redirect.from, redirect.to)));
+        }
+        self.site = Some(site);
+    }
+
+    /// The stages that end a Dockerfile whose image serves files, with the base
+    /// that they stand on.
+    fn site_stages(&self, cmd: &str) -> Result<Option<(String, BaseImage)>, DetectError> {
+        let Some(site) = &self.site else { return Ok(None) };
+        let pack = pack::get("static")?;
+        let base = match pack.offers(self.catalog.source).first() {
+            Some(offer) => base::pair(pack, offer, self.catalog)?.run,
+            None => {
+                return Err(DetectError::Broken {
+                    pack: pack.key.clone(),
+                    reason: "offers nothing".to_owned(),
+                });
+            }
+        };
+        let values = minijinja::context! {
+            site_base => base.reference.as_str(), stage => site.stage, folder => site.folder.as_str(),
+            required => site.fallback.iter().cloned().collect::<Vec<String>>(), cmd,
+        };
+        Ok(Some((render(&pack.key, "stage.j2", values)?, base)))
+    }
+
     /// The finished plan: the template filled in with `values` and what every
     /// template gets.
     pub fn finish(mut self, offer: &Offer, values: Value) -> Result<BuildPlan, DetectError> {
         self.note_unrouted();
         let bases = base::pair(self.pack, offer, self.catalog)?;
         let web = self.processes.get(&ProcessType::web());
+        let cmd = web.map(cmd_line).unwrap_or_default();
+        let (site, site_base) = self.site_stages(&cmd)?.unzip();
         let common = minijinja::context! {
             build_base => bases.build.reference.as_str(),
             run_base => bases.run.reference.as_str(),
             build_prologue => prologue(self.catalog),
             scope => self.catalog.cache_scope.as_str(),
-            cmd => web.map(cmd_line).unwrap_or_default(),
+            site => site.unwrap_or_default(), cmd,
         };
         let text = render(&self.pack.key, "Dockerfile.j2", minijinja::context! { ..common, ..values })?;
         let mut files = BTreeMap::new();
         if let Some(bundle) = &self.catalog.ca_bundle {
             files.insert(CA_FILE.to_owned(), bundle.clone());
         }
+        if let Some(site) = &self.site {
+            files.insert(SITE_CONFIGURATION.to_owned(), site.configuration().into_bytes());
+        }
         let web = web.is_some();
+        let versioned = || format!("{} {}", self.pack.name, offer.version);
+        let mut needed = vec![bases.run, bases.build];
+        needed.extend(site_base);
+        needed.dedup();
         Ok(BuildPlan {
             language: self.pack.key.clone(),
-            runtime: format!("{} {}", self.pack.name, offer.version),
+            runtime: self.pack.runtime.clone().unwrap_or_else(versioned),
             decisions: self.decisions,
             notices: self.notices,
             dockerfile: Dockerfile::Generated(squeeze(&text)),
             context_root: CONTEXT_ROOT.to_owned(),
             build_args: BTreeMap::new(),
             files,
-            bases: vec![bases.run, bases.build],
+            bases: needed,
             processes: self.processes,
             release: self.release,
             port: web.then_some(self.pack.port),

@@ -12,6 +12,7 @@ mod draft;
 mod error;
 mod folder;
 mod go;
+mod nginx;
 mod node;
 mod own;
 mod paas_toml;
@@ -20,7 +21,9 @@ mod procfile;
 mod python;
 mod render;
 mod ruby;
+mod site;
 mod source;
+mod static_files;
 #[cfg(test)]
 mod tests;
 mod version;

@@ -8,42 +8,11 @@ use serde::Deserialize;
 use super::error::DetectError;
 use crate::model::ImageSource;
 
-macro_rules! pack_file {
-    ($pack:literal, $file:literal) => {
-        (concat!($pack, "/", $file), include_str!(concat!("../../buildpacks/", $pack, "/", $file)))
-    };
-}
-
-/// Every file under `buildpacks/`, by path.
-const FILES: &[(&str, &str)] = &[
-    pack_file!("debian", "buildpack.toml"),
-    pack_file!("debian", "debian.j2"),
-    pack_file!("debian", "registry.j2"),
-    pack_file!("go", "buildpack.toml"),
-    pack_file!("go", "Dockerfile.j2"),
-    pack_file!("go", "debian-build.j2"),
-    pack_file!("ruby", "buildpack.toml"),
-    pack_file!("ruby", "Dockerfile.j2"),
-    pack_file!("ruby", "debian-build.j2"),
-    pack_file!("ruby", "debian-run.j2"),
-    pack_file!("ruby", "registry-build.j2"),
-    pack_file!("ruby", "registry-run.j2"),
-    pack_file!("python", "buildpack.toml"),
-    pack_file!("python", "Dockerfile.j2"),
-    pack_file!("python", "debian-build.j2"),
-    pack_file!("python", "debian-run.j2"),
-    pack_file!("python", "registry-build.j2"),
-    pack_file!("python", "registry-run.j2"),
-    pack_file!("node", "buildpack.toml"),
-    pack_file!("node", "Dockerfile.j2"),
-    pack_file!("node", "debian-build.j2"),
-    pack_file!("node", "debian-run.j2"),
-    pack_file!("node", "registry-build.j2"),
-    pack_file!("node", "registry-run.j2"),
-];
+/// Every file under `buildpacks/`, by path; listed by `build.rs`.
+const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/buildpacks.rs"));
 
 /// Buildpacks in the order in which they are asked.
-const ORDER: [&str; 5] = ["go", "ruby", "python", "node", "debian"];
+const ORDER: [&str; 6] = ["go", "ruby", "python", "node", "static", "debian"];
 
 /// One `buildpack.toml`.
 #[derive(Debug, Deserialize)]
@@ -53,6 +22,9 @@ pub(super) struct Pack {
     pub key: String,
     /// `Python`.
     pub name: String,
+    /// What RUNTIME says; without it the name and the version.
+    #[serde(default)]
+    pub runtime: Option<String>,
     /// Official images of which ours are stand-ins: `python`.
     pub images: Vec<String>,
     /// Files of the root of which one is enough.
@@ -125,6 +97,9 @@ pub(super) struct BaseData {
     /// The recipe; without one the parent is taken as it is.
     #[serde(default)]
     pub template: Option<String>,
+    /// Files of the buildpack that the recipe copies.
+    #[serde(default)]
+    pub files: Vec<String>,
 }
 
 impl Pack {
@@ -159,6 +134,11 @@ pub(super) fn file(pack: &str, name: &str) -> Result<&'static str, DetectError> 
 /// All buildpacks, in the order in which they are asked.
 pub(super) fn all() -> Result<&'static [Pack], DetectError> {
     PACKS.as_deref().map_err(Clone::clone)
+}
+
+/// Keys of those that build apps.
+pub(super) fn builders() -> Result<Vec<&'static str>, DetectError> {
+    Ok(all()?.iter().filter(|pack| !pack.detect.is_empty()).map(|pack| pack.key.as_str()).collect())
 }
 
 /// One buildpack.

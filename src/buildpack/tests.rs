@@ -124,6 +124,28 @@ fn rack_with_vendored_gems() {
 }
 
 #[test]
+fn static_site_with_a_staticfile() {
+    insta::assert_snapshot!(detected(&[
+        ("Staticfile", "root: dist\npushstate: enabled\nforce_https: true\n"),
+        ("dist/index.html", "<h1>"),
+    ]));
+}
+
+#[test]
+fn static_settings_are_enough_to_be_a_static_site() {
+    let settings = "[static]\nroot = \"site\"\n[[static.redirects]]\nfrom = \"/a\"\nto = \"/b\"\n";
+    insta::assert_snapshot!(said(&[("paas.toml", settings), ("site/index.html", "")]), @"
+    Static site, because of paas.toml
+    the files in site, from paas.toml
+    web: /usr/local/bin/serve-site, for a folder of files
+    301 /a -> /b
+    ");
+    assert_eq!(web(&[("public/index.html", "")]), "/usr/local/bin/serve-site");
+    let missing = planned(&[("paas.toml", "[static]\nroot = 'x'\n"), ("index.html", "")]).unwrap_err();
+    assert!(matches!(missing, DetectError::MissingFile { file, .. } if file == "x"));
+}
+
+#[test]
 fn own_dockerfile_without_a_registry() {
     let text = "# syntax=docker/dockerfile:1\nARG V=22\nFROM node:${V}-alpine AS build\nRUN npm ci\n\nFROM scratch\nCOPY --link --from=build /x /x\nCOPY --from=golang:1.22 /y /y\n";
     insta::assert_snapshot!(detected(&[

@@ -127,7 +127,7 @@ impl Report {
 
     /// What detection decided.
     pub fn plan(&self, plan: &BuildPlan) {
-        self.step(&format!("{} app detected", title(&plan.language)));
+        self.step(&format!("{} app detected", title(&plan.runtime)));
         for line in &plan.decisions {
             self.detail(line);
         }
@@ -161,8 +161,9 @@ impl Report {
     }
 }
 
-/// `python` → `Python`.
-fn title(language: &str) -> String {
-    let mut letters = language.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+/// `Python 3.11` → `Python`.
+fn title(runtime: &str) -> &str {
+    let versioned =
+        runtime.rsplit_once(' ').filter(|(_, last)| last.starts_with(|c: char| c.is_ascii_digit()));
+    versioned.map_or(runtime, |(name, _)| name)
 }

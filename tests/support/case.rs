@@ -26,6 +26,9 @@ pub struct Case {
     pub config: BTreeMap<String, String>,
     /// The request that must be answered.
     pub probe: Option<Probe>,
+    /// Further ones, made after it.
+    #[serde(default)]
+    pub also: Vec<Probe>,
     /// The push must be refused.
     pub refused: Option<Refused>,
 }
@@ -37,7 +40,11 @@ pub struct Probe {
     pub path: String,
     pub status: u16,
     /// Part of the body.
+    #[serde(default)]
     pub body: String,
+    /// Lines that the head must have.
+    #[serde(default)]
+    pub head: Vec<String>,
 }
 
 /// How a push is refused.

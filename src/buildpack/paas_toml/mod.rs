@@ -1,0 +1,165 @@
+//! `paas.toml`: settings of an app that are ours.
+
+mod section;
+mod site;
+
+use toml::de::DeTable;
+
+use super::error::{DetectError, Place};
+use super::source::{Files, toml_error};
+use section::{Section, bad, bad_value};
+
+pub(super) use section::Given;
+pub(super) use site::{Redirect, Static};
+
+/// Its name in the root of an app.
+pub(super) const FILE: &str = "paas.toml";
+
+/// What `[build] builder` can be beside the buildpacks.
+const OWN: &str = "dockerfile";
+
+/// An app's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct PaasToml {
+    /// `[build] builder`.
+    pub builder: Option<Given<String>>,
+    /// `[build] dockerfile`.
+    pub dockerfile: Option<Given<String>>,
+    /// `[static]`.
+    pub site: Option<Static>,
+}
+
+/// The settings of a tree; none are all defaults. `languages` are the keys of
+/// the buildpacks that there are.
+pub(super) fn load(files: Files<'_>, languages: &[&str]) -> Result<PaasToml, DetectError> {
+    match files.text(FILE)? {
+        Some(text) => parse(&text, languages),
+        None => Ok(PaasToml::default()),
+    }
+}
+
+fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectError> {
+    let document = DeTable::parse(text).map_err(|error| toml_error(FILE, text, &error))?;
+    let mut settings = PaasToml::default();
+    let mut root = Section::of(text, document.get_ref());
+    if let Some(mut build) = root.table("build")? {
+        settings.builder = build.text("builder")?;
+        settings.dockerfile = build.text("dockerfile")?;
+        build.finish()?;
+    }
+    settings.site = root.table("static")?.map(Static::read).transpose()?;
+    root.finish()?;
+    check_builder(&settings, languages)?;
+    Ok(settings)
+}
+
+fn check_builder(settings: &PaasToml, languages: &[&str]) -> Result<(), DetectError> {
+    let Some(builder) = &settings.builder else { return Ok(()) };
+    let possible: Vec<&str> = [OWN].into_iter().chain(languages.iter().copied()).collect();
+    if possible.contains(&builder.value.as_str()) {
+        return Ok(());
+    }
+    Err(bad_value(builder.line, "builder", &builder.value, &possible))
+}
+
+/// A path below the app's root, of characters that mean nothing to a Dockerfile
+/// or a shell; `.` for the root itself.
+pub(super) fn folder(key: &str, text: &str, place: &Place) -> Result<String, DetectError> {
+    let path = text.trim_end_matches('/').trim_start_matches("./");
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/+@".contains(&c);
+    let parts = || path.split('/');
+    if path.is_empty() || path == "." {
+        return Ok(".".to_owned());
+    }
+    let inside =
+        parts().all(|part| !part.is_empty() && part != ".." && part != "." && !part.starts_with('-'));
+    if inside && path.len() <= 200 && path.bytes().all(plain) {
+        return Ok(path.to_owned());
+    }
+    Err(bad(place, key, text, &["a path below the root, of letters, digits and . _ - + @ /"]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn builder_and_dockerfile_are_read() {
+        let text = "[build]\nbuilder = \"dockerfile\"\ndockerfile = \"deploy/Dockerfile\"\n";
+        let settings = parse(text, &[]).unwrap();
+        let given = |value: &str, line| Some(Given { value: value.to_owned(), line });
+        assert_eq!(settings.builder, given("dockerfile", 2));
+        assert_eq!(settings.dockerfile, given("deploy/Dockerfile", 3));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let nearest = |text| match parse(text, &["go"]).unwrap_err() {
+            DetectError::UnknownKey { place, nearest, .. } => (place.line, nearest.unwrap()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(nearest("[build]\nbilder = 'go'"), (2, "builder".to_owned()));
+        assert_eq!(nearest("[biuld]"), (1, "build".to_owned()));
+        assert_eq!(nearest("[static]\n\nrediretcs = []"), (3, "redirects".to_owned()));
+        assert_eq!(nearest("[[static.redirects]]\nform = '/'"), (2, "from".to_owned()));
+    }
+
+    /// The examples of the documentation, each alone.
+    fn documented() -> Vec<&'static str> {
+        let page = include_str!("../../../docs/paas-toml.md");
+        let blocks = page.split("```toml\n").skip(1);
+        blocks.map(|rest| rest.split("```").next().unwrap()).collect()
+    }
+
+    #[test]
+    fn documented_examples_are_read() {
+        assert!(documented().len() >= 2);
+        for example in documented() {
+            parse(example, &["python", "node"]).unwrap_or_else(|error| panic!("{error}:\n{example}"));
+        }
+    }
+
+    #[test]
+    fn folders_are_below_the_root_and_plain() {
+        let read = |text: &str| folder("root", text, &Place::file(FILE)).ok();
+        assert_eq!(read("./web/app/"), Some("web/app".to_owned()));
+        assert_eq!(read("."), Some(".".to_owned()));
+        for bad in [
+            "/etc",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a b",
+            "$HOME",
+            "a\nRUN id",
+            "-x",
+            "a*",
+            "a\\b",
+            "[a]",
+            "\"",
+            "ä",
+        ] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rules_of_a_site_hold_no_line_ends_and_no_headers_of_the_server() {
+        let refused = |text: &str| match parse(text, &[]).unwrap_err() {
+            DetectError::BadValue { place, key, .. } => format!("{} {key}", place.line),
+            other => panic!("{other:?}"),
+        };
+        let header = |path: &str, line: &str| refused(&format!("[static.headers.\"{path}\"]\n{line}"));
+        assert_eq!(header("/*", "X-A = \"a\\nB: c\""), "2 X-A");
+        assert_eq!(header("/*", "Content-Length = '1'"), "2 header");
+        assert_eq!(header("/*", "\"X: y\\r\\nZ\" = '1'"), "2 header");
+        assert_eq!(header("x", "A = '1'"), "1 headers");
+        let redirect = |line: &str| refused(&format!("[[static.redirects]]\n{line}"));
+        assert_eq!(redirect("from = '/a'\nto = 'javascript:x'"), "3 to");
+        assert_eq!(redirect("from = '/a'\nto = \"/b\\r\\nSet-Cookie: x\""), "3 to");
+        assert_eq!(redirect("from = '/a'"), "1 to");
+        assert_eq!(redirect("from = '/*/*'\nto = '/b'"), "2 from");
+        assert_eq!(redirect("from = '/a'\nto = '/b'\nstatus = 200"), "4 status");
+    }
+}
