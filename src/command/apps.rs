@@ -5,7 +5,6 @@ use super::table::{facts, table, time};
 use super::{CommandError, Session};
 use crate::deploy::Account;
 use crate::model::{App, AppName};
-use crate::store;
 use serde_json::json;
 
 impl Session<'_> {
@@ -127,46 +126,6 @@ impl Session<'_> {
         self.pipeline.destroy_app(&app, self.caller.name()).await?;
         self.print(&format!("Removed {name} and everything of it.\n")).await
     }
-
-    pub(super) async fn builds_cancel(&mut self, name: AppName) -> Result<(), CommandError> {
-        let app = self.app(&name).await?;
-        let ended = self.pipeline.cancel(&app, self.caller.name()).await?;
-        let release = ended.release.map_or(String::new(), |number| format!(" v{number}"));
-        self.print(&format!("Cancelled{release} of {name}; what ran before still runs.\n")).await
-    }
-
-    pub(super) async fn releases(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {
-        let app = self.app(&name).await?;
-        let releases = self.pipeline.workers.store.read(move |db| store::releases::list(db, app.id)).await?;
-        if as_json {
-            let all = releases.iter().map(|release| {
-                json!({
-                    "number": release.number, "commit": release.commit, "state": release.state,
-                    "why": release.why, "who": release.who, "created": time(release.created_at),
-                })
-            });
-            return self.print_json(&all.collect()).await;
-        }
-        let rows: Vec<Vec<String>> = releases
-            .iter()
-            .map(|release| {
-                vec![
-                    format!("v{}", release.number),
-                    word(&release.state),
-                    release.commit.short().to_owned(),
-                    word(&release.why),
-                    release.who.clone(),
-                    time(release.created_at),
-                ]
-            })
-            .collect();
-        self.print(&table(&["RELEASE", "STATE", "COMMIT", "WHY", "WHO", "CREATED"], &rows)).await
-    }
-}
-
-/// How an enum of the model is written.
-fn word(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn runtime(account: &Account) -> String {

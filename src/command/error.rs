@@ -55,6 +55,9 @@ pub enum CommandError {
     /// Not `TYPE=COUNT`.
     #[error("not TYPE=COUNT")]
     NotACount(String),
+    /// Not `vN`.
+    #[error("not a release")]
+    NotARelease(String),
     /// No public key in OpenSSH's form.
     #[error("no public key: {0}")]
     NotAKey(&'static str),
@@ -146,6 +149,9 @@ impl CommandError {
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
             Self::NotACount(word) => {
                 plain(format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2."), "")
+            }
+            Self::NotARelease(word) => {
+                plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
             }
             Self::NotAKey(why) => Problem::new(
                 format!("This is no public SSH key: {why}."),

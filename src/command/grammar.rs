@@ -198,6 +198,26 @@ pub enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Remove the images that no rollback needs, and say why others stay
+    #[command(name = "releases:prune")]
+    ReleasesPrune {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// Only say what would go
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Run an earlier release again: rollback APP [vN]
+    #[command(name = "rollback")]
+    Rollback {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// Keep today's config vars instead of that release's
+        #[arg(long)]
+        keep_config: bool,
+    },
     /// Show what is being built and run
     #[command(name = "status")]
     Status {

@@ -8,6 +8,7 @@ mod images;
 mod keys;
 mod logs;
 mod ps;
+mod releases;
 mod rights;
 mod status;
 mod table;
@@ -157,6 +158,10 @@ impl Session<'_> {
             Command::PsStop(app) => self.ps_stop(app.only("ps:stop")?).await,
             Command::PsStart(app) => self.ps_start(app.only("ps:start")?).await,
             Command::Releases { app, listing } => self.releases(app.only("releases")?, listing.json).await,
+            Command::ReleasesPrune { app, dry_run } => {
+                self.releases_prune(app.only("releases:prune")?, dry_run).await
+            }
+            Command::Rollback { app, keep_config } => self.rollback(app, keep_config).await,
             Command::Status { app, listing } => self.status(app, listing.json).await,
             Command::Help { command: None } => self.print(&overview()).await,
             Command::Help { command: Some(name) } => {

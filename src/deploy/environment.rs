@@ -41,12 +41,12 @@ fn concurrency(worker_mib: u32, release: &Release, limits: &Limits) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::model::{AppId, CommitId, ConfigVars, EnvKey, ReleaseId, ReleaseState, Why};
 
-    fn release(config: &[(&str, &str)]) -> Release {
+    pub(crate) fn release(config: &[(&str, &str)]) -> Release {
         let config = config.iter().map(|(key, value)| (EnvKey::parse(key).unwrap(), (*value).to_owned()));
         Release {
             id: ReleaseId(1),
@@ -66,6 +66,8 @@ mod tests {
             who: "ada".to_owned(),
             state: ReleaseState::Preparing,
             created_at: 0,
+            source: None,
+            retired_at: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::buildpack::DetectError;
 use crate::engine::EngineError;
 use crate::git::GitError;
-use crate::model::ProcessName;
+use crate::model::{CommitId, ProcessName};
 use crate::store::StoreError;
 use std::net::SocketAddr;
 
@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 pub enum Unhealthy {
     /// It has exited.
     Exited {
-        /// Its exit code.
-        code: i64,
+        /// Its exit code; unknown if the engine has restarted it since, and it runs.
+        code: Option<i64>,
         /// Killed by the kernel for want of memory.
         out_of_memory: bool,
     },
@@ -80,6 +80,21 @@ pub enum DeployError {
     /// Nothing was deployed yet.
     #[error("the app has no release")]
     NoRelease,
+    /// No release of that number; those that could be rolled back to.
+    #[error("no release v{0}")]
+    NoSuchRelease(u32, Vec<u32>),
+    /// It never served; those that did.
+    #[error("v{0} never served")]
+    NeverServed(u32, Vec<u32>),
+    /// It is the current one.
+    #[error("v{0} serves already")]
+    ServesAlready(u32),
+    /// The current release is the first that ever served.
+    #[error("nothing to roll back to")]
+    NothingBefore,
+    /// A release's image was removed.
+    #[error("the image of v{0} is gone")]
+    ImageGone(u32, CommitId),
     /// A process type that the release does not have.
     #[error("no process type {0}")]
     NoProcessType(String, Vec<String>),

@@ -2,6 +2,7 @@
 
 use super::error::Unhealthy;
 use crate::engine::Engine;
+use crate::model::ProcessState;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,8 +94,7 @@ async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealt
     if let Ok(state) = check.engine.inspect(check.container).await
         && (!state.running || state.restarts > 0)
     {
-        let code = state.exit_code.unwrap_or(0);
-        return Err(Unhealthy::Exited { code, out_of_memory: state.oom_killed });
+        return Err(exited(check, state).await);
     }
     let listening = check.engine.listening(check.container).await.unwrap_or_default();
     if listening.is_empty() || listening.iter().any(|at| at.port() == check.port && !at.ip().is_loopback()) {
@@ -105,6 +105,23 @@ async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealt
         return Ok(None);
     }
     elsewhere(check, &listening).await
+}
+
+/// How long the next exit of a restarted process is waited for.
+const NEXT_EXIT: Duration = Duration::from_secs(3);
+
+/// The process has exited, and the engine may have restarted it already: then its
+/// code can be seen when it exits again, as it mostly does.
+async fn exited(check: &Check<'_>, mut state: ProcessState) -> Unhealthy {
+    let begin = Instant::now();
+    while state.exit_code.is_none() && begin.elapsed() < NEXT_EXIT {
+        tokio::time::sleep(PAUSES.1).await;
+        match check.engine.inspect(check.container).await {
+            Ok(now) => state = now,
+            Err(_) => break,
+        }
+    }
+    Unhealthy::Exited { code: state.exit_code, out_of_memory: state.oom_killed }
 }
 
 /// The process listens, but not on PORT: adopt its one open port, or refuse.

@@ -4,10 +4,13 @@
 //! [`prepare`] has all steps on one screen.
 
 mod account;
+mod again;
+mod branch;
 mod collect;
 mod environment;
 mod error;
 mod health;
+mod images;
 mod pipeline;
 mod prepare;
 mod processes;
@@ -24,6 +27,7 @@ mod words;
 
 pub use account::{Account, ProcessLine};
 pub use error::DeployError;
+pub use images::{ImageVerdict, KeptFor};
 pub use pipeline::{Pipeline, Workers};
 pub use push::{Authorship, Hook, PushId};
 pub use queue::Activity;

@@ -121,7 +121,7 @@ impl Pipeline {
             .store()
             .write(move |db| {
                 let config = store::config::load(db, app)?;
-                let new = NewRelease { app, commit, config, why: Why::Push, who };
+                let new = NewRelease { app, commit, config, why: Why::Push, who, source: None };
                 let mut release = store::releases::create(db, &new)?;
                 release.image = format!("paas/{name}:v{}", release.number);
                 release.processes = plan.processes;

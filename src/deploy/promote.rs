@@ -5,16 +5,13 @@ use super::prepare::Prepared;
 use super::processes::GRACE;
 use super::queue::Turn;
 use super::{DeployError, Pipeline, Report};
-use crate::model::{App, AppId, ProcessState, Release, ReleaseState, Route, Target};
+use crate::model::{App, AppId, ProcessState, Release, Route, Target};
 use crate::store;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long requests in flight to an old process may take.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// Images of this many releases are kept per app, besides the current one.
-const KEPT_IMAGES: usize = 10;
 
 impl Pipeline {
     /// All steps of the second phase, in order. Until the transaction has
@@ -37,6 +34,7 @@ impl Pipeline {
         if !self.routes.acknowledged(published.version).await {
             report.warning("The proxy has not confirmed the new routes yet; it will follow.");
         }
+        self.name_release(&app, &release);
         tracing::info!(app = %app.name, release = release.number, steps = turn.timings(), "deployed");
         let pipeline = self.clone();
         self.background
@@ -70,7 +68,9 @@ impl Pipeline {
         self.start_others(&app, &release).await;
         drop(turn);
         self.retire_web(&app, &web, &unrouted).await;
-        self.prune_images(&app).await;
+        if let Err(error) = self.prune_images(&app).await {
+            tracing::warn!(app = %app.name, %error, "old images could not be looked for");
+        }
     }
 
     /// Starts the processes of a release that get no traffic.
@@ -116,29 +116,6 @@ impl Pipeline {
             port: Some(app.port),
             targets,
             outage: outage.to_owned(),
-        }
-    }
-
-    /// Removes images of releases beyond those that are kept.
-    async fn prune_images(&self, app: &App) {
-        let id = app.id;
-        let Ok(releases) = self.store().read(move |db| store::releases::list(db, id)).await else { return };
-        let kept =
-            |state| matches!(state, ReleaseState::Current | ReleaseState::Preparing | ReleaseState::Ready);
-        let retired: Vec<&Release> = releases.iter().filter(|release| !kept(release.state)).collect();
-        let in_use: Vec<&str> = releases
-            .iter()
-            .filter(|release| kept(release.state))
-            .chain(retired.iter().copied().take(KEPT_IMAGES))
-            .map(|release| release.image.as_str())
-            .collect();
-        for release in retired.iter().skip(KEPT_IMAGES).take(5) {
-            if !release.image.is_empty()
-                && !in_use.contains(&release.image.as_str())
-                && let Err(error) = self.engine().remove_image(&release.image).await
-            {
-                tracing::debug!(image = release.image, %error, "an old image stays");
-            }
         }
     }
 

@@ -327,7 +327,7 @@ impl Pipeline {
         if let Err(error) = self.promote(prepared, Some(&branch), report).await {
             tracing::error!(app = %push.app, %error, "a release could not be promoted");
             report.problem(&error.problem());
-            if let Err(error) = repository::put_back(&path, &branch, &update.new, &update.old) {
+            if let Err(error) = repository::move_branch(&path, &branch, &update.new, &update.old) {
                 tracing::error!(app = %push.app, %error, "the branch could not be put back");
             }
             return false;

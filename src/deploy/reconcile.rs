@@ -72,7 +72,8 @@ impl Pipeline {
         let at = branch
             .as_ref()
             .and_then(|branch| repository::branch(&self.repository(&app.repository), branch).ok().flatten());
-        let moved = release.why != Why::Push || at.as_ref() == Some(&release.commit);
+        let moves = matches!(release.why, Why::Push | Why::Rollback);
+        let moved = !moves || at.as_ref() == Some(&release.commit);
         if release.state == ReleaseState::Ready && moved {
             tracing::info!(app = %app.name, release = release.number, "finishing a deploy that was interrupted");
             match self.finish(app, release.clone(), branch.as_deref()).await {
@@ -152,7 +153,11 @@ impl Pipeline {
         let id = app.id;
         let Some(app) = self.store().read(move |db| store::apps::get(db, id)).await? else { return Ok(()) };
         self.undo_unfinished(&app).await?;
-        let current = self.current(&app).await?.filter(|_| !app.stopped);
+        let current = self.current(&app).await?;
+        if let Err(error) = self.put_branch_right(&app, current.as_ref()) {
+            tracing::error!(app = %app.name, %error, "the branch could not be put right");
+        }
+        let current = current.filter(|_| !app.stopped);
         let wanted = match &current {
             Some(release) => self.wanted(&app, release).await?,
             None => Vec::new(),

@@ -1,13 +1,13 @@
 //! Changes of what runs that are no push: config, restart, scale, stop, start,
 //! and the beginning and end of an app.
 
-use super::prepare::{Prepared, configured_port};
+use super::again::Again;
 use super::processes::GRACE;
 use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::git::repository;
-use crate::model::{App, AppName, ConfigVars, ProcessState, ProcessType, Release, ReleaseState, Target, Why};
-use crate::store::{self, releases::NewRelease};
+use crate::model::{App, AppName, ConfigVars, ProcessState, ProcessType, Release, Target, Why};
+use crate::store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,7 +85,8 @@ impl Pipeline {
         if vars == before {
             return Ok(Some(current.number));
         }
-        self.rerelease(app, current, vars, Why::Config, who, turn, report).await.map(Some)
+        let again = Again { source: current, config: vars, why: Why::Config, who: who.to_owned() };
+        self.repeat(app, again, turn, report).await.map(Some)
     }
 
     /// Replaces all processes by new ones of the same image with today's config.
@@ -99,56 +100,8 @@ impl Pipeline {
         let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
         let vars = self.store().read(move |db| store::config::load(db, id)).await?;
-        self.rerelease(app, current, vars, Why::Restart, who, turn, report).await
-    }
-
-    /// A new release of an image that is there: no build, no release command, the
-    /// same prepare and promote. Config is stored only when it is live.
-    #[allow(clippy::too_many_arguments)] // two callers, both right above
-    async fn rerelease(
-        self: &Arc<Self>,
-        app: &App,
-        current: Release,
-        vars: ConfigVars,
-        why: Why,
-        who: &str,
-        turn: Turn,
-        report: &Report,
-    ) -> Result<u32, DeployError> {
-        if !self.routes.connected() {
-            return Err(DeployError::NoProxy);
-        }
-        let new = NewRelease {
-            app: app.id,
-            commit: current.commit.clone(),
-            config: vars.clone(),
-            why,
-            who: who.to_owned(),
-        };
-        let mut release = self.store().write(move |db| open(db, &new, current)).await?;
-        turn.release(release.number);
-        let ending = turn.may_be_cancelled();
-        let prepared = async {
-            let targets = self.start_and_check(app, &mut release, report).await?;
-            release.state = ReleaseState::Ready;
-            self.save(&release).await?;
-            Ok::<_, DeployError>(targets)
-        };
-        let outcome = tokio::select! {
-            outcome = prepared => outcome,
-            error = ending.asked() => Err(error),
-        };
-        turn.commit();
-        let targets = match outcome {
-            Ok(targets) => targets,
-            Err(error) => {
-                self.discard(app, &release).await;
-                return Err(error);
-            }
-        };
-        let number = release.number;
-        self.promote(Prepared { app: app.clone(), release, targets, turn }, None, report).await?;
-        Ok(number)
+        let again = Again { source: current, config: vars, why: Why::Restart, who: who.to_owned() };
+        self.repeat(app, again, turn, report).await
     }
 
     /// Sets counts per process type and starts or stops only the difference.
@@ -323,27 +276,4 @@ pub(super) fn target(state: &ProcessState, port: u16) -> Option<Target> {
         process: state.process.to_string(),
         release: state.release,
     })
-}
-
-/// Opens a release that has everything of `current` but config and number.
-fn open(db: &rusqlite::Connection, new: &NewRelease, current: Release) -> Result<Release, store::StoreError> {
-    let fresh = store::releases::create(db, new)?;
-    let had_port = configured_port(&current);
-    let mut release = Release {
-        id: fresh.id,
-        number: fresh.number,
-        config: fresh.config,
-        why: fresh.why,
-        who: fresh.who,
-        state: fresh.state,
-        created_at: fresh.created_at,
-        ..current
-    };
-    if let Some(port) = configured_port(&release) {
-        release.port = port;
-    } else if had_port.is_some() {
-        release.port = super::prepare::DEFAULT_PORT;
-    }
-    store::releases::update(db, &release)?;
-    Ok(release)
 }

@@ -54,6 +54,29 @@ impl DeployError {
                 "Nothing was deployed to it so far.",
                 "Deploy it: git push paas main",
             ),
+            Self::NoSuchRelease(number, known) => {
+                Problem::new(format!("There is no release v{number}."), "", back_to(known))
+            }
+            Self::NeverServed(number, known) => Problem::new(
+                format!("v{number} never served: it failed before it went live."),
+                "",
+                back_to(known),
+            ),
+            Self::ServesAlready(number) => Problem::new(
+                format!("v{number} is what serves now."),
+                "",
+                "Start it anew: paas ps:restart APP",
+            ),
+            Self::NothingBefore => Problem::new(
+                "There is nothing to roll back to.",
+                "No other release has served yet.",
+                "See them: paas releases APP",
+            ),
+            Self::ImageGone(number, commit) => Problem::new(
+                format!("The image of v{number} is not kept any more."),
+                "releases.keep and releases.keep_time in server.toml say for how long.",
+                format!("Build it again: git push --force paas {}:BRANCH", commit.short()),
+            ),
             Self::NoProcessType(name, known) => Problem::new(
                 format!("There is no process type {name}."),
                 format!("The app has: {}", known.join(", ")),
@@ -61,6 +84,14 @@ impl DeployError {
             ),
         }
     }
+}
+
+fn back_to(known: &[u32]) -> String {
+    if known.is_empty() {
+        return "No other release has served yet.".to_owned();
+    }
+    let names: Vec<String> = known.iter().map(|number| format!("v{number}")).collect();
+    format!("These have served: {}", names.join(", "))
 }
 
 fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String]) -> Problem {
@@ -106,18 +137,21 @@ fn quoted(line: &str) -> String {
     format!("  {cut}{mark}")
 }
 
-fn exited(process: &str, code: i64, out_of_memory: bool) -> (String, String) {
-    let cause = format!("{process} exited with status {code}.");
-    if out_of_memory || code == 137 {
+fn exited(process: &str, code: Option<i64>, out_of_memory: bool) -> (String, String) {
+    let cause = match code {
+        Some(code) => format!("{process} exited with status {code}."),
+        None => format!("{process} exited and had to be restarted."),
+    };
+    if out_of_memory || code == Some(137) {
         return (
             format!("{cause} It was killed: out of memory?"),
             "Use less memory, or have the server's limit raised (server.toml).".to_owned(),
         );
     }
     let next = match code {
-        127 => "The command was not found in the image; check the Procfile.",
-        126 => "The command cannot be executed; check its mode (git update-index --chmod=+x).",
-        0 => "A web process must keep running.",
+        Some(127) => "The command was not found in the image; check the Procfile.",
+        Some(126) => "The command cannot be executed; check its mode (git update-index --chmod=+x).",
+        Some(0) => "A web process must keep running.",
         _ => "Its last lines are above. Fix it, commit and push again.",
     };
     (cause, next.to_owned())
@@ -132,9 +166,10 @@ mod tests {
     #[test]
     fn every_reason_why_a_release_gets_no_traffic() {
         let reasons = [
-            Unhealthy::Exited { code: 3, out_of_memory: false },
-            Unhealthy::Exited { code: 137, out_of_memory: true },
-            Unhealthy::Exited { code: 127, out_of_memory: false },
+            Unhealthy::Exited { code: Some(3), out_of_memory: false },
+            Unhealthy::Exited { code: Some(137), out_of_memory: true },
+            Unhealthy::Exited { code: Some(127), out_of_memory: false },
+            Unhealthy::Exited { code: None, out_of_memory: false },
             Unhealthy::Silent,
             Unhealthy::LoopbackOnly(vec!["127.0.0.1:5000".parse().unwrap()]),
             Unhealthy::OtherPorts(vec![3000, 3001]),
@@ -162,6 +197,11 @@ mod tests {
             DeployError::ReleaseCommand { code: 2 },
             DeployError::NoApp,
             DeployError::NoRelease,
+            DeployError::NoSuchRelease(9, vec![4, 2]),
+            DeployError::NeverServed(3, vec![]),
+            DeployError::ServesAlready(5),
+            DeployError::NothingBefore,
+            DeployError::ImageGone(2, crate::model::CommitId::parse(&"a1".repeat(20)).unwrap()),
             DeployError::NoProcessType("clock".into(), vec!["web".into()]),
             DeployError::Internal("x".into()),
         ];

@@ -48,11 +48,16 @@ pub fn branch(path: &Path, branch: &str) -> Result<Option<CommitId>, GitError> {
     }
 }
 
-/// Puts a branch back from `from` to `to` (zero: it did not exist), if nobody
-/// has moved it since.
-pub fn put_back(path: &Path, branch: &str, from: &CommitId, to: &CommitId) -> Result<(), GitError> {
+/// Moves a branch from `from` to `to` (zero: it does not exist), if nobody has
+/// moved it since.
+pub fn move_branch(path: &Path, branch: &str, from: &CommitId, to: &CommitId) -> Result<(), GitError> {
     let repository = Repository::open_bare(path)?;
     let name = format!("refs/heads/{branch}");
+    if from.is_zero() {
+        // Does not overwrite: one that has come since is somebody's move.
+        repository.reference(&name, git2::Oid::from_str(to.as_str())?, false, "paas")?;
+        return Ok(());
+    }
     let mut reference = repository.find_reference(&name)?;
     if reference.target().map(|id| id.to_string()).as_deref() != Some(from.as_str()) {
         return Err(GitError::Moved(branch.to_owned()));
@@ -61,8 +66,21 @@ pub fn put_back(path: &Path, branch: &str, from: &CommitId, to: &CommitId) -> Re
         reference.delete()?;
     } else {
         let (from, to) = (git2::Oid::from_str(from.as_str())?, git2::Oid::from_str(to.as_str())?);
-        repository.reference_matching(&name, to, true, from, "paas: the deploy was not promoted")?;
+        repository.reference_matching(&name, to, true, from, "paas")?;
     }
+    Ok(())
+}
+
+/// Makes `refs/releases/vN` name a release's commit. It is hidden from pushes and
+/// keeps the commit from ever being pruned.
+pub fn name_release(path: &Path, number: u32, commit: &CommitId) -> Result<(), GitError> {
+    let id = git2::Oid::from_str(commit.as_str())?;
+    Repository::open_bare(path)?.reference(
+        &format!("refs/releases/v{number}"),
+        id,
+        true,
+        "paas: promoted",
+    )?;
     Ok(())
 }
 

@@ -96,6 +96,8 @@ pub enum Why {
     Config,
     /// `ps:restart`.
     Restart,
+    /// `rollback`.
+    Rollback,
 }
 
 /// One release: commit + image + config + commands.
@@ -135,6 +137,10 @@ pub struct Release {
     pub state: ReleaseState,
     /// Seconds since the epoch, UTC.
     pub created_at: i64,
+    /// The release that it repeats (`3` for `v3`), if it is no build of its own.
+    pub source: Option<u32>,
+    /// When it stopped serving, if it has: seconds since the epoch, UTC.
+    pub retired_at: Option<i64>,
 }
 
 /// How many processes of each type an app wants. Belongs to the app, not a release.

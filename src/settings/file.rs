@@ -27,6 +27,17 @@ pub(super) struct File {
     pub build: Build,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub releases: Releases,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Releases {
+    /// How many images besides the current one.
+    pub keep: Option<u16>,
+    /// `7d`
+    pub keep_time: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,7 +1,7 @@
 //! Flags, `PAAS_…` variables, the file and the defaults, in that order.
 
 use super::file::File;
-use super::{BuildSettings, ImageSourceChoice, LogFormat, LogSettings, Settings};
+use super::{BuildSettings, ImageSourceChoice, LogFormat, LogSettings, Retention, Settings};
 use crate::model::{BuildLimits, HostName, ImageSource, Limits};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -204,6 +204,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         logs: log_settings(&file.logs)?,
         build: build_settings(file.build)?,
         limits: limits(&file.limits)?,
+        retention: retention(&file.releases)?,
     })
 }
 
@@ -272,6 +273,11 @@ fn duration(name: &'static str, text: &str) -> Result<Duration, SettingsError> {
 fn log_settings(file: &super::file::Logs) -> Result<LogSettings, SettingsError> {
     let keep = duration("logs.keep", file.keep.as_deref().unwrap_or("14d"))?;
     Ok(LogSettings { keep, max_bytes: file.max_mib.unwrap_or(256).saturating_mul(1 << 20) })
+}
+
+fn retention(file: &super::file::Releases) -> Result<Retention, SettingsError> {
+    let time = duration("releases.keep_time", file.keep_time.as_deref().unwrap_or("7d"))?;
+    Ok(Retention { releases: usize::from(file.keep.unwrap_or(10)), time })
 }
 
 fn build_settings(file: super::file::Build) -> Result<BuildSettings, SettingsError> {

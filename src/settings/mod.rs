@@ -92,6 +92,18 @@ pub struct Settings {
     pub build: BuildSettings,
     /// Each container's limits.
     pub limits: Limits,
+    /// What can be rolled back to.
+    pub retention: Retention,
+}
+
+/// Which images of former releases are kept: those of the last ones, and those
+/// that served until not long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Releases, besides the current one.
+    pub releases: usize,
+    /// Since they stopped serving.
+    pub time: Duration,
 }
 
 impl Settings {

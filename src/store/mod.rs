@@ -21,7 +21,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/01-first.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/01-first.sql"), include_str!("migrations/02-rollback.sql")];
 
 /// How long a statement waits for another process (a backup, a curious admin).
 const BUSY: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, config, processes, port, env, worker_mib, \
-                       runtime, root, why, who, state, created_at";
+                       runtime, root, why, who, state, created_at, source, retired_at";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -20,6 +20,8 @@ pub struct NewRelease {
     pub why: Why,
     /// Who makes it.
     pub who: String,
+    /// The release that it repeats, if it is no build of its own.
+    pub source: Option<u32>,
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
@@ -56,6 +58,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         who: row.get(14)?,
         state: word(row, 15)?,
         created_at: row.get(16)?,
+        source: row.get(17)?,
+        retired_at: row.get(18)?,
     })
 }
 
@@ -80,11 +84,20 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
         Why::Push => "push",
         Why::Config => "config",
         Why::Restart => "restart",
+        Why::Rollback => "rollback",
     };
     db.execute(
-        "INSERT INTO releases (app, number, commit_id, config, why, who, state, created_at)
-         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1), ?2, ?3, ?4, ?5, 'preparing', ?6)",
-        params![new.app.0, new.commit.as_str(), serde_json::to_string(&new.config)?, why, new.who, now()],
+        "INSERT INTO releases (app, number, commit_id, config, why, who, state, created_at, source)
+         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1), ?2, ?3, ?4, ?5, 'preparing', ?6, ?7)",
+        params![
+            new.app.0,
+            new.commit.as_str(),
+            serde_json::to_string(&new.config)?,
+            why,
+            new.who,
+            now(),
+            new.source
+        ],
     )?;
     one(db, "id = ?1", db.last_insert_rowid())?.ok_or_else(|| StoreError::Value("release".to_owned()))
 }
@@ -120,11 +133,11 @@ pub fn set_state(db: &Connection, id: ReleaseId, state: ReleaseState) -> Result<
 /// and a wish that nothing runs has ended.
 pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
     db.execute(
-        "UPDATE releases SET state = 'retired' WHERE app = ?1 AND state = 'current'",
-        [release.app.0],
+        "UPDATE releases SET state = 'retired', retired_at = ?2 WHERE app = ?1 AND state = 'current'",
+        params![release.app.0, now()],
     )?;
     set_state(db, release.id, ReleaseState::Current)?;
-    if release.why == Why::Config {
+    if matches!(release.why, Why::Config | Why::Rollback) {
         // Only now: a change that never served must not come with the next push.
         super::config::replace(db, release.app, &release.config)?;
     }

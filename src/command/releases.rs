@@ -1,0 +1,112 @@
+//! `releases…`, `rollback` and `builds…`.
+
+use super::grammar::OfApp;
+use super::table::{table, time};
+use super::{CommandError, Session};
+use crate::deploy::{ImageVerdict, KeptFor};
+use crate::model::{AppName, Release};
+use crate::store;
+use serde_json::json;
+
+impl Session<'_> {
+    pub(super) async fn builds_cancel(&mut self, name: AppName) -> Result<(), CommandError> {
+        let app = self.app(&name).await?;
+        let ended = self.pipeline.cancel(&app, self.caller.name()).await?;
+        let release = ended.release.map_or(String::new(), |number| format!(" v{number}"));
+        self.print(&format!("Cancelled{release} of {name}; what ran before still runs.\n")).await
+    }
+
+    pub(super) async fn releases(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {
+        let app = self.app(&name).await?;
+        let releases = self.pipeline.workers.store.read(move |db| store::releases::list(db, app.id)).await?;
+        if as_json {
+            let all = releases.iter().map(|release| {
+                json!({
+                    "number": release.number, "commit": release.commit, "state": release.state,
+                    "why": release.why, "source": release.source, "who": release.who, "created": time(release.created_at),
+                })
+            });
+            return self.print_json(&all.collect()).await;
+        }
+        let rows: Vec<Vec<String>> = releases
+            .iter()
+            .map(|release| {
+                vec![
+                    format!("v{}", release.number),
+                    word(&release.state),
+                    release.commit.short().to_owned(),
+                    why(release),
+                    release.who.clone(),
+                    time(release.created_at),
+                ]
+            })
+            .collect();
+        self.print(&table(&["RELEASE", "STATE", "COMMIT", "WHY", "WHO", "CREATED"], &rows)).await
+    }
+
+    pub(super) async fn rollback(&mut self, app: OfApp, keep_config: bool) -> Result<(), CommandError> {
+        let (name, words) = app.split("rollback")?;
+        let to = match words.as_slice() {
+            [] => None,
+            [word] => Some(number(word)?),
+            [_, word, ..] => return Err(CommandError::NotARelease(word.chars().take(40).collect())),
+        };
+        let app = self.app(&name).await?;
+        let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
+        let (release, source) = self
+            .reporting(|report| {
+                let (pipeline, app, who) = (&pipeline, &app, &who);
+                async move { Ok(pipeline.rollback(app, to, keep_config, who, &report).await?) }
+            })
+            .await?;
+        let branch = self.app(&name).await?.deploy_branch.unwrap_or_default();
+        let text = format!(
+            "Rolled back {name} to v{} as v{release}; {branch} is at {} again.\n",
+            source.number,
+            source.commit.short()
+        );
+        self.print(&text).await
+    }
+
+    pub(super) async fn releases_prune(&mut self, name: AppName, dry_run: bool) -> Result<(), CommandError> {
+        let app = self.app(&name).await?;
+        let verdicts = self.pipeline.judge_images(&app).await?;
+        let gone = if dry_run { Vec::new() } else { self.pipeline.prune_images(&app).await? };
+        let rows: Vec<Vec<String>> = verdicts.iter().map(|verdict| fate(verdict, dry_run, &gone)).collect();
+        self.print(&table(&["IMAGE", "RELEASES", "MIB", "FATE"], &rows)).await
+    }
+}
+
+fn fate(verdict: &ImageVerdict, dry_run: bool, gone: &[ImageVerdict]) -> Vec<String> {
+    let fate = match verdict.kept {
+        Some(KeptFor::Serving) => "stays: it serves",
+        Some(KeptFor::Preparing) => "stays: it is being prepared",
+        Some(KeptFor::Recent) => "stays: one of the last releases (releases.keep)",
+        Some(KeptFor::Young) => "stays: it served not long ago (releases.keep_time)",
+        None if dry_run => "would go",
+        None if gone.contains(verdict) => "removed",
+        None => "stays for now: a container still uses it",
+    };
+    let releases: Vec<String> = verdict.releases.iter().map(|number| format!("v{number}")).collect();
+    let mib = (verdict.size >> 20).to_string();
+    vec![verdict.image.clone(), releases.join(" "), mib, fate.to_owned()]
+}
+
+/// `v3` or `3`.
+fn number(word: &str) -> Result<u32, CommandError> {
+    let digits = word.strip_prefix('v').unwrap_or(word);
+    digits.parse().map_err(|_| CommandError::NotARelease(word.chars().take(40).collect()))
+}
+
+/// `push`, `rollback to v3`.
+fn why(release: &Release) -> String {
+    match release.source {
+        Some(source) if release.why == crate::model::Why::Rollback => format!("rollback to v{source}"),
+        _ => word(&release.why),
+    }
+}
+
+/// How an enum of the model is written.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}

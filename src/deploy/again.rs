@@ -1,0 +1,187 @@
+//! Releases of an image that is there: config changes, restarts and rollbacks.
+//! No build, no release command; the same prepare and promote.
+
+use super::prepare::{DEFAULT_PORT, Prepared, configured_port};
+use super::queue::Turn;
+use super::{DeployError, Pipeline, Report};
+use crate::git::repository;
+use crate::model::{App, ConfigVars, Release, ReleaseState, Why};
+use crate::store::{self, releases::NewRelease};
+use std::sync::Arc;
+
+/// What is to run once more.
+pub(super) struct Again {
+    /// Whose image and commands.
+    pub source: Release,
+    /// With which config. It is stored as the app's only when it is live.
+    pub config: ConfigVars,
+    pub why: Why,
+    pub who: String,
+}
+
+impl Pipeline {
+    /// Both phases of a release that leaves the branch where it is; its number.
+    pub(super) async fn repeat(
+        self: &Arc<Self>,
+        app: &App,
+        again: Again,
+        turn: Turn,
+        report: &Report,
+    ) -> Result<u32, DeployError> {
+        let prepared = self.prepare_again(app, again, turn, report).await?;
+        let number = prepared.release.number;
+        self.promote(prepared, None, report).await?;
+        Ok(number)
+    }
+
+    /// Runs what an earlier release ran: its image, its commands and, unless
+    /// today's is to be kept, its config. The branch moves to its commit, so that
+    /// a fix, or the same commit again, can be pushed at once. Returns the new
+    /// release's number and what it repeats.
+    pub async fn rollback(
+        self: &Arc<Self>,
+        app: &App,
+        to: Option<u32>,
+        keep_config: bool,
+        who: &str,
+        report: &Report,
+    ) -> Result<(u32, Release), DeployError> {
+        let turn = self.turn(app, "rolling back", who).await;
+        let app = self.refreshed(app).await?;
+        let (current, source, today) = self.rollback_target(&app, to).await?;
+        if !self.engine().has_image(&source.image_id).await? {
+            return Err(DeployError::ImageGone(source.number, source.commit));
+        }
+        let config = if keep_config { today } else { source.config.clone() };
+        let again = Again { source: source.clone(), config, why: Why::Rollback, who: who.to_owned() };
+        let prepared = self.prepare_again(&app, again, turn, report).await?;
+        let number = prepared.release.number;
+        self.go_back(&app, prepared, &current, report).await?;
+        Ok((number, source))
+    }
+
+    /// What serves, what shall serve again, and today's config.
+    async fn rollback_target(
+        &self,
+        app: &App,
+        to: Option<u32>,
+    ) -> Result<(Release, Release, ConfigVars), DeployError> {
+        let id = app.id;
+        let (releases, config) = self
+            .store()
+            .read(move |db| Ok((store::releases::list(db, id)?, store::config::load(db, id)?)))
+            .await?;
+        let current = releases.iter().find(|release| release.state == ReleaseState::Current);
+        let current = current.cloned().ok_or(DeployError::NoRelease)?;
+        Ok((current, target(&releases, to)?.clone(), config))
+    }
+
+    /// The branch moves before the commit point, as in a push: after a crash in
+    /// between, a ready release whose commit the branch names is promoted.
+    async fn go_back(
+        self: &Arc<Self>,
+        app: &App,
+        prepared: Prepared,
+        current: &Release,
+        report: &Report,
+    ) -> Result<(), DeployError> {
+        let path = self.repository(&app.repository);
+        let branch = app.deploy_branch.clone().unwrap_or_default();
+        let (from, to) = (current.commit.clone(), prepared.release.commit.clone());
+        if let Err(error) = repository::move_branch(&path, &branch, &from, &to) {
+            self.discard(app, &prepared.release).await;
+            return Err(error.into());
+        }
+        let promoted = self.promote(prepared, None, report).await;
+        if promoted.is_err()
+            && let Err(error) = repository::move_branch(&path, &branch, &to, &from)
+        {
+            tracing::error!(app = %app.name, %error, "the branch could not be put back");
+        }
+        promoted
+    }
+
+    /// The first phase, as far as there is one: start, health, ready.
+    async fn prepare_again(
+        &self,
+        app: &App,
+        again: Again,
+        turn: Turn,
+        report: &Report,
+    ) -> Result<Prepared, DeployError> {
+        if !self.routes.connected() {
+            return Err(DeployError::NoProxy);
+        }
+        let mut release = self.store().write(move |db| open(db, again)).await?;
+        turn.release(release.number);
+        let ending = turn.may_be_cancelled();
+        let steps = async {
+            let targets = self.start_and_check(app, &mut release, report).await?;
+            release.state = ReleaseState::Ready;
+            self.save(&release).await?;
+            Ok::<_, DeployError>(targets)
+        };
+        let outcome = tokio::select! {
+            outcome = steps => outcome,
+            error = ending.asked() => Err(error),
+        };
+        turn.commit();
+        match outcome {
+            Ok(targets) => Ok(Prepared { app: app.clone(), release, targets, turn }),
+            Err(error) => {
+                self.discard(app, &release).await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The release to go back to: the one of that number, or the last one that
+/// served before the current one did.
+fn target(releases: &[Release], to: Option<u32>) -> Result<&Release, DeployError> {
+    let served = |release: &&Release| release.state == ReleaseState::Retired;
+    let Some(number) = to else {
+        return releases.iter().find(served).ok_or(DeployError::NothingBefore);
+    };
+    let known = || releases.iter().filter(served).map(|release| release.number).collect();
+    match releases.iter().find(|release| release.number == number) {
+        Some(release) if release.state == ReleaseState::Current => Err(DeployError::ServesAlready(number)),
+        Some(release) if served(&release) => Ok(release),
+        Some(_) => Err(DeployError::NeverServed(number, known())),
+        None => Err(DeployError::NoSuchRelease(number, known())),
+    }
+}
+
+/// Opens a release that has everything of its source but config and number.
+fn open(db: &rusqlite::Connection, again: Again) -> Result<Release, store::StoreError> {
+    let Again { source, config, why, who } = again;
+    let new = NewRelease {
+        app: source.app,
+        commit: source.commit.clone(),
+        config,
+        why,
+        who,
+        source: Some(source.number),
+    };
+    let fresh = store::releases::create(db, &new)?;
+    let had_port = configured_port(&source);
+    let mut release = Release {
+        id: fresh.id,
+        number: fresh.number,
+        config: fresh.config,
+        why: fresh.why,
+        who: fresh.who,
+        state: fresh.state,
+        created_at: fresh.created_at,
+        source: fresh.source,
+        retired_at: None,
+        ..source
+    };
+    if let Some(port) = configured_port(&release) {
+        release.port = port;
+    } else if had_port.is_some() {
+        release.port = DEFAULT_PORT;
+    }
+    store::releases::update(db, &release)?;
+    Ok(release)
+}

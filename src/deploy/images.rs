@@ -1,0 +1,130 @@
+//! Which images of an app are kept, and why: what can be rolled back to.
+
+use super::{DeployError, Pipeline};
+use crate::model::{App, Release, ReleaseState};
+use crate::settings::Retention;
+use crate::store;
+use std::collections::BTreeMap;
+
+/// Why an image is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeptFor {
+    /// It is what serves.
+    Serving,
+    /// A release of it is being prepared.
+    Preparing,
+    /// It is among the last ones that served.
+    Recent,
+    /// It served until not long ago.
+    Young,
+}
+
+/// One image of an app and its fate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageVerdict {
+    /// `paas/shop:v3`
+    pub image: String,
+    /// Bytes, layers shared with others included.
+    pub size: i64,
+    /// The releases that ran it, newest first.
+    pub releases: Vec<u32>,
+    /// `None`: it goes.
+    pub kept: Option<KeptFor>,
+}
+
+impl Pipeline {
+    /// Every image of an app, with why it is kept or that it goes.
+    pub async fn judge_images(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
+        let id = app.id;
+        let releases = self.store().read(move |db| store::releases::list(db, id)).await?;
+        let reasons = reasons(&releases, self.workers.settings.retention, store::now());
+        let images = self.engine().app_images(&app.name).await?;
+        let verdict = |image: crate::engine::AppImage| ImageVerdict {
+            releases: numbers(&releases, &image.reference),
+            kept: reasons.get(&image.reference).copied(),
+            image: image.reference,
+            size: image.size,
+        };
+        Ok(images.into_iter().map(verdict).collect())
+    }
+
+    /// Removes the images that nothing keeps; what was removed.
+    pub async fn prune_images(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
+        let mut verdicts = self.judge_images(app).await?;
+        verdicts.retain(|verdict| verdict.kept.is_none());
+        let mut gone = Vec::new();
+        for verdict in verdicts {
+            match self.engine().remove_image(&verdict.image).await {
+                Ok(()) => gone.push(verdict),
+                // A container of it may be finishing its last requests.
+                Err(error) => tracing::debug!(image = verdict.image, %error, "an old image stays"),
+            }
+        }
+        Ok(gone)
+    }
+}
+
+fn numbers(releases: &[Release], image: &str) -> Vec<u32> {
+    releases.iter().filter(|release| release.image == image).map(|release| release.number).collect()
+}
+
+/// What keeps each image; an image that is not in here goes. `releases` are
+/// sorted, newest first.
+fn reasons(releases: &[Release], keep: Retention, now: i64) -> BTreeMap<String, KeptFor> {
+    let since = now - i64::try_from(keep.time.as_secs()).unwrap_or(i64::MAX);
+    let mut served = 0;
+    let mut reasons = BTreeMap::new();
+    for release in releases.iter().filter(|release| !release.image.is_empty()) {
+        let reason = match release.state {
+            ReleaseState::Current => Some(KeptFor::Serving),
+            ReleaseState::Preparing | ReleaseState::Ready => Some(KeptFor::Preparing),
+            ReleaseState::Failed => None,
+            ReleaseState::Retired => {
+                served += 1;
+                let young = release.retired_at.is_some_and(|at| at > since);
+                (served <= keep.releases).then_some(KeptFor::Recent).or(young.then_some(KeptFor::Young))
+            }
+        };
+        if let Some(reason) = reason {
+            let strongest = reasons.entry(release.image.clone()).or_insert(reason);
+            *strongest = (*strongest).min(reason);
+        }
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn release(number: u32, image: u32, state: ReleaseState, retired_at: Option<i64>) -> Release {
+        let image = format!("i{image}");
+        Release { number, image, state, retired_at, ..super::super::environment::tests::release(&[]) }
+    }
+
+    #[test]
+    fn an_image_is_kept_while_it_serves_is_prepared_recent_or_young() {
+        use ReleaseState::{Current, Failed, Ready, Retired};
+        let releases = [
+            release(9, 9, Ready, None),
+            release(8, 3, Current, None),
+            release(7, 7, Failed, None),
+            release(6, 6, Retired, Some(10)),
+            release(5, 5, Retired, Some(990)),
+            release(4, 4, Retired, Some(10)),
+            release(3, 3, Retired, Some(10)),
+            release(2, 4, Retired, None),
+        ];
+        let keep = Retention { releases: 1, time: Duration::from_secs(100) };
+        let kept = reasons(&releases, keep, 1000);
+        let kept: Vec<(&str, KeptFor)> = kept.iter().map(|(image, why)| (image.as_str(), *why)).collect();
+        let expected = [
+            ("i3", KeptFor::Serving),
+            ("i5", KeptFor::Young),
+            ("i6", KeptFor::Recent),
+            ("i9", KeptFor::Preparing),
+        ];
+        assert_eq!(kept, expected);
+    }
+}
