@@ -53,13 +53,18 @@ pub fn problem(problem: &Problem) -> Vec<String> {
 /// narrowest terminal that people still have.
 const WIDTH: usize = 65;
 
+/// Programs that messages tell people to run.
+const PROGRAMS: [&str; 11] =
+    ["bundle", "chmod", "echo", "git", "go", "npm", "paas", "pip", "ssh", "sudo", "systemctl"];
+
 /// A line in pieces that fit a push, broken between words, each with the
-/// indentation of the first. A word that is longer stays whole: it may be a URL.
+/// indentation of the first. A word that is longer stays whole, since it may be
+/// a URL, and so does a command, which people copy.
 pub fn wrapped(line: &str) -> Vec<String> {
     let indent: String = line.chars().take_while(|c| *c == ' ').collect();
     let mut pieces = vec![indent.clone()];
     let mut empty = true;
-    for word in line.trim_start_matches(' ').split(' ') {
+    for word in words(line.trim_start_matches(' ')) {
         let last = pieces.len() - 1;
         if !empty && pieces[last].chars().count() + 1 + word.chars().count() > WIDTH {
             pieces.push(format!("{indent}{word}"));
@@ -70,6 +75,27 @@ pub fn wrapped(line: &str) -> Vec<String> {
         empty = false;
     }
     pieces
+}
+
+/// The parts of a line between which it may be broken.
+fn words(line: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut inside = false;
+    for word in line.split(' ') {
+        let announced = parts.last().is_none_or(|last| last.ends_with(':'));
+        let ends = word.starts_with('(') || parts.last().is_some_and(|last| last.ends_with([';', ',']));
+        match parts.last_mut() {
+            Some(command) if inside && !ends => {
+                command.push(' ');
+                command.push_str(word);
+            }
+            _ => {
+                inside = announced && PROGRAMS.contains(&word);
+                parts.push(word.to_owned());
+            }
+        }
+    }
+    parts
 }
 
 /// A line from a stranger (a build, an app) made safe for a terminal: control
@@ -111,6 +137,14 @@ mod tests {
         assert!(pieces[..2].iter().all(|piece| piece.chars().count() <= WIDTH));
         assert_eq!(pieces.concat().replace(' ', ""), text.replace(' ', ""));
         assert_eq!(wrapped(""), [""]);
+    }
+
+    #[test]
+    fn a_command_is_never_cut_in_two() {
+        let command = "git push --force-with-lease paas :refs/heads/a-longer-branch-name";
+        let text = format!("Remove it first: {command} (then push again)");
+        assert_eq!(wrapped(&text), ["Remove it first:", command, "(then push again)"]);
+        assert_eq!(wrapped("Go on: paas apps"), ["Go on: paas apps"]);
     }
 
     #[test]

@@ -112,6 +112,7 @@ fn config_vars_reach_the_app_byte_for_byte() {
     server.ssh(&["config:get", &app.name, "NOT_THERE"]).fails();
     server.ssh(&["config:set", &app.name, "1X=y"]).one_line().says(&["1X"]);
     server.ssh(&["config:set", &app.name, "NOVALUE"]).fails();
+    server.ssh(&["config:set", &app.name, "PAAS_RELEASE=v9"]).one_line().says(&["PAAS_RELEASE"]);
 }
 
 /// What the app sees of one variable.
@@ -151,6 +152,7 @@ fn processes_are_scaled_stopped_started_and_restarted() {
 
     server.ssh(&["ps:scale", &app.name, "web=1", "worker=0"]).ok();
     eventually("scaled down", MINUTE, || app.containers().len() == 1);
+    server.ssh(&["logs", &app.name, "-p", "nosuch"]).one_line().says(&["nosuch", "web, worker"]);
     server.ssh(&["ps:scale", &app.name, "nosuch=1"]).one_line().says(&["nosuch"]);
     server.ssh(&["ps:scale", &app.name, "web=many"]).one_line().says(&["many"]);
     server.ssh(&["ps:scale", &app.name, "web=-1"]).fails();
@@ -245,7 +247,13 @@ fn keys_are_added_listed_and_removed_and_only_they_may_enter() {
     server.paas_with(&["keys:add", "guest@laptop"], &public).fails();
     server.paas_with(&["keys:add", "no-key"], b"ssh-ed25519 nonsense\n").one_line();
     server.paas_with(&["keys:add", "../etc"], &public).fails();
+    let app = server.app("followed");
+    app.saying("followed").push(&["main"]).ok();
+    let follow = server.ssh_command("stranger", &[], &["logs", &app.name, "-t"]);
+    let mut follow = Running::start(follow, b"");
+    follow.wait_for("Python", MINUTE);
     server.paas(&["keys:remove", "guest@laptop"]).ok();
+    follow.finish(Duration::from_secs(10)).fails();
     try_in("stranger").fails().says(&["Permission denied"]);
     server.paas(&["keys:remove", "guest@laptop"]).one_line();
 }

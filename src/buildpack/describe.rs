@@ -16,7 +16,9 @@ pub fn describe(plan: &BuildPlan) -> String {
     let port = plan.port.map_or_else(|| "the image's EXPOSE, else 5000".to_owned(), |port| port.to_string());
     lines.push(output::detail(&format!("PORT={port}")));
     lines.extend(plan.env.iter().map(|(key, value)| output::detail(&format!("{key}={value}"))));
-    lines.push(output::step("Base images"));
+    if !plan.bases.is_empty() {
+        lines.push(output::step("Base images"));
+    }
     lines.extend(plan.bases.iter().map(|base| output::detail(&base.reference)));
     match &plan.dockerfile {
         Dockerfile::Own(path) => {

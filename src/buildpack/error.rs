@@ -34,6 +34,8 @@ pub enum ProcfileFault {
     Duplicate(String, usize),
     /// A NUL byte.
     Nul,
+    /// More process types than this.
+    TooMany(usize),
     /// Nothing is declared at all.
     Empty,
 }

@@ -12,6 +12,9 @@ pub(super) struct Procfile {
     pub commands: BTreeMap<ProcessType, String>,
 }
 
+/// Most process types of an app.
+const MOST: usize = 100;
+
 /// Reads `<type>: <command>` lines; `#` begins a comment line.
 pub(super) fn parse(text: &str) -> Result<Procfile, DetectError> {
     let mut commands = BTreeMap::new();
@@ -24,6 +27,9 @@ pub(super) fn parse(text: &str) -> Result<Procfile, DetectError> {
             return Err(fault(ProcfileFault::Duplicate(kind.to_string(), first)));
         }
         commands.insert(kind, command);
+        if commands.len() > MOST {
+            return Err(fault(ProcfileFault::TooMany(MOST)));
+        }
     }
     if commands.is_empty() {
         return Err(DetectError::Procfile { line: 0, fault: ProcfileFault::Empty });
@@ -72,10 +78,11 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_lines_are_read() {
-        let lines: Vec<String> = (0..10_000).map(|n| format!("w{n}: run {n}")).collect();
-        let text = lines.join("\n");
-        assert_eq!(parse(&text).unwrap().commands.len(), 10_000);
+    fn a_hundred_types_are_read_and_no_more() {
+        let lines = |count| (0..count).map(|n| format!("w{n}: run {n}\n")).collect::<String>();
+        assert_eq!(parse(&lines(100)).unwrap().commands.len(), 100);
+        let error = parse(&format!("# many\n{}", lines(10_000))).unwrap_err();
+        assert_eq!(error, DetectError::Procfile { line: 102, fault: ProcfileFault::TooMany(100) });
     }
 
     #[test]

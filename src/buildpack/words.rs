@@ -165,6 +165,9 @@ fn procfile(line: usize, fault: &ProcfileFault) -> Problem {
             format!("Procfile line {line}: {kind} is declared already, in line {first}.")
         }
         ProcfileFault::Nul => format!("Procfile line {line}: there is a NUL byte."),
+        ProcfileFault::TooMany(most) => {
+            format!("Procfile line {line}: this is one process type too many; {most} is the limit.")
+        }
         ProcfileFault::Empty => "Procfile declares no process.".to_owned(),
     };
     Problem::new("Procfile cannot be read", cause, next)
@@ -285,6 +288,7 @@ mod tests {
             (1, ProcfileFault::NoCommand(text("web"))),
             (3, ProcfileFault::Duplicate(text("web"), 1)),
             (1, ProcfileFault::Nul),
+            (101, ProcfileFault::TooMany(100)),
             (0, ProcfileFault::Empty),
         ];
         faults.into_iter().map(|(line, fault)| DetectError::Procfile { line, fault }).collect()

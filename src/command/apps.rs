@@ -104,7 +104,7 @@ impl Session<'_> {
     }
 
     async fn set_branch(&mut self, app: &App, branch: &str) -> Result<(), CommandError> {
-        if !git2::Branch::name_is_valid(branch).unwrap_or(false) {
+        if !crate::git::refs::is_branch_name(branch) {
             return Err(CommandError::NotABranch(branch.chars().take(60).collect()));
         }
         if self.pipeline.set_deploy_branch(app, branch).await? {

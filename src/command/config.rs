@@ -98,6 +98,9 @@ fn assignment(word: &str) -> Result<(EnvKey, String), CommandError> {
     let (key, value) =
         word.split_once('=').ok_or_else(|| CommandError::NotAnAssignment(word.chars().take(60).collect()))?;
     let key = EnvKey::parse(key)?;
+    if key.is_platforms() {
+        return Err(CommandError::Reserved(key.to_string()));
+    }
     if value.contains('\0') {
         return Err(CommandError::Value(key.to_string(), "it has a NUL byte"));
     }
@@ -125,7 +128,9 @@ mod tests {
     #[test]
     fn what_no_environment_holds_is_refused() {
         let long = format!("K={}", "x".repeat(200_000));
-        for bad in ["K", "1K=x", "K-K=x", "K=a\0b", "PORT=http", "PORT=0", &long] {
+        for bad in
+            ["K", "1K=x", "K-K=x", "K=a\0b", "PORT=http", "PORT=0", "PAAS_RELEASE=v1", "DYNO=web.9", &long]
+        {
             assert!(assignment(bad).is_err(), "{}", &bad[..bad.len().min(20)]);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::grammar::{Grammar, NoApp};
 use crate::deploy::DeployError;
-use crate::model::{AppName, NameError, Problem};
+use crate::model::{AppName, KeyFault, NameError, Problem};
 use crate::store::StoreError;
 use clap::CommandFactory;
 
@@ -49,6 +49,9 @@ pub enum CommandError {
     /// A config value that no environment can hold.
     #[error("value of {0} refused")]
     Value(String, &'static str),
+    /// A config var that is the platform's.
+    #[error("{0} is reserved")]
+    Reserved(String),
     /// A config var that is not set.
     #[error("{0} is not set")]
     NotSet(String),
@@ -60,7 +63,7 @@ pub enum CommandError {
     NotARelease(String),
     /// No public key in OpenSSH's form.
     #[error("no public key: {0}")]
-    NotAKey(&'static str),
+    NotAKey(KeyFault),
     /// There is no such key.
     #[error("no key {0}")]
     NoSuchKey(String),
@@ -70,6 +73,9 @@ pub enum CommandError {
     /// A branch name that is none.
     #[error("no branch name")]
     NotABranch(String),
+    /// No process of that name has ever printed anything.
+    #[error("no process {0}")]
+    NoProcess(String, Vec<String>),
     /// No such log source.
     #[error("no source {0}")]
     NoSource(String),
@@ -146,6 +152,9 @@ impl CommandError {
                 "Over SSH, quote twice: ssh paas \"config:set APP KEY='a value'\"",
             ),
             Self::Value(key, why) => plain(format!("The value of {key} cannot be kept: {why}."), ""),
+            Self::Reserved(key) => {
+                plain(format!("{key} is set by the server for every process; choose another name."), "")
+            }
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
             Self::NotACount(word) => {
                 plain(format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2."), "")
@@ -167,6 +176,12 @@ impl CommandError {
                 format!("Remove it first: git push paas :{branch} (then apps:branch {app} {branch})"),
             ),
             Self::NotABranch(name) => plain(format!("{name:?} is not a branch name."), ""),
+            Self::NoProcess(name, known) if known.is_empty() => {
+                plain(format!("There is no process {name:?}: the app has no release yet."), "")
+            }
+            Self::NoProcess(name, known) => {
+                plain(format!("There is no process {name:?}."), &format!("There are: {}", known.join(", ")))
+            }
             Self::NoSource(name) => {
                 plain(format!("{name:?} is no log source: use app, build, router or platform."), "")
             }

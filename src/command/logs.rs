@@ -24,6 +24,7 @@ impl Session<'_> {
             None => None,
         };
         let filter = Filter { source, process, release: None };
+        self.expect_process(&app, &filter).await?;
         let lines = lines.min(MOST);
         if !self.pipeline.workers.settings.logs.keep.is_zero() {
             return if follow {
@@ -34,6 +35,23 @@ impl Session<'_> {
         }
         self.engine_log(&app, lines, &filter).await?;
         if follow { self.follow(&app, 0, &filter).await } else { Ok(()) }
+    }
+
+    /// Refuses a process that the app does not have and whose log is empty: one
+    /// that a former release had may still be read.
+    async fn expect_process(&mut self, app: &App, filter: &Filter) -> Result<(), CommandError> {
+        let Some(process) = &filter.process else { return Ok(()) };
+        let account = self.pipeline.account(app).await?;
+        let kinds = account.current.iter().flat_map(|release| release.processes.keys());
+        let known: Vec<String> = kinds.map(ToString::to_string).collect();
+        let kind = process.split('.').next().unwrap_or_default();
+        let any = Filter { process: Some(process.clone()), ..Filter::default() };
+        if known.iter().any(|known| known == kind)
+            || !self.pipeline.workers.logs.tail(app.id, 1, &any).await.map_err(failed)?.is_empty()
+        {
+            return Ok(());
+        }
+        Err(CommandError::NoProcess(shorten(process), known))
     }
 
     async fn tail(&mut self, app: &App, lines: usize, filter: &Filter) -> Result<(), CommandError> {

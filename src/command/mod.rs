@@ -15,7 +15,6 @@ mod table;
 
 pub use error::CommandError;
 pub use grammar::{Command, Grammar};
-pub use keys::canonical;
 pub use rights::{Right, authorise, right_of};
 
 use crate::deploy::{Pipeline, Report};
@@ -31,8 +30,6 @@ pub struct Invocation {
     pub caller: Caller,
     /// Its words.
     pub argv: Vec<String>,
-    /// Columns of the user's terminal, if there is one.
-    pub columns: Option<u16>,
     /// Its streams.
     pub streams: Streams,
 }
@@ -46,7 +43,7 @@ struct Session<'a> {
 
 /// Runs a command to its end; returns the exit status.
 pub async fn run(pipeline: &Arc<Pipeline>, invocation: Invocation) -> u32 {
-    let Invocation { caller, argv, streams, .. } = invocation;
+    let Invocation { caller, argv, streams } = invocation;
     let mut session = Session { pipeline, caller, streams };
     let outcome = match parse(&argv) {
         Ok(Parsed::Command(command)) => session.dispatch(command).await,

@@ -46,7 +46,14 @@ impl Session<'_> {
         })
         .await?;
         let said: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
-        self.print(&format!("Scaled {name}: {}\n", said.join(" "))).await
+        let said = said.join(" ");
+        if self.pipeline.account(&app).await?.current.is_none() {
+            let text = format!(
+                "{name} has no release yet. Kept for its first one: {said}\nTypes that it does not declare will be left out.\n"
+            );
+            return self.print(&text).await;
+        }
+        self.print(&format!("Scaled {name}: {said}\n")).await
     }
 
     async fn show_formation(&mut self, app: &crate::model::App) -> Result<(), CommandError> {

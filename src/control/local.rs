@@ -53,7 +53,7 @@ async fn attend(stream: UnixStream, uid: u32, pipeline: Arc<Pipeline>) -> io::Re
     let hello = tokio::time::timeout(PATIENCE, frame::read_limited::<Hello>(&mut from, HELLO)).await??;
     match hello {
         None => Ok(()),
-        Some(Hello::Command { argv, columns }) => local_command(argv, columns, uid, from, to, pipeline).await,
+        Some(Hello::Command { argv }) => local_command(argv, uid, from, to, pipeline).await,
         Some(Hello::PreReceive { push, updates, quarantine }) => {
             let updates = updates.iter().filter_map(|line| RefUpdate::parse(line)).collect();
             hook(&push, Hook::PreReceive { updates, quarantine }, from, to, pipeline).await
@@ -92,7 +92,6 @@ async fn hook(
 
 async fn local_command(
     argv: Vec<String>,
-    columns: Option<u16>,
     uid: u32,
     mut from: OwnedReadHalf,
     to: OwnedWriteHalf,
@@ -119,7 +118,7 @@ async fn local_command(
     let streams =
         Streams { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr), gone };
     let caller = Caller { key: None, origin: Origin::Local(uid) };
-    let status = command::run(&pipeline, Invocation { caller, argv, columns, streams }).await;
+    let status = command::run(&pipeline, Invocation { caller, argv, streams }).await;
     let _ = tokio::join!(out, err);
     wire::send(&mut *to.lock().await, Channel::Exit, &status.to_be_bytes()).await
 }

@@ -45,8 +45,6 @@ pub enum Hello {
     Command {
         /// Its words.
         argv: Vec<String>,
-        /// Columns of the terminal, if stdout is one.
-        columns: Option<u16>,
     },
     /// pre-receive of a push.
     PreReceive {

@@ -40,7 +40,8 @@ impl DeployError {
             Self::NoProxy => Problem::new(
                 "Push rejected: no proxy is running.",
                 "Nothing could reach the app.",
-                "Start it on the server: paas proxy (or systemctl start paas-proxy)",
+                "Start it on the server:\n  systemctl start paas-proxy\n\
+                 or, without systemd, with the settings of paas serve:\n  paas proxy --config FILE",
             ),
             Self::ReleaseCommand { code } => Problem::new(
                 "Push rejected: the release command failed.",

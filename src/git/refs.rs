@@ -42,6 +42,11 @@ pub enum Verdict<'a> {
 /// Most refs that one push may update.
 pub const MOST_REFS: usize = 32;
 
+/// Whether a branch can be called so.
+pub fn is_branch_name(name: &str) -> bool {
+    git2::Branch::name_is_valid(name).unwrap_or(false)
+}
+
 /// Decides what a push means.
 ///
 /// `deploy_branch` is the app's, if it is known yet.

@@ -128,6 +128,13 @@ name_type!(
     }
 );
 
+impl EnvKey {
+    /// Whether the platform sets it for every process, so that nobody else may.
+    pub fn is_platforms(&self) -> bool {
+        self.0.starts_with("PAAS_") || matches!(self.0.as_str(), "DYNO" | "GIT_REV" | "SOURCE_VERSION")
+    }
+}
+
 name_type!(
     /// A DNS name in lower case, without port and without trailing dot.
     HostName, Host, |text| {

@@ -2,12 +2,11 @@
 
 use crate::command::{self, Invocation, Right};
 use crate::deploy::{Authorship, Pipeline};
-use crate::model::{AppName, Caller, Origin};
+use crate::model::{AppName, Caller, Origin, PublicKey};
 use crate::output::Streams;
 use crate::ssh::{Door, Exec};
 use crate::store;
 use futures_util::future::BoxFuture;
-use russh::keys::PublicKey;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
@@ -19,9 +18,9 @@ pub(super) struct PlatformDoor {
 
 impl Door for PlatformDoor {
     fn admit(&self, key: &PublicKey, from: SocketAddr) -> BoxFuture<'_, Option<Caller>> {
-        let canonical = command::canonical(key);
+        let key = key.clone();
         Box::pin(async move {
-            let found = self.pipeline.workers.store.read(move |db| store::keys::find(db, &canonical)).await;
+            let found = self.pipeline.workers.store.read(move |db| store::keys::find(db, &key)).await;
             match found {
                 Ok(key) => key.map(|key| Caller { key: Some((key.id, key.name)), origin: Origin::Ssh(from) }),
                 Err(error) => {
@@ -30,6 +29,11 @@ impl Door for PlatformDoor {
                 }
             }
         })
+    }
+
+    fn revoked(&self, key: &PublicKey) -> BoxFuture<'static, ()> {
+        let (store, key) = (self.pipeline.workers.store.clone(), key.clone());
+        Box::pin(async move { store.key_removed(key).await })
     }
 
     fn run(&self, request: Exec) -> BoxFuture<'static, u32> {
@@ -41,10 +45,8 @@ impl Door for PlatformDoor {
                 let receive = service == "git-receive-pack";
                 git(&pipeline, request, receive).await
             } else {
-                let columns =
-                    request.terminal.as_ref().and_then(|terminal| u16::try_from(terminal.columns).ok());
                 let Exec { caller, argv, streams, .. } = request;
-                command::run(&pipeline, Invocation { caller, argv, columns, streams }).await
+                command::run(&pipeline, Invocation { caller, argv, streams }).await
             }
         })
     }

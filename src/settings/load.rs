@@ -1,6 +1,7 @@
 //! Flags, `PAAS_…` variables, the file and the defaults, in that order.
 
 use super::file::File;
+use super::place::{nearest, placed};
 use super::{BuildSettings, ImageSourceChoice, LogFormat, LogSettings, Retention, Settings};
 use crate::model::{BuildLimits, HostName, ImageSource, Limits};
 use std::collections::BTreeMap;
@@ -61,16 +62,20 @@ pub enum SettingsError {
         reason: std::io::Error,
     },
     /// The file is no such TOML.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}:{line}: {reason}", path.display())]
     Syntax {
         /// The settings file.
         path: PathBuf,
-        /// Line, column and what was expected.
+        /// From 1.
+        line: usize,
+        /// What was expected.
         reason: String,
     },
     /// A value is not of its form.
-    #[error("{name} = {value:?} is not valid: {expected}")]
+    #[error("{}{name} = {value:?} is not valid: {expected}", place.as_deref().unwrap_or_default())]
     Value {
+        /// File and line, if it is there: `server.toml:3: `.
+        place: Option<String>,
         /// The setting.
         name: &'static str,
         /// What was given.
@@ -157,11 +162,13 @@ pub fn load(flags: &Flags) -> Result<Located, SettingsError> {
         let default = PathBuf::from(DEFAULT_FILE);
         default.exists().then_some(default)
     });
-    let file = match &path {
-        Some(path) => read_file(path)?,
-        None => File::default(),
+    let settings = match &path {
+        Some(path) => {
+            let text = read_file(path)?;
+            resolve(flags, parse_file(path, &text)?).map_err(|error| placed(error, path, &text))?
+        }
+        None => resolve(flags, File::default())?,
     };
-    let settings = resolve(flags, file)?;
     if settings.ssh_listen == settings.http_listen && settings.ssh_listen.port() != 0 {
         let both = settings.ssh_listen.to_string();
         return Err(value("http_listen", &both, "SSH has this address; give HTTP another"));
@@ -169,17 +176,16 @@ pub fn load(flags: &Flags) -> Result<Located, SettingsError> {
     Ok(Located { settings, file: path })
 }
 
-fn read_file(path: &Path) -> Result<File, SettingsError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|reason| SettingsError::Unreadable { path: path.to_owned(), reason })?;
-    parse_file(path, &text)
+fn read_file(path: &Path) -> Result<String, SettingsError> {
+    std::fs::read_to_string(path)
+        .map_err(|reason| SettingsError::Unreadable { path: path.to_owned(), reason })
 }
 
 fn parse_file(path: &Path, text: &str) -> Result<File, SettingsError> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        let reason = format!("line {line}: {}", error.message().lines().next().unwrap_or_default());
-        SettingsError::Syntax { path: path.to_owned(), reason }
+        let said = error.message().lines().next().unwrap_or_default();
+        SettingsError::Syntax { path: path.to_owned(), line, reason: nearest(said) }
     })
 }
 
@@ -214,7 +220,7 @@ fn absolute(data_dir: Option<PathBuf>) -> PathBuf {
 }
 
 fn value(name: &'static str, value: &str, expected: impl Into<String>) -> SettingsError {
-    SettingsError::Value { name, value: value.to_owned(), expected: expected.into() }
+    SettingsError::Value { place: None, name, value: value.to_owned(), expected: expected.into() }
 }
 
 fn image_source(text: Option<&str>) -> Result<ImageSourceChoice, SettingsError> {
@@ -340,8 +346,11 @@ fn limits(file: &super::file::Limits) -> Result<Limits, SettingsError> {
     if !(0.01..=1024.0).contains(&cpus) {
         return Err(value("limits.cpus", &cpus.to_string(), "use a number such as 0.5"));
     }
-    if file.memory_mib.is_some_and(|mib| mib < 16) || file.pids.is_some_and(|pids| pids < 8) {
-        return Err(value("limits", "", "use at least memory_mib = 16 and pids = 8"));
+    if let Some(mib) = file.memory_mib.filter(|&mib| mib < 16) {
+        return Err(value("limits.memory_mib", &mib.to_string(), "use at least 16"));
+    }
+    if let Some(pids) = file.pids.filter(|&pids| pids < 8) {
+        return Err(value("limits.pids", &pids.to_string(), "use at least 8"));
     }
     Ok(Limits {
         memory: file.memory_mib.map_or(default.memory, |mib| i64::from(mib) << 20),
@@ -357,8 +366,9 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        let parsed =
-            parse_file(Path::new("server.toml"), text).and_then(|file| resolve(&Flags::default(), file));
+        let path = Path::new("server.toml");
+        let parsed = parse_file(path, text)
+            .and_then(|file| resolve(&Flags::default(), file).map_err(|error| placed(error, path, text)));
         parsed.err().map(|error| error.to_string()).unwrap_or_default()
     }
 
@@ -367,6 +377,7 @@ mod tests {
         insta::assert_snapshot!(
             [
                 "data_dri = \"/x\"",
+                "[logs]\n\ncolour = \"red\"",
                 "\n\nssh_listen = 22",
                 "domain = \"a b\"",
                 "image_source = \"hub\"",

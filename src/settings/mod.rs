@@ -2,6 +2,7 @@
 
 mod file;
 mod load;
+mod place;
 
 pub use load::{
     Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment, hook_variables,

@@ -7,9 +7,10 @@ use super::listener::Server;
 use super::output::Traffic;
 use super::words::Refusal;
 use super::{command_line, socket};
-use crate::model::Caller;
+use crate::model::{Caller, PublicKey};
 use bytes::Bytes;
-use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::keys::Algorithm;
+use russh::keys::ssh_key;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey};
 use russh::{ChannelId, ChannelOpenFailure, Error, Pty, Sig};
 use std::collections::HashMap;
@@ -29,6 +30,14 @@ const ECHO: usize = 60;
 
 type Channels = Arc<Mutex<HashMap<ChannelId, Arc<Channel>>>>;
 
+/// What becomes known of a connection on its way.
+#[derive(Clone, Default)]
+pub(super) struct Milestones {
+    pub(super) logged_in: CancellationToken,
+    /// Its key was removed.
+    pub(super) revoked: CancellationToken,
+}
+
 /// The state of one connection, driven by the SSH library.
 pub(super) struct Connection<D: Door> {
     server: Arc<Server<D>>,
@@ -38,7 +47,7 @@ pub(super) struct Connection<D: Door> {
     key: Option<PublicKey>,
     /// Fingerprints of keys that nobody here owns.
     strangers: Vec<String>,
-    logged_in: CancellationToken,
+    milestones: Milestones,
     channels: Channels,
     traffic: Arc<Traffic>,
     gone: CancellationToken,
@@ -49,7 +58,7 @@ impl<D: Door> Connection<D> {
         server: Arc<Server<D>>,
         tcp: Arc<TcpStream>,
         peer: SocketAddr,
-        logged_in: CancellationToken,
+        milestones: Milestones,
     ) -> Self {
         Self {
             server,
@@ -57,7 +66,7 @@ impl<D: Door> Connection<D> {
             peer,
             key: None,
             strangers: Vec::new(),
-            logged_in,
+            milestones,
             channels: Arc::default(),
             traffic: Arc::default(),
             gone: CancellationToken::new(),
@@ -73,11 +82,24 @@ impl<D: Door> Connection<D> {
     }
 
     /// Old RSA signatures (SHA-1) prove nothing any more.
-    async fn owner(&self, key: &PublicKey, algorithm: &Algorithm) -> Option<Caller> {
+    async fn owner(&self, key: &ssh_key::PublicKey, algorithm: &Algorithm) -> Option<Caller> {
         if matches!(algorithm, Algorithm::Rsa { hash: None }) {
             return None;
         }
-        self.server.door.admit(key, self.peer).await
+        self.server.door.admit(&PublicKey::from(key), self.peer).await
+    }
+
+    /// Ends this connection and its commands when its key is removed.
+    fn watch(&self, key: &PublicKey) {
+        let revoked = self.server.door.revoked(key);
+        let (gone, milestone, peer) = (self.gone.clone(), self.milestones.revoked.clone(), self.peer);
+        tokio::spawn(async move {
+            if gone.run_until_cancelled(revoked).await.is_some() {
+                tracing::info!(%peer, "connection closed: its key was removed");
+                milestone.cancel();
+                gone.cancel();
+            }
+        });
     }
 
     /// A command may begin on this channel: says yes to the client.
@@ -187,7 +209,7 @@ impl<D: Door> Handler for Connection<D> {
         if self.owner(offer.public_key, offer.algorithm).await.is_some() {
             return Ok(Auth::Accept);
         }
-        self.strangers.push(offer.public_key.fingerprint(HashAlg::Sha256).to_string());
+        self.strangers.push(PublicKey::from(offer.public_key).fingerprint().to_owned());
         Ok(Auth::reject())
     }
 
@@ -196,8 +218,10 @@ impl<D: Door> Handler for Connection<D> {
             return Ok(Auth::reject());
         };
         tracing::debug!(peer = %self.peer, caller = caller.name(), "logged in");
-        self.key = Some(key.public_key.clone());
-        self.logged_in.cancel();
+        let key = PublicKey::from(key.public_key);
+        self.watch(&key);
+        self.key = Some(key);
+        self.milestones.logged_in.cancel();
         Ok(Auth::Accept)
     }
 

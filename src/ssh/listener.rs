@@ -2,7 +2,7 @@
 //! descriptors.
 
 use super::channel::Stop;
-use super::connection::Connection;
+use super::connection::{Connection, Milestones};
 use super::input::Disk;
 use super::socket::{self, Socket};
 use super::{Config, Door, Limits, SshError};
@@ -119,13 +119,13 @@ impl<D: Door> Server<D> {
 
     /// One connection from its first byte to its last.
     async fn attend(self: Arc<Self>, tcp: TcpStream, peer: SocketAddr, seat: Seat) {
-        let (cut, logged_in, tcp) = (CancellationToken::new(), CancellationToken::new(), Arc::new(tcp));
+        let (cut, milestones, tcp) = (CancellationToken::new(), Milestones::default(), Arc::new(tcp));
         // Whatever ends this function ends the library's task too.
         let _cut_at_the_end = cut.clone().drop_guard();
-        let connection = Connection::new(Arc::clone(&self), Arc::clone(&tcp), peer, logged_in.clone());
+        let connection = Connection::new(Arc::clone(&self), Arc::clone(&tcp), peer, milestones.clone());
         let socket = Socket::new(Arc::clone(&tcp), cut);
         let session = tokio::select! {
-            session = self.log_in(socket, connection, logged_in) => session,
+            session = self.log_in(socket, connection, &milestones.logged_in) => session,
             () = tokio::time::sleep(self.limits.login_time) => {
                 return tracing::info!(%peer, "connection closed: no login in time");
             }
@@ -136,7 +136,7 @@ impl<D: Door> Server<D> {
         };
         seat.logged_in();
         let ended = match session {
-            Ok(Some(session)) => self.converse(session).await,
+            Ok(Some(session)) => self.converse(session, &milestones.revoked).await,
             Ok(None) => return,
             Err(error) => return tracing::debug!(%peer, %error, "connection ended before login"),
         };
@@ -151,7 +151,7 @@ impl<D: Door> Server<D> {
         &self,
         socket: Socket,
         connection: Connection<D>,
-        logged_in: CancellationToken,
+        logged_in: &CancellationToken,
     ) -> Result<Option<RunningSession<Connection<D>>>, russh::Error> {
         let mut session = run_stream(Arc::clone(&self.protocol), socket, connection).await?;
         tokio::select! {
@@ -160,15 +160,20 @@ impl<D: Door> Server<D> {
         }
     }
 
-    async fn converse(&self, session: RunningSession<Connection<D>>) -> Result<(), russh::Error> {
+    async fn converse(
+        &self,
+        session: RunningSession<Connection<D>>,
+        revoked: &CancellationToken,
+    ) -> Result<(), russh::Error> {
         let handle = session.handle();
         let mut session = pin!(session);
-        if let Some(result) = self.closing.run_until_cancelled(session.as_mut()).await {
-            return result;
-        }
+        let words = tokio::select! {
+            result = session.as_mut() => return result,
+            () = revoked.cancelled() => "This key was removed",
+            () = self.closing.cancelled() => "The server is stopping",
+        };
         let goodbye = async {
-            let words = "The server is stopping".to_owned();
-            handle.disconnect(Disconnect::ByApplication, words, String::new()).await?;
+            handle.disconnect(Disconnect::ByApplication, words.to_owned(), String::new()).await?;
             session.await
         };
         timeout(FAREWELL, goodbye).await.unwrap_or(Ok(()))

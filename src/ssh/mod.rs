@@ -15,10 +15,10 @@ mod socket;
 mod terminal;
 mod words;
 
-use crate::model::Caller;
+use crate::model::{Caller, PublicKey};
 use crate::output::Streams;
 use futures_util::future::BoxFuture;
-use russh::keys::{PrivateKey, PublicKey};
+use russh::keys::PrivateKey;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,8 +30,11 @@ pub use terminal::Terminal;
 /// What the SSH entrance opens to: identities and commands.
 pub trait Door: Send + Sync + 'static {
     /// Who owns this key; asked when a key is offered, again when it has
-    /// signed, and before each command, so that a revoked key ends at once.
+    /// signed, and before each command.
     fn admit(&self, key: &PublicKey, from: SocketAddr) -> BoxFuture<'_, Option<Caller>>;
+
+    /// Ends when nobody owns this key any more: what it runs is ended then.
+    fn revoked(&self, key: &PublicKey) -> BoxFuture<'static, ()>;
 
     /// Runs one command to its end; returns the exit status. It should end soon
     /// after `streams.gone` is cancelled; it is dropped only when we stop.

@@ -1,7 +1,7 @@
 //! Public keys: who may come in.
 
-use super::{StoreError, now};
-use crate::model::{KeyId, KeyName};
+use super::{Store, StoreError, now};
+use crate::model::{KeyId, KeyName, PublicKey};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// A stored key.
@@ -31,9 +31,9 @@ fn key((id, name, public_key, fingerprint, created_at): Columns) -> Result<Key, 
 }
 
 /// The key with these bytes.
-pub fn find(db: &Connection, public_key: &str) -> Result<Option<Key>, StoreError> {
+pub fn find(db: &Connection, public_key: &PublicKey) -> Result<Option<Key>, StoreError> {
     let sql = "SELECT id, name, public_key, fingerprint, created_at FROM keys WHERE public_key = ?1";
-    db.query_row(sql, [public_key], columns).optional()?.map(key).transpose()
+    db.query_row(sql, [public_key.as_str()], columns).optional()?.map(key).transpose()
 }
 
 /// All keys by name.
@@ -45,8 +45,8 @@ pub fn list(db: &Connection) -> Result<Vec<Key>, StoreError> {
 }
 
 /// Stores a key under a name; neither may be there already.
-pub fn add(db: &Connection, name: &KeyName, public_key: &str, fingerprint: &str) -> Result<(), StoreError> {
-    if let Some(same) = find(db, public_key)? {
+pub fn add(db: &Connection, name: &KeyName, key: &PublicKey) -> Result<(), StoreError> {
+    if let Some(same) = find(db, key)? {
         return Err(StoreError::KeyTaken(format!("this key is already here, named {}", same.name)));
     }
     if list(db)?.iter().any(|key| key.name == *name) {
@@ -54,12 +54,36 @@ pub fn add(db: &Connection, name: &KeyName, public_key: &str, fingerprint: &str)
     }
     db.execute(
         "INSERT INTO keys (name, public_key, fingerprint, created_at) VALUES (?1, ?2, ?3, ?4)",
-        params![name.as_str(), public_key, fingerprint, now()],
+        params![name.as_str(), key.as_str(), key.fingerprint(), now()],
     )?;
     Ok(())
 }
 
+impl Store {
+    /// Removes a key, and tells those who wait in [`Store::key_removed`]; `false`
+    /// if there is none of that name.
+    pub async fn remove_key(&self, name: KeyName) -> Result<bool, StoreError> {
+        let removed = self.write(move |db| remove(db, &name)).await?;
+        self.removals.send_replace(());
+        Ok(removed)
+    }
+
+    /// Returns once this key is not, or no longer, among the stored ones.
+    pub async fn key_removed(&self, key: PublicKey) {
+        let mut removals = self.removals.subscribe();
+        loop {
+            let key = key.clone();
+            if matches!(self.read(move |db| find(db, &key)).await, Ok(None)) {
+                return;
+            }
+            if removals.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 /// Removes a key; `false` if there is none of that name.
-pub fn remove(db: &Connection, name: &KeyName) -> Result<bool, StoreError> {
+fn remove(db: &Connection, name: &KeyName) -> Result<bool, StoreError> {
     Ok(db.execute("DELETE FROM keys WHERE name = ?1", [name.as_str()])? > 0)
 }

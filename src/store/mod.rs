@@ -18,7 +18,7 @@ use rusqlite_migration::{M, Migrations};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
 const MIGRATIONS: [&str; 2] =
@@ -34,6 +34,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     writer: mpsc::Sender<Job>,
     readers: Arc<Readers>,
+    /// Changes whenever a key was removed.
+    removals: watch::Sender<()>,
 }
 
 struct Readers {
@@ -53,7 +55,7 @@ impl Store {
             .spawn(move || jobs.iter().for_each(|job| job(&mut connection)))
             .map_err(StoreError::Thread)?;
         let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() });
-        Ok(Self { writer, readers })
+        Ok(Self { writer, readers, removals: watch::Sender::new(()) })
     }
 
     /// Runs `change` as one transaction, which is durable when this returns `Ok`.

@@ -1,7 +1,6 @@
 //! Who may come in.
 
 use crate::site::*;
-use russh::keys::HashAlg;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -24,7 +23,7 @@ async fn a_strange_key_is_refused_and_told_nothing() {
     assert_eq!(output.status.code(), Some(255));
     assert_eq!(stderr(&output), "paas@127.0.0.1: Permission denied (publickey).\n");
     assert_eq!(site.running(), 0);
-    let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+    let fingerprint = key.fingerprint().to_owned();
     logged(&["login refused", &fingerprint, "127.0.0.1"]).await;
 }
 
@@ -72,4 +71,16 @@ async fn a_removed_key_ends_with_the_next_command() {
     assert_eq!(output.status.code(), Some(1));
     insta::assert_snapshot!(stderr(&output), @"This key is not accepted any more: ask an administrator to add it");
     site.run(&[&shared[..], &["-O", "exit"]].concat(), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_key_ends_what_it_runs() {
+    let site = Site::start().await;
+    let mut child = site.ssh(&[], &["wait"]).spawn().unwrap();
+    site.until_waiting(&mut child).await;
+    site.door.revoked.cancel();
+    assert!(site.until_gone().await < Duration::from_secs(5));
+    let output = timeout(Duration::from_secs(5), child.wait_with_output()).await.unwrap().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    assert_eq!(site.running(), 0);
 }

@@ -2,10 +2,9 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use paas::model::{Caller, KeyId, KeyName, Origin};
+use paas::model::{Caller, KeyId, KeyName, Origin, PublicKey};
 use paas::output::Streams;
 use paas::ssh::{Config, Door, Exec, Limits, host_key, serve};
-use russh::keys::PublicKey;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
@@ -24,16 +23,22 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub struct TestDoor {
     pub keys: Mutex<Vec<PublicKey>>,
+    /// Cancelled: the keys in use are told to have been removed.
+    pub revoked: CancellationToken,
     running: Arc<AtomicUsize>,
     was_gone: Arc<AtomicBool>,
 }
 
 impl Door for TestDoor {
     fn admit(&self, key: &PublicKey, from: SocketAddr) -> BoxFuture<'_, Option<Caller>> {
-        let known = self.keys.lock().unwrap().iter().any(|known| known.key_data() == key.key_data());
+        let known = self.keys.lock().unwrap().iter().any(|known| known == key);
         let name = KeyName::parse("ada").unwrap();
         let caller = Caller { key: Some((KeyId(7), name)), origin: Origin::Ssh(from) };
         async move { known.then_some(caller) }.boxed()
+    }
+
+    fn revoked(&self, _key: &PublicKey) -> BoxFuture<'static, ()> {
+        self.revoked.clone().cancelled_owned().boxed()
     }
 
     fn run(&self, request: Exec) -> BoxFuture<'static, u32> {
@@ -164,7 +169,7 @@ impl Site {
         let arguments = ["-q", "-t", kind, "-N", "", "-C", name, "-f", &path];
         assert!(Command::new("ssh-keygen").args(arguments).status().await.unwrap().success());
         let text = std::fs::read_to_string(format!("{path}.pub")).unwrap();
-        PublicKey::from_openssh(&text).unwrap()
+        PublicKey::parse(&text).unwrap()
     }
 
     /// `ssh` with nothing of this machine's configuration.
