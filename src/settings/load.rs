@@ -311,8 +311,11 @@ fn cores() -> usize {
 
 /// By default three quarters of the host's memory: the apps need the rest.
 fn build_limits(file: &super::file::Build) -> Result<BuildLimits, SettingsError> {
-    if file.memory_mib.is_some_and(|mib| mib < 64) || file.pids.is_some_and(|pids| pids < 64) {
-        return Err(value("build", "", "use at least memory_mib = 64 and pids = 64"));
+    if let Some(mib) = file.memory_mib.filter(|&mib| mib < 64) {
+        return Err(value("build.memory_mib", &mib.to_string(), "use at least 64"));
+    }
+    if let Some(pids) = file.pids.filter(|&pids| pids < 64) {
+        return Err(value("build.pids", &pids.to_string(), "use at least 64"));
     }
     let memory = match file.memory_mib {
         Some(mib) => u64::from(mib) << 20,
