@@ -19,6 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A `dockerd` in a directory of its own.
 pub struct OwnEngine {
     home: PathBuf,
+    flags: Vec<String>,
     /// Its standard input tells it that we have ended.
     _reaper: Child,
 }
@@ -26,7 +27,13 @@ pub struct OwnEngine {
 impl OwnEngine {
     /// Moves this thread into a network of its own, and starts an engine there.
     pub fn start() -> Self {
+        Self::with(Vec::new)
+    }
+
+    /// The same with further flags, which are made in that network.
+    pub fn with(flags: impl FnOnce() -> Vec<String>) -> Self {
         enter_own_network();
+        let flags = flags();
         let home = tempfile::Builder::new().prefix("paas-engine.").tempdir().unwrap().keep();
         let mut reaper = Command::new("sh")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/engine-reaper.sh"))
@@ -38,7 +45,7 @@ impl OwnEngine {
         let mut line = String::new();
         std::io::BufReader::new(reaper.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
-        let engine = Self { home, _reaper: reaper };
+        let engine = Self { home, flags, _reaper: reaper };
         engine.spawn();
         engine
     }
@@ -70,6 +77,7 @@ impl OwnEngine {
         Command::new("setsid")
             .args(["--fork", "dockerd", "--host", &self.url(), "--bridge", "none"])
             .args(["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("engine.pid")])
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
