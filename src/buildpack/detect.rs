@@ -7,19 +7,34 @@ use super::paas_toml::{self, Given, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::{self, Files};
+use super::subfolder::Subfolder;
 use super::{go, node, own, python, ruby, static_files};
 use crate::model::dockerignore::Patterns;
 use crate::model::{BuildPlan, SourceEntry, SourceTree};
 
 /// Decides how an app is built and what it runs. Pure: reads the tree only.
 pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, DetectError> {
-    let files = Files { tree };
     refuse_reserved(tree)?;
-    let settings = paas_toml::load(files, &pack::builders()?)?;
+    let settings = paas_toml::load(Files { tree }, &pack::builders()?)?;
+    let Some(root) = settings.build.root.as_ref().filter(|root| root.value != ".") else {
+        return of_app(Files { tree }, catalog, &settings);
+    };
+    let missing = || DetectError::MissingFile { file: root.value.clone(), named_by: root.place() };
+    let app = Subfolder::of(tree, &root.value).ok_or_else(missing)?;
+    refuse_reserved(&app)?;
+    let mut plan = of_app(Files { tree: &app }, catalog, &settings)?;
+    plan.decisions
+        .insert(0, format!("the app in {}/, from {} line {}", root.value, paas_toml::FILE, root.line));
+    plan.root = root.value.clone();
+    Ok(plan)
+}
+
+/// The plan of a tree that is the app and nothing else.
+fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<BuildPlan, DetectError> {
     check_app_json(files)?;
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
     let declared = procfile.is_some();
-    let plan = with_procfile(files, catalog, &settings, procfile)?;
+    let plan = with_procfile(files, catalog, settings, procfile)?;
     Ok(BuildPlan { procfile: declared, ..plan })
 }
 
@@ -30,7 +45,7 @@ fn with_procfile(
     procfile: Option<Procfile>,
 ) -> Result<BuildPlan, DetectError> {
     if let Some(dockerfile) = dockerfile_path(files, settings)? {
-        return own::plan(files, catalog, &dockerfile, procfile);
+        return own::plan(files, catalog, &dockerfile, settings, procfile);
     }
     let visible = Visible::of(files)?;
     let ignored = files.tree.entries().len() - visible.entries.len();
@@ -40,6 +55,7 @@ fn with_procfile(
     let mut draft = Draft::new(files, catalog, pack, settings, procfile);
     note_choice(&mut draft, &matches, settings);
     note_procfile(&mut draft);
+    draft.read_steps()?;
     by_language(draft)
 }
 
@@ -101,11 +117,11 @@ fn check_app_json(files: Files<'_>) -> Result<(), DetectError> {
 
 /// The repository's own Dockerfile, if it is to be used.
 fn dockerfile_path(files: Files<'_>, settings: &PaasToml) -> Result<Option<String>, DetectError> {
-    if settings.builder.as_ref().is_some_and(|builder| builder.value != "dockerfile") {
+    if settings.build.builder.as_ref().is_some_and(|builder| builder.value != "dockerfile") {
         return Ok(None);
     }
-    let place = settings.dockerfile.as_ref().or(settings.builder.as_ref()).map(Given::place);
-    let path = settings.dockerfile.as_ref().map_or("Dockerfile", |given| given.value.as_str());
+    let place = settings.build.dockerfile.as_ref().or(settings.build.builder.as_ref()).map(Given::place);
+    let path = settings.build.dockerfile.as_ref().map_or("Dockerfile", |given| given.value.as_str());
     match (files.text(path)?, place) {
         (Some(_), _) => Ok(Some(path.to_owned())),
         (None, Some(named_by)) => Err(DetectError::MissingFile { file: path.to_owned(), named_by }),
@@ -130,7 +146,7 @@ fn chosen(
     matches: &[(&'static Pack, &'static str)],
     settings: &PaasToml,
 ) -> Result<Option<&'static Pack>, DetectError> {
-    match &settings.builder {
+    match &settings.build.builder {
         Some(builder) => pack::get(&builder.value).map(Some),
         None => Ok(matches.first().map(|(pack, _)| *pack)),
     }
@@ -138,7 +154,7 @@ fn chosen(
 
 fn note_choice(draft: &mut Draft<'_>, matches: &[(&'static Pack, &'static str)], settings: &PaasToml) {
     let key = draft.pack.key.as_str();
-    if let Some(builder) = &settings.builder {
+    if let Some(builder) = &settings.build.builder {
         draft.decide(format!("{}, from {} line {}", draft.pack.name, paas_toml::FILE, builder.line));
         return;
     }

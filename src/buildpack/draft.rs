@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use super::base::{self, CA_FILE, CA_TARGET};
 use super::catalog::Catalog;
 use super::error::DetectError;
-use super::paas_toml::PaasToml;
+use super::paas_toml::{self, PaasToml};
 use super::pack::{self, Offer, Pack};
 use super::procfile::Procfile;
 use super::render::{json, render};
 use super::site::Site;
 use super::source::Files;
+use super::steps::Steps;
+use super::version::Wanted;
 use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
 
 /// Folder of the build context that holds the app.
@@ -67,6 +69,8 @@ pub(super) struct Draft<'a> {
     pub release: Option<RunCommand>,
     /// The folder that our static server serves in place of a process.
     site: Option<Site>,
+    /// What the app does in its build by itself.
+    pub steps: Steps,
 }
 
 impl<'a> Draft<'a> {
@@ -89,6 +93,7 @@ impl<'a> Draft<'a> {
             processes: BTreeMap::new(),
             release: None,
             site: None,
+            steps: Steps::default(),
         };
         for (kind, line) in draft.procfile.clone().unwrap_or_default().commands {
             let command = RunCommand::Shell(line);
@@ -99,6 +104,25 @@ impl<'a> Draft<'a> {
             }
         }
         draft
+    }
+
+    /// Reads the app's own part in the build, and the start command of paas.toml.
+    pub fn read_steps(&mut self) -> Result<(), DetectError> {
+        let (steps, said) = Steps::read(self.files, &self.settings.build)?;
+        self.steps = steps;
+        said.iter().for_each(|line| self.decide(line));
+        if let Some(start) = &self.settings.build.start {
+            let command = RunCommand::Shell(start.value.clone());
+            self.decide(format!("web: {command}, from {} line {}", paas_toml::FILE, start.line));
+            self.processes.insert(ProcessType::web(), command);
+        }
+        Ok(())
+    }
+
+    /// The version that paas.toml asks for, which beats every other.
+    pub fn version(&self) -> Option<Wanted> {
+        let given = self.settings.build.version.as_ref()?;
+        Some(Wanted { text: given.value.trim().to_owned(), place: given.place() })
     }
 
     /// Offers of the language in the image source.
@@ -167,6 +191,7 @@ impl<'a> Draft<'a> {
         let values = minijinja::context! {
             site_base => base.reference.as_str(), stage => site.stage, folder => site.folder.as_str(),
             required => site.fallback.iter().cloned().collect::<Vec<String>>(), cmd,
+            run_prologue => self.steps.packages(),
         };
         Ok(Some((render(&pack.key, "stage.j2", values)?, base)))
     }
@@ -182,7 +207,9 @@ impl<'a> Draft<'a> {
         let common = minijinja::context! {
             build_base => bases.build.reference.as_str(),
             run_base => bases.run.reference.as_str(),
-            build_prologue => prologue(self.catalog),
+            build_prologue => self.prologue(),
+            run_prologue => self.steps.packages(),
+            steps => self.steps.values(),
             scope => self.catalog.cache_scope.as_str(),
             site => site.unwrap_or_default(), cmd,
         };
@@ -206,7 +233,15 @@ impl<'a> Draft<'a> {
             notices: self.notices,
             dockerfile: Dockerfile::Generated(squeeze(&text)),
             context_root: CONTEXT_ROOT.to_owned(),
-            build_args: BTreeMap::new(),
+            root: String::new(),
+            build_args: self
+                .settings
+                .build
+                .env
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect(),
+            secrets: self.settings.build.secrets.clone(),
             files,
             bases: needed,
             processes: self.processes,
@@ -218,23 +253,25 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// What every build stage begins with: arguments, and certificates as
+    /// arguments too, since those do not stay in the image.
+    fn prologue(&self) -> String {
+        let mut lines: Vec<String> = BUILD_ARGUMENTS.iter().map(|name| format!("ARG {name}")).collect();
+        lines.push("ARG UV_INDEX_URL=$PIP_INDEX_URL".to_owned());
+        if self.catalog.ca_bundle.is_some() {
+            lines.push(format!("COPY {CA_FILE} {CA_TARGET}"));
+            lines.extend(CA_VARIABLES.iter().map(|name| format!("ARG {name}={CA_TARGET}")));
+        }
+        lines.push(self.steps.packages());
+        lines.push(self.steps.arguments());
+        lines.join("\n").trim_end().to_owned()
+    }
+
     fn note_unrouted(&mut self) {
         if !self.processes.contains_key(&ProcessType::web()) {
             self.warn("no web process: the app gets no address");
         }
     }
-}
-
-/// What every build stage begins with: arguments, and certificates as
-/// arguments too, since those do not stay in the image.
-fn prologue(catalog: &Catalog) -> String {
-    let mut lines: Vec<String> = BUILD_ARGUMENTS.iter().map(|name| format!("ARG {name}")).collect();
-    lines.push("ARG UV_INDEX_URL=$PIP_INDEX_URL".to_owned());
-    if catalog.ca_bundle.is_some() {
-        lines.push(format!("COPY {CA_FILE} {CA_TARGET}"));
-        lines.extend(CA_VARIABLES.iter().map(|name| format!("ARG {name}={CA_TARGET}")));
-    }
-    lines.join("\n")
 }
 
 /// CMD in its exec form.
@@ -276,14 +313,15 @@ pub(super) fn folded(text: &str) -> Vec<String> {
     lines
 }
 
-/// Without runs of empty lines.
+/// Without empty lines, but for one between stages.
 fn squeeze(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for line in text.lines() {
-        if !line.is_empty() || !out.ends_with("\n\n") {
-            out.push_str(line);
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        if line.starts_with("FROM ") && !out.is_empty() {
             out.push('\n');
         }
+        out.push_str(line);
+        out.push('\n');
     }
     out
 }

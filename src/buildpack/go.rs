@@ -75,7 +75,7 @@ fn plain(word: &str) -> bool {
 
 /// The first offer that is at least what is asked for.
 fn choose(draft: &mut Draft<'_>, minimum: Option<&Wanted>) -> Result<&'static Offer, DetectError> {
-    let named = match minimum {
+    let named = match draft.version().as_ref().or(minimum) {
         Some(wanted) => Some(wanted.clone()),
         None => version::first_line(draft.files, ".go-version")?
             .or(version::tool_versions(draft.files, &["golang", "go"])?),

@@ -24,6 +24,8 @@ mod ruby;
 mod site;
 mod source;
 mod static_files;
+mod steps;
+mod subfolder;
 #[cfg(test)]
 mod tests;
 mod version;

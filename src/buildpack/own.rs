@@ -7,6 +7,7 @@ use super::base::{self, CA_NAME, CA_TARGET};
 use super::catalog::Catalog;
 use super::draft::{CA_VARIABLES, folded};
 use super::error::{DetectError, Place};
+use super::paas_toml::{self, Build, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::Procfile;
 use super::source::Files;
@@ -18,6 +19,7 @@ pub(super) fn plan(
     files: Files<'_>,
     catalog: &Catalog,
     path: &str,
+    settings: &PaasToml,
     procfile: Option<Procfile>,
 ) -> Result<BuildPlan, DetectError> {
     let text = files.text(path)?.unwrap_or_default();
@@ -42,8 +44,37 @@ pub(super) fn plan(
             plan.processes.insert(kind, RunCommand::Shell(line));
         }
     }
+    from_settings(&mut plan, &settings.build);
     plan.processes.entry(ProcessType::web()).or_insert(RunCommand::Image);
     Ok(plan)
+}
+
+/// What paas.toml says of a build that is the Dockerfile's own business.
+fn from_settings(plan: &mut BuildPlan, build: &Build) {
+    let mut say = |text: String| plan.decisions.extend(folded(&text));
+    if let Some(start) = &build.start {
+        say(format!("web: {}, from {} line {}", start.value, paas_toml::FILE, start.line));
+        plan.processes.insert(ProcessType::web(), RunCommand::Shell(start.value.clone()));
+    }
+    for name in build.args.keys() {
+        say(format!("build argument {name}, from {}", paas_toml::FILE));
+    }
+    for name in &build.secrets {
+        say(format!("secret {name} for RUN --mount=type=secret,id={name}, from {}", paas_toml::FILE));
+    }
+    plan.build_args = build.args.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+    plan.secrets = build.secrets.clone();
+    let unused = [
+        ("version", build.version.as_ref().map(|given| given.line)),
+        ("install", build.install.as_ref().map(|given| given.line)),
+        ("build", build.build.as_ref().map(|given| given.line)),
+        ("apt", build.apt.as_ref().map(|given| given.line)),
+        ("env", (!build.env.is_empty()).then_some(0)),
+    ];
+    for (key, _) in unused.into_iter().filter(|(_, line)| line.is_some()) {
+        plan.notices
+            .extend(folded(&format!("{key} in {} is passed over: the Dockerfile says it", paas_toml::FILE)));
+    }
 }
 
 fn empty(path: &str) -> BuildPlan {
@@ -54,6 +85,8 @@ fn empty(path: &str) -> BuildPlan {
         notices: Vec::new(),
         dockerfile: Dockerfile::Own(path.to_owned()),
         context_root: String::new(),
+        root: String::new(),
+        secrets: Vec::new(),
         build_args: BTreeMap::new(),
         files: BTreeMap::new(),
         bases: Vec::new(),

@@ -60,7 +60,8 @@ fn gems(lock: &str) -> Vec<&str> {
 /// Which Ruby.
 fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
     let offers = draft.offers();
-    let Some((wanted, strict)) = wanted(draft.files)? else {
+    let given = draft.version().map(|wanted| (wanted, true));
+    let Some((wanted, strict)) = given.map_or_else(|| wanted(draft.files), |given| Ok(Some(given)))? else {
         let offer = offers.first().ok_or_else(|| DetectError::Broken {
             pack: draft.pack.key.clone(),
             reason: "offers nothing".to_owned(),

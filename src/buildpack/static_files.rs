@@ -19,9 +19,10 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let pushed = staticfile.pushstate.then(|| FALLBACK.to_owned());
     let fallback = settings.fallback.as_ref().map(|given| given.value.clone()).or(pushed);
     let whole_repository = root == ".";
-    let folder =
-        if whole_repository { format!("{CONTEXT_ROOT}/") } else { format!("{CONTEXT_ROOT}/{root}/") };
-    draft.serve(Site { stage: None, folder, whole_repository, fallback, settings });
+    let built = draft.steps.changes_files();
+    let (stage, top) = if built { (Some("build"), "/app") } else { (None, CONTEXT_ROOT) };
+    let folder = if whole_repository { format!("{top}/") } else { format!("{top}/{root}/") };
+    draft.serve(Site { stage, folder, whole_repository, fallback, settings });
     let offer = draft.newest()?;
     draft.finish(offer, context! {})
 }
@@ -69,13 +70,13 @@ fn root(draft: &mut Draft<'_>, staticfile: &Staticfile) -> Result<String, Detect
     let Some((root, place)) = named else {
         let root = if files.has("index.html") { "." } else { "public" };
         let page = if root == "." { "index.html" } else { "public/index.html" };
-        if files.has(page) {
+        if files.has(page) || draft.steps.changes_files() {
             return Ok(root.to_owned());
         }
         let named_by = Place::file(STATICFILE);
         return Err(DetectError::MissingFile { file: "index.html".to_owned(), named_by });
     };
-    if root != "." && !files.has_folder(&root) {
+    if root != "." && !files.has_folder(&root) && !draft.steps.changes_files() {
         return Err(DetectError::MissingFile { file: root, named_by: place });
     }
     draft.decide(format!("the files in {root}, from {}", place.file));

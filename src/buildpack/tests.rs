@@ -145,6 +145,77 @@ fn static_settings_are_enough_to_be_a_static_site() {
     assert!(matches!(missing, DetectError::MissingFile { file, .. } if file == "x"));
 }
 
+/// What an app of each language is, with everything that `[build]` can say.
+const SETTINGS: &str = r#"
+[build]
+root = "web"
+install = "make deps"
+build = "make all # 'x' \"y\" $(id)"
+start = "./serve --port $PORT"
+apt = ["libvips42", "ffmpeg"]
+secrets = ["NPM_TOKEN"]
+
+[build.env]
+API_URL = "https://x.example.com/$HOME\nRUN id"
+"#;
+
+#[test]
+fn everything_that_a_build_can_be_told() {
+    let files = [
+        ("paas.toml", SETTINGS),
+        ("web/main.py", ""),
+        ("web/requirements.txt", "flask\n"),
+        ("web/Aptfile", "# images\ngraphviz\n"),
+        ("web/bin/pre_compile", "#!/bin/sh\n"),
+        ("web/bin/post_compile", "#!/bin/sh\n"),
+        ("main.go", "package main\n"),
+    ];
+    insta::assert_snapshot!(detected(&files));
+    let plan = planned(&files).unwrap();
+    assert_eq!(plan.root, "web");
+    assert_eq!(plan.build_args["API_URL"], "https://x.example.com/$HOME\nRUN id");
+    assert_eq!(plan.secrets.len(), 1);
+}
+
+#[test]
+fn every_language_takes_in_what_a_build_is_told() {
+    let settings = SETTINGS.replace("root = \"web\"", "");
+    let apps: [&[(&str, &str)]; 5] = [
+        &[("main.py", "")],
+        &[("package.json", "{}"), ("index.js", "")],
+        &[("go.mod", "module x\n"), ("main.go", "package main\n")],
+        &[("Gemfile", ""), ("Gemfile.lock", ""), ("config.ru", "")],
+        &[("index.html", "")],
+    ];
+    for app in apps {
+        let hooks = [("bin/post_compile", ""), ("paas.toml", settings.as_str())];
+        let plan = planned(&[app, &hooks].concat()).unwrap();
+        let Dockerfile::Generated(text) = &plan.dockerfile else { panic!("not generated") };
+        let count = |part: &str| text.matches(part).count();
+        let command = "RUN --mount=type=secret,id=NPM_TOKEN [\"/bin/sh\",\"-c\",";
+        assert_eq!(count(command), 3, "{text}");
+        assert_eq!(count("install -y --no-install-recommends libvips42 ffmpeg &&"), 2, "{text}");
+        assert_eq!(count("\nARG API_URL\n"), 1, "{text}");
+        assert!(!text.contains("RUN id") && !text.contains("$(id)"), "{text}");
+        assert_eq!(plan.processes[&ProcessType::web()].to_string(), "./serve --port $PORT");
+    }
+}
+
+#[test]
+fn a_subfolder_is_an_app_of_its_own() {
+    let root = ("paas.toml", "[build]\nroot = 'api'\n");
+    assert!(
+        said(&[root, ("api/index.js", ""), ("main.py", "")])
+            .starts_with("the app in api/, from paas.toml line 2\nNode")
+    );
+    let plan = planned(&[root, ("api/Dockerfile", "FROM debian\n"), ("main.py", "")]).unwrap();
+    assert_eq!((plan.root.as_str(), plan.language.as_str()), ("api", "dockerfile"));
+    assert_eq!(
+        planned(&[root, ("main.py", "")]).unwrap_err().to_string(),
+        "Place { file: \"paas.toml\", line: 2 } names api, which is missing"
+    );
+}
+
 #[test]
 fn own_dockerfile_without_a_registry() {
     let text = "# syntax=docker/dockerfile:1\nARG V=22\nFROM node:${V}-alpine AS build\nRUN npm ci\n\nFROM scratch\nCOPY --link --from=build /x /x\nCOPY --from=golang:1.22 /y /y\n";

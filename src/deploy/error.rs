@@ -53,6 +53,9 @@ pub enum DeployError {
     /// Nothing is being prepared.
     #[error("nothing to cancel")]
     NothingToCancel,
+    /// The build wants a config var that is not set.
+    #[error("no config var {0} for the build")]
+    NoSecret(String),
     /// No proxy is connected, so nothing could be routed.
     #[error("no proxy is connected")]
     NoProxy,

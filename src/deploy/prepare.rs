@@ -12,7 +12,7 @@ use crate::git::tree::Bounds;
 use crate::git::{PushedTree, context};
 use crate::model::dockerignore::Patterns;
 use crate::model::{
-    App, BaseImage, BuildPlan, CommitId, Dockerfile, ImageSource, ProcessName, Release, ReleaseState,
+    App, BaseImage, BuildPlan, CommitId, Dockerfile, EnvKey, ImageSource, ProcessName, Release, ReleaseState,
     RunCommand, SourceTree, Target, Why,
 };
 use crate::store::{self, releases::NewRelease};
@@ -99,6 +99,7 @@ impl Pipeline {
         let work = move || {
             let tree = PushedTree::open(&repository, quarantine.as_deref(), &commit, Bounds::default())?;
             let plan = buildpack::plan(&tree, &catalog).map_err(DeployError::Detect)?;
+            let tree = if plan.root.is_empty() { tree } else { tree.below(&plan.root) };
             Ok((tree, plan))
         };
         let (tree, plan) = blocking(work).await?;
@@ -172,7 +173,7 @@ impl Pipeline {
         job.turn.step("building");
         self.limit_builds();
         job.report.step("Building");
-        let request = self.build_request(job, release, plan, tree);
+        let request = self.build_request(job, release, plan, tree)?;
         let report = job.report.clone();
         let (lines, relay) = relay(move |line: BuildLine| show(&report, &line));
         let generated = !matches!(plan.dockerfile, Dockerfile::Own(_));
@@ -208,7 +209,7 @@ impl Pipeline {
         release: &Release,
         plan: &BuildPlan,
         tree: PushedTree,
-    ) -> BuildRequest {
+    ) -> Result<BuildRequest, DeployError> {
         let mut added = plan.files.clone();
         let dockerfile = match &plan.dockerfile {
             Dockerfile::Generated(text) => {
@@ -231,15 +232,16 @@ impl Pipeline {
             args.insert(NO_COLLECTSTATIC.to_owned(), value.to_owned());
         }
         args.extend(plan.build_args.clone());
-        BuildRequest {
+        Ok(BuildRequest {
             context: stream_context(tree, plan.context_root.clone(), added, dockerfile.clone()),
             dockerfile,
             tag: release.image.clone(),
             args,
+            secrets: secrets(release, plan)?,
             labels: BTreeMap::from([("paas.app".to_owned(), job.app.id.0.to_string())]),
             timeout: self.workers.settings.build.timeout,
             cancel: job.gone.clone(),
-        }
+        })
     }
 
     /// Takes over what only the image tells: its id, ports and user.
@@ -359,6 +361,15 @@ impl Pipeline {
         let release = release.clone();
         Ok(self.store().write(move |db| store::releases::update(db, &release)).await?)
     }
+}
+
+/// The config vars that a build may read.
+fn secrets(release: &Release, plan: &BuildPlan) -> Result<BTreeMap<String, String>, DeployError> {
+    let value = |name: &EnvKey| match release.config.get(name.as_str()) {
+        Some(value) => Ok((name.to_string(), value.to_owned())),
+        None => Err(DeployError::NoSecret(name.to_string())),
+    };
+    plan.secrets.iter().map(value).collect()
 }
 
 /// Columns for the name of a step; git adds 8 and the report 7.

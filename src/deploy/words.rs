@@ -37,6 +37,11 @@ impl DeployError {
                 "No deploy is being prepared; what is live already stays so.",
                 "See what is being done: paas status",
             ),
+            Self::NoSecret(name) => Problem::new(
+                format!("Push rejected: the build wants {name}, which is not set."),
+                "[build] secrets in paas.toml names config vars of the app.",
+                format!("Set it and push again: paas config:set APP {name}=…"),
+            ),
             Self::NoProxy => Problem::new(
                 "Push rejected: no proxy is running.",
                 "Nothing could reach the app.",
@@ -195,6 +200,7 @@ mod tests {
             DeployError::CancelledBy("ada".into()),
             DeployError::NothingToCancel,
             DeployError::NoProxy,
+            DeployError::NoSecret("NPM_TOKEN".into()),
             DeployError::ReleaseCommand { code: 2 },
             DeployError::NoApp,
             DeployError::NoRelease,

@@ -111,6 +111,7 @@ impl Engine {
             dockerfile: DOCKERFILE.to_owned(),
             tag: reference.to_owned(),
             args: settings.args.clone(),
+            secrets: BTreeMap::new(),
             labels: BTreeMap::new(),
             timeout: settings.timeout,
             cancel: CancellationToken::new(),

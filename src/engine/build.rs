@@ -3,6 +3,7 @@
 use super::connect::NO_LIMIT;
 use super::error::{EngineError, message_of};
 use super::progress::{BuildLine, Progress};
+use super::secrets::{self, Hidden};
 use super::{Engine, call, session};
 use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
@@ -29,6 +30,8 @@ pub struct BuildRequest {
     pub tag: String,
     /// Build arguments.
     pub args: BTreeMap<String, String>,
+    /// Secrets for `RUN --mount=type=secret,id=NAME`.
+    pub secrets: BTreeMap<String, String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
     /// Longest time from start to end.
@@ -96,11 +99,16 @@ impl Engine {
         pulls: Pulls,
         lines: mpsc::Sender<BuildLine>,
     ) -> Result<BuiltImage, EngineError> {
+        // One session per build: ours, which has the secrets, or the client's,
+        // which knows how to ask a registry.
+        let pulls = if request.secrets.is_empty() { pulls } else { Pulls::Never };
         let options = options(&request, pulls);
         let tag = request.tag;
         let (body, broken) = watched(request.context);
         let id = session_id();
-        let (docker, _cut_when_dropped) = self.build_client(pulls, &id)?;
+        let hidden = Hidden::of(&request.secrets);
+        let giving = self.give_out(request.secrets, &id).await?;
+        let (docker, _cut_when_dropped) = self.build_client(pulls, &id, giving.is_some())?;
         let mut running = RunningBuild { address: self.address.clone(), id: Some(id) };
         let mut answers = docker.build_image(options, None, Some(bollard::body_try_stream(body)));
         let mut progress = Progress::default();
@@ -116,15 +124,15 @@ impl Engine {
                 Ok(_) => Vec::new(),
                 Err(error) => {
                     running.id = None;
-                    deliver(&lines, progress.finish()).await;
-                    let error = failed(&progress, broken.take(), error);
+                    deliver(&lines, hidden.lines(progress.finish())).await;
+                    let error = hidden.error(failed(&progress, broken.take(), error));
                     return self.built_all_the_same(&progress, &tag).await.ok_or(error);
                 }
             };
-            deliver(&lines, output).await;
+            deliver(&lines, hidden.lines(output)).await;
         }
         running.id = None;
-        deliver(&lines, progress.finish()).await;
+        deliver(&lines, hidden.lines(progress.finish())).await;
         drop(answers);
         match id {
             Some(id) => self.built(id).await,
@@ -133,7 +141,12 @@ impl Engine {
     }
 
     /// The client of one build, and what cuts its connections off.
-    fn build_client(&self, pulls: Pulls, id: &str) -> Result<(Docker, Option<DropGuard>), EngineError> {
+    fn build_client(
+        &self,
+        pulls: Pulls,
+        id: &str,
+        session: bool,
+    ) -> Result<(Docker, Option<DropGuard>), EngineError> {
         let (docker, cut) = match pulls {
             Pulls::Allowed => {
                 let version = self.docker.client_version();
@@ -143,7 +156,20 @@ impl Engine {
             Pulls::Never => (self.docker.clone(), None),
         };
         let id = id.to_owned();
-        Ok((docker.with_request_modifier(move |request| by_buildkit(request, &id)), cut))
+        Ok((docker.with_request_modifier(move |request| by_buildkit(request, &id, session)), cut))
+    }
+
+    /// A session of the build's id that has its secrets, if there are any.
+    async fn give_out(
+        &self,
+        secrets: BTreeMap<String, String>,
+        id: &str,
+    ) -> Result<Option<DropGuard>, EngineError> {
+        if secrets.is_empty() {
+            return Ok(None);
+        }
+        let failed = |source| EngineError::Io { doing: "give the build its secrets".to_owned(), source };
+        secrets::session(&self.address, id, secrets).await.map(Some).map_err(failed)
     }
 
     /// Engine 20.10 now and then garbles the end of its answer to a build that went
@@ -201,7 +227,7 @@ enum Pulls {
 /// of the classic builder, and its request is put right on the way out.
 ///
 /// The build gets an id too, by which it can be cancelled.
-fn by_buildkit(mut request: BollardRequest, id: &str) -> BollardRequest {
+fn by_buildkit(mut request: BollardRequest, id: &str, session: bool) -> BollardRequest {
     let uri = request.uri().to_string();
     let Some((path, query)) = uri.split_once('?') else { return request };
     if !path.ends_with("/build") {
@@ -209,7 +235,8 @@ fn by_buildkit(mut request: BollardRequest, id: &str) -> BollardRequest {
     }
     let pairs: Vec<&str> =
         query.split('&').map(|pair| if pair == "version=1" { "version=2" } else { pair }).collect();
-    if let Ok(uri) = format!("{path}?{}&buildid={id}", pairs.join("&")).parse() {
+    let session = if session { format!("&session={id}") } else { String::new() };
+    if let Ok(uri) = format!("{path}?{}&buildid={id}{session}", pairs.join("&")).parse() {
         *request.uri_mut() = uri;
     }
     request

@@ -19,6 +19,7 @@ mod network;
 mod process;
 mod progress;
 mod rootfs;
+mod secrets;
 mod session;
 mod words;
 

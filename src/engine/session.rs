@@ -28,6 +28,16 @@ pub(super) enum Address {
     Tcp(String),
 }
 
+impl Address {
+    /// A connection of its own.
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn Io>> {
+        Ok(match self {
+            Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Self::Tcp(host) => Box::new(TcpStream::connect(host).await?),
+        })
+    }
+}
+
 /// A client whose connections end when the guard is dropped.
 pub(super) fn client(
     address: &Address,
@@ -50,10 +60,7 @@ pub(super) async fn cancel(address: Address, build: &str) -> io::Result<()> {
     let request = format!(
         "POST /build/cancel?id={build} HTTP/1.1\r\nHost: engine\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     );
-    let mut io: Box<dyn Io> = match address {
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-        Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
-    };
+    let mut io = address.connect().await?;
     io.write_all(request.as_bytes()).await?;
     io.read_to_end(&mut Vec::new()).await.map(|_| ())
 }
@@ -64,10 +71,7 @@ async fn send(
     end: CancellationToken,
     mut request: BollardRequest,
 ) -> Result<Response<Incoming>, bollard::errors::Error> {
-    let io: Box<dyn Io> = match address {
-        Address::Unix(path) => Box::new(UnixStream::connect(path).await?),
-        Address::Tcp(host) => Box::new(TcpStream::connect(host).await?),
-    };
+    let io = address.connect().await?;
     let io = TokioIo::new(Cut { io, end: Box::pin(end.cancelled_owned()), ended: false });
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     tokio::spawn(connection.with_upgrades());
@@ -79,7 +83,7 @@ async fn send(
 }
 
 /// Either kind of socket.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 

@@ -65,6 +65,7 @@ impl TestApp {
             dockerfile: "Dockerfile".to_owned(),
             tag: self.image(),
             args: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             labels: BTreeMap::from([(LABEL_NAME.to_owned(), self.name.to_string())]),
             timeout: Duration::from_secs(60),
             cancel: CancellationToken::new(),

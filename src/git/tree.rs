@@ -71,6 +71,19 @@ impl PushedTree {
         Ok(tree)
     }
 
+    /// What lies below one folder, as a tree of its own.
+    #[must_use]
+    pub fn below(mut self, folder: &str) -> Self {
+        let prefix = format!("{folder}/");
+        let all = std::mem::take(&mut self.entries).into_iter().zip(std::mem::take(&mut self.objects));
+        let below = all.filter_map(|(entry, object)| {
+            let path = entry.path.strip_prefix(&prefix)?.to_owned();
+            Some((SourceEntry { path, ..entry }, object))
+        });
+        (self.entries, self.objects) = below.unzip();
+        self
+    }
+
     /// Content of the entry at `index`; of a link, its target.
     pub(super) fn content(&self, index: usize) -> Result<Vec<u8>, GitError> {
         self.with_content(index, <[u8]>::to_vec)

@@ -1,6 +1,6 @@
 //! The outcome of detection: how an app becomes an image and what it runs.
 
-use super::name::ProcessType;
+use super::name::{EnvKey, ProcessType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -103,6 +103,11 @@ pub struct BuildPlan {
     /// the Dockerfile is generated, so that `files` never end in the image;
     /// empty (the context's root) for a repository's own.
     pub context_root: String,
+    /// Folder of the tree that is the app; empty: all of it.
+    pub root: String,
+    /// Config vars that the build may read, as secrets: never in an image, an
+    /// argument or a log.
+    pub secrets: Vec<EnvKey>,
     /// Build arguments, beyond `GIT_REV` and `SOURCE_VERSION`.
     pub build_args: BTreeMap<String, String>,
     /// Files added to the build context beside the tree, by path. Their paths

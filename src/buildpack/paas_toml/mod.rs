@@ -1,5 +1,6 @@
 //! `paas.toml`: settings of an app that are ours.
 
+mod build;
 mod section;
 mod site;
 
@@ -9,6 +10,7 @@ use super::error::{DetectError, Place};
 use super::source::{Files, toml_error};
 use section::{Section, bad, bad_value};
 
+pub(super) use build::Build;
 pub(super) use section::Given;
 pub(super) use site::{Redirect, Static};
 
@@ -21,10 +23,8 @@ const OWN: &str = "dockerfile";
 /// An app's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct PaasToml {
-    /// `[build] builder`.
-    pub builder: Option<Given<String>>,
-    /// `[build] dockerfile`.
-    pub dockerfile: Option<Given<String>>,
+    /// `[build]`.
+    pub build: Build,
     /// `[static]`.
     pub site: Option<Static>,
 }
@@ -42,11 +42,7 @@ fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectError> {
     let document = DeTable::parse(text).map_err(|error| toml_error(FILE, text, &error))?;
     let mut settings = PaasToml::default();
     let mut root = Section::of(text, document.get_ref());
-    if let Some(mut build) = root.table("build")? {
-        settings.builder = build.text("builder")?;
-        settings.dockerfile = build.text("dockerfile")?;
-        build.finish()?;
-    }
+    settings.build = root.table("build")?.map(Build::read).transpose()?.unwrap_or_default();
     settings.site = root.table("static")?.map(Static::read).transpose()?;
     root.finish()?;
     check_builder(&settings, languages)?;
@@ -54,7 +50,7 @@ fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectError> {
 }
 
 fn check_builder(settings: &PaasToml, languages: &[&str]) -> Result<(), DetectError> {
-    let Some(builder) = &settings.builder else { return Ok(()) };
+    let Some(builder) = &settings.build.builder else { return Ok(()) };
     let possible: Vec<&str> = [OWN].into_iter().chain(languages.iter().copied()).collect();
     if possible.contains(&builder.value.as_str()) {
         return Ok(());
@@ -89,8 +85,8 @@ mod tests {
         let text = "[build]\nbuilder = \"dockerfile\"\ndockerfile = \"deploy/Dockerfile\"\n";
         let settings = parse(text, &[]).unwrap();
         let given = |value: &str, line| Some(Given { value: value.to_owned(), line });
-        assert_eq!(settings.builder, given("dockerfile", 2));
-        assert_eq!(settings.dockerfile, given("deploy/Dockerfile", 3));
+        assert_eq!(settings.build.builder, given("dockerfile", 2));
+        assert_eq!(settings.build.dockerfile, given("deploy/Dockerfile", 3));
     }
 
     #[test]
@@ -100,6 +96,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(nearest("[build]\nbilder = 'go'"), (2, "builder".to_owned()));
+        assert_eq!(nearest("[build]\nstrat = 'x'"), (2, "start".to_owned()));
         assert_eq!(nearest("[biuld]"), (1, "build".to_owned()));
         assert_eq!(nearest("[static]\n\nrediretcs = []"), (3, "redirects".to_owned()));
         assert_eq!(nearest("[[static.redirects]]\nform = '/'"), (2, "from".to_owned()));
@@ -118,6 +115,24 @@ mod tests {
         for example in documented() {
             parse(example, &["python", "node"]).unwrap_or_else(|error| panic!("{error}:\n{example}"));
         }
+    }
+
+    #[test]
+    fn names_and_commands_of_a_build_are_checked() {
+        let refused = |text: &str| match parse(text, &[]).unwrap_err() {
+            DetectError::BadValue { place, key, .. } => format!("{} {key}", place.line),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused("[build.env]\n'A B' = 'x'"), "2 a variable");
+        assert_eq!(refused("[build.env]\nPATH = 'x'"), "2 a variable");
+        assert_eq!(refused("[build.env]\nA = 1"), "2 A");
+        assert_eq!(refused("[build.args]\n\"A\\nRUN id\" = 'x'"), "2 a variable");
+        assert_eq!(refused("[build]\nsecrets = ['A', '$(id)']"), "2 a variable");
+        assert_eq!(refused("[build]\nstart = ' '"), "2 start");
+        assert_eq!(refused("[build]\nbuild = \"a\\u0000b\""), "2 build");
+        assert_eq!(refused("[build]\napt = 'x'"), "2 apt");
+        assert_eq!(refused("[build]\nroot = '../x'"), "2 root");
+        assert_eq!(refused("[build]\ndockerfile = '/etc/x'"), "2 dockerfile");
     }
 
     #[test]

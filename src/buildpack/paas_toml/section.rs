@@ -51,6 +51,16 @@ impl<'t, 'd> Section<'t, 'd> {
         string(key, found.value, found.line).map(|value| Some(Given { value, line: found.line }))
     }
 
+    /// A list of texts.
+    pub fn texts(&mut self, key: &'static str) -> Result<Option<Given<Vec<String>>>, DetectError> {
+        let Some(found) = self.take(key) else { return Ok(None) };
+        let DeValue::Array(items) = found.value else {
+            return Err(bad_value(found.line, key, found.value.type_str(), &["a list of texts"]));
+        };
+        let each = items.iter().map(|item| string(key, item.get_ref(), self.line(item.span().start)));
+        Ok(Some(Given { value: each.collect::<Result<_, _>>()?, line: found.line }))
+    }
+
     /// A number.
     pub fn number(&mut self, key: &'static str) -> Result<Option<Given<u16>>, DetectError> {
         let Some(found) = self.take(key) else { return Ok(None) };

@@ -155,3 +155,26 @@ async fn a_build_that_wants_more_memory_than_all_builds_may_have_is_killed_and_s
     let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
     assert_eq!(failure.exit_code, Some(137), "{failure:?}");
 }
+
+#[tokio::test]
+async fn a_secret_is_there_while_the_build_runs_and_nowhere_afterwards() {
+    let app = TestApp::bare().await;
+    let dockerfile = format!(
+        "FROM scratch\nCOPY root/ /\nENV PATH=/bin RUN={}\nRUN --mount=type=secret,id=TOKEN test \"$(tr a-z b-za </run/secrets/TOKEN)\" = '-ivoufs2 $y' && cat /run/secrets/TOKEN\n\
+        RUN test ! -s /run/secrets/TOKEN\n",
+        app.name
+    );
+    let mut request = app.request(&dockerfile);
+    request.secrets = BTreeMap::from([("TOKEN".to_owned(), "-hunter2 $x".to_owned())]);
+    let (sender, receiver) = mpsc::channel(16);
+    let (built, lines) = tokio::join!(app.engine.build(request, sender), drain(receiver));
+    let built = built.unwrap();
+    assert_eq!(output(&lines), ["[TOKEN]"]);
+    let image = app.engine.docker.inspect_image(&built.id).await.unwrap();
+    let history = app.engine.docker.image_history(&built.id).await.unwrap();
+    assert!(!format!("{image:?} {history:?}").contains("hunter2"));
+
+    // Without the secret the same build cannot go well.
+    let (_, built) = app.build(&dockerfile.replace("RUN=", "RUN=again")).await;
+    assert!(matches!(built, Err(EngineError::Build(_))), "{built:?}");
+}
