@@ -200,6 +200,11 @@ impl CommandError {
                 format!("Not created: {error}."),
                 "Ask the administrator for a larger range (server.toml).",
             ),
+            Self::Deploy(DeployError::Store(StoreError::KeyIsCredential)) => Problem::new(
+                "The key is a systemd credential, which only systemd can change.",
+                "",
+                "Put a new one on its first line, the old one below it, and restart; see docs/settings.md.",
+            ),
             Self::Deploy(error) => error.problem().of_a_command(),
             Self::Gone => plain("Cancelled.".into(), ""),
             Self::Internal(_) => plain("A fault of the server; its log has the details.".into(), ""),

@@ -218,6 +218,9 @@ pub enum Command {
         #[arg(long)]
         keep_config: bool,
     },
+    /// Encrypt all config vars under a new key
+    #[command(name = "secrets:rotate")]
+    SecretsRotate,
     /// Show what is being built and run
     #[command(name = "status")]
     Status {

@@ -10,6 +10,7 @@ mod logs;
 mod ps;
 mod releases;
 mod rights;
+mod secrets;
 mod status;
 mod table;
 
@@ -159,6 +160,7 @@ impl Session<'_> {
                 self.releases_prune(app.only("releases:prune")?, dry_run).await
             }
             Command::Rollback { app, keep_config } => self.rollback(app, keep_config).await,
+            Command::SecretsRotate => self.secrets_rotate().await,
             Command::Status { app, listing } => self.status(app, listing.json).await,
             Command::Help { command: None } => self.print(&overview()).await,
             Command::Help { command: Some(name) } => {

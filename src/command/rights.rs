@@ -24,7 +24,7 @@ pub fn right_of(command: &str) -> Option<Right> {
         | "config" | "config:set" | "config:get" | "config:unset" | "logs" | "ps" | "ps:scale"
         | "ps:restart" | "ps:stop" | "ps:start" | "releases" | "releases:prune" | "rollback" | "status"
         | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
-        "images" | "keys" | "keys:add" | "keys:remove" => Some(Right::Server),
+        "images" | "keys" | "keys:add" | "keys:remove" | "secrets:rotate" => Some(Right::Server),
         _ => None,
     }
 }

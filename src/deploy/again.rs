@@ -169,6 +169,7 @@ fn open(db: &rusqlite::Connection, again: Again) -> Result<Release, store::Store
         id: fresh.id,
         number: fresh.number,
         config: fresh.config,
+        global: fresh.global,
         why: fresh.why,
         who: fresh.who,
         state: fresh.state,

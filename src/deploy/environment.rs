@@ -3,8 +3,8 @@
 use crate::model::{AppName, Limits, ProcessName, Release};
 use std::collections::BTreeMap;
 
-/// All variables of one process: the language's, then ours, then the user's,
-/// who win.
+/// All variables of one process: the language's, then ours, then those that the
+/// user gave all apps, then those of this app, which win.
 pub(super) fn of(
     app: &AppName,
     release: &Release,
@@ -20,10 +20,12 @@ pub(super) fn of(
     if let Some(mib) = release.worker_mib {
         env.insert("WEB_CONCURRENCY".to_owned(), concurrency(mib, release, limits).to_string());
     }
-    env.extend(release.config.0.iter().map(|(key, value)| (key.to_string(), value.clone())));
+    for vars in [&release.global, &release.config] {
+        env.extend(vars.0.iter().map(|(key, value)| (key.to_string(), value.clone())));
+    }
     if process.kind.is_web() {
         env.insert("PORT".to_owned(), release.port.to_string());
-    } else if release.config.get("PORT").is_none() {
+    } else if release.var("PORT").is_none() {
         env.remove("PORT");
     }
     env.into_iter().collect()
@@ -56,6 +58,7 @@ pub(super) mod tests {
             image: String::new(),
             image_id: String::new(),
             config: ConfigVars(config.collect()),
+            global: ConfigVars::default(),
             processes: BTreeMap::new(),
             port: 8000,
             env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),

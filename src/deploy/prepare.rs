@@ -228,8 +228,9 @@ impl Pipeline {
             args.retain(|_, value| !value.contains('@'));
             args.insert("GIT_REV".to_owned(), job.commit.to_string());
             args.insert("SOURCE_VERSION".to_owned(), job.commit.to_string());
-        } else if let Some(value) = release.config.get(NO_COLLECTSTATIC) {
-            args.insert(NO_COLLECTSTATIC.to_owned(), value.to_owned());
+        } else if release.var(NO_COLLECTSTATIC) == Some("1") {
+            // Our own word: no value of a config var reaches a build.
+            args.insert(NO_COLLECTSTATIC.to_owned(), "1".to_owned());
         }
         args.extend(plan.build_args.clone());
         Ok(BuildRequest {
@@ -405,7 +406,7 @@ fn show(report: &Report, line: &BuildLine) {
 
 /// The user's own `PORT`, if it is a port.
 pub(super) fn configured_port(release: &Release) -> Option<u16> {
-    release.config.get("PORT").and_then(|text| text.trim().parse().ok()).filter(|&port| port > 0)
+    release.var("PORT").and_then(|text| text.trim().parse().ok()).filter(|&port| port > 0)
 }
 
 fn count(number: usize, one: &str, many: &str) -> String {

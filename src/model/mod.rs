@@ -3,6 +3,7 @@
 pub mod app;
 pub mod config;
 pub mod dockerignore;
+pub mod dotenv;
 pub mod name;
 pub mod plan;
 pub mod problem;

@@ -115,8 +115,10 @@ pub struct Release {
     pub image: String,
     /// The image's id (`sha256:…`); empty until the build has ended.
     pub image_id: String,
-    /// Config at that moment.
+    /// The app's config vars at that moment.
     pub config: ConfigVars,
+    /// Those of all apps at that moment, below the app's own.
+    pub global: ConfigVars,
     /// Commands per process type, without `release`.
     pub processes: BTreeMap<ProcessType, RunCommand>,
     /// The port web listens on.
@@ -141,6 +143,13 @@ pub struct Release {
     pub source: Option<u32>,
     /// When it stopped serving, if it has: seconds since the epoch, UTC.
     pub retired_at: Option<i64>,
+}
+
+impl Release {
+    /// The config var of this name that processes see: the app's, else that of all apps.
+    pub fn var(&self, key: &str) -> Option<&str> {
+        self.config.get(key).or_else(|| self.global.get(key))
+    }
 }
 
 /// How many processes of each type an app wants. Belongs to the app, not a release.

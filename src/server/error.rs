@@ -107,6 +107,19 @@ fn store_problem(error: &StoreError) -> Problem {
     let next = match error {
         StoreError::Damaged { .. } => "Restore it from a backup, or move it away to begin anew.",
         StoreError::Newer { .. } => "Install that version of paas again, or a newer one.",
+        StoreError::KeyMissing { .. } | StoreError::KeyDamaged { .. } => {
+            "Put it back from its backup; nothing was changed."
+        }
+        StoreError::KeyWrong { .. } => {
+            "Put the right one back from its backup, or add its line to this one; nothing was changed."
+        }
+        StoreError::KeyExposed { path, .. } => {
+            return Problem::new(
+                format!("The state cannot be used: {error}."),
+                "",
+                format!("Close it: chmod 600 {}; and consider paas secrets:rotate.", path.display()),
+            );
+        }
         _ => "Check its owner and mode, and that the disk has room.",
     };
     Problem::new(format!("The state cannot be used: {error}."), "", next)
@@ -116,6 +129,7 @@ fn store_problem(error: &StoreError) -> Problem {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::store::SecretKeyId;
 
     #[test]
     fn each_reason_names_what_to_do() {
@@ -135,6 +149,23 @@ mod tests {
                 reason: "not a database".into(),
             }),
             ServerError::Store(StoreError::Newer { path: "/x/paas.db".into() }),
+            ServerError::Store(StoreError::KeyMissing {
+                path: "/x/secrets.key".into(),
+                database: "/x/paas.db".into(),
+                needed: SecretKeyId::sample(),
+            }),
+            ServerError::Store(StoreError::KeyWrong {
+                path: "/x/secrets.key".into(),
+                database: "/x/paas.db".into(),
+                needed: SecretKeyId::sample(),
+            }),
+            ServerError::Store(StoreError::KeyDamaged { path: "/x/secrets.key".into(), line: 3 }),
+            ServerError::Store(StoreError::KeyExposed { path: "/x/secrets.key".into(), mode: 0o644 }),
+            ServerError::Store(StoreError::KeyFile {
+                doing: "write",
+                path: "/x/secrets.key".into(),
+                cause: std::io::ErrorKind::PermissionDenied.into(),
+            }),
         ];
         let text: Vec<String> =
             errors.iter().map(|error| error.problem().to_string().replace('\n', " ")).collect();

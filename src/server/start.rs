@@ -57,7 +57,7 @@ pub async fn check_config(settings: &Settings) -> Result<(), ServerError> {
     }
     let database = settings.data_dir.join("paas.db");
     if database.exists() {
-        Store::open(&database)?;
+        Store::check(&database, &settings.secrets_key())?;
     }
     let listens =
         [("SSH", "--ssh-listen", settings.ssh_listen), ("HTTP", "--http-listen", settings.http_listen)];
@@ -185,7 +185,7 @@ async fn open(settings: &Settings) -> Result<Opened, ServerError> {
     empty(&data.join("tmp"));
     write_hooks(&data.join("hooks"))?;
     let key = ssh::host_key(&data.join("host_key"))?;
-    let store = Store::open(&data.join("paas.db"))?;
+    let store = Store::open(&data.join("paas.db"), &settings.secrets_key())?;
     let logs = Logs::open(&data.join("logs"), settings.logs)?;
     let ssh = listen("SSH", "--ssh-listen", settings.ssh_listen).await?;
     let control = socket(&settings.socket(), control::listen)?;

@@ -112,6 +112,11 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Where systemd puts the credentials of its unit.
+pub(super) fn credentials() -> Option<PathBuf> {
+    variable("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
 /// What a hook finds in git's environment.
 pub struct HookVariables {
     /// The push's one-time id.

@@ -44,6 +44,24 @@ pub struct LogSettings {
     pub max_bytes: u64,
 }
 
+/// Where the key of the config vars is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// A file of ours, made on first start.
+    File(PathBuf),
+    /// A credential that systemd hands over (`LoadCredential=secrets.key:…`).
+    Credential(PathBuf),
+}
+
+impl KeyPlace {
+    /// The file.
+    pub fn path(&self) -> &std::path::Path {
+        match self {
+            Self::File(path) | Self::Credential(path) => path,
+        }
+    }
+}
+
 /// What reaches builds and never an image's environment.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct BuildSettings {
@@ -143,6 +161,14 @@ impl Settings {
     /// The proxy's last route table.
     pub fn route_snapshot(&self) -> PathBuf {
         self.proxy_dir().join("routes.snapshot")
+    }
+
+    /// The key of the config vars.
+    pub fn secrets_key(&self) -> KeyPlace {
+        let name = "secrets.key";
+        let credential =
+            load::credentials().map(|directory| directory.join(name)).filter(|path| path.exists());
+        credential.map_or_else(|| KeyPlace::File(self.data_dir.join(name)), KeyPlace::Credential)
     }
 
     /// Bare repositories, by app number.

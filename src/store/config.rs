@@ -2,26 +2,47 @@
 
 use super::StoreError;
 use crate::model::{AppId, ConfigVars, EnvKey};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 
 /// All config vars of an app.
 pub fn load(db: &Connection, app: AppId) -> Result<ConfigVars, StoreError> {
-    let mut statement = db.prepare_cached("SELECT key, value FROM config WHERE app = ?1")?;
-    let rows = statement
-        .query_map([app.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
-        .collect::<Result<Vec<_>, _>>()?;
-    let parse = |(key, value): (String, String)| {
-        EnvKey::parse(&key).map(|key| (key, value)).map_err(|error| StoreError::Value(error.to_string()))
-    };
-    Ok(ConfigVars(rows.into_iter().map(parse).collect::<Result<_, _>>()?))
+    read(db, "SELECT key, unseal('config', app, key, value) FROM config WHERE app = ?1", [app.0])
 }
 
 /// Replaces all config vars of an app.
 pub fn replace(db: &Connection, app: AppId, vars: &ConfigVars) -> Result<(), StoreError> {
     db.execute("DELETE FROM config WHERE app = ?1", [app.0])?;
-    let mut insert = db.prepare_cached("INSERT INTO config (app, key, value) VALUES (?1, ?2, ?3)")?;
+    let mut insert = db
+        .prepare_cached("INSERT INTO config (app, key, value) VALUES (?1, ?2, seal('config', ?1, ?2, ?3))")?;
     for (key, value) in &vars.0 {
         insert.execute(params![app.0, key.as_str(), value])?;
     }
     Ok(())
+}
+
+/// The config vars of all apps.
+pub fn load_global(db: &Connection) -> Result<ConfigVars, StoreError> {
+    read(db, "SELECT key, unseal('global', 0, key, value) FROM global_config", [])
+}
+
+/// Replaces the config vars of all apps.
+pub fn replace_global(db: &Connection, vars: &ConfigVars) -> Result<(), StoreError> {
+    db.execute("DELETE FROM global_config", [])?;
+    let mut insert =
+        db.prepare_cached("INSERT INTO global_config (key, value) VALUES (?1, seal('global', 0, ?1, ?2))")?;
+    for (key, value) in &vars.0 {
+        insert.execute(params![key.as_str(), value])?;
+    }
+    Ok(())
+}
+
+fn read(db: &Connection, sql: &str, values: impl Params) -> Result<ConfigVars, StoreError> {
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement
+        .query_map(values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let parse = |(key, value): (String, String)| {
+        EnvKey::parse(&key).map(|key| (key, value)).map_err(|error| StoreError::Value(error.to_string()))
+    };
+    Ok(ConfigVars(rows.into_iter().map(parse).collect::<Result<_, _>>()?))
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with the state.
 
+use super::SecretKeyId;
 use std::path::{Path, PathBuf};
 
 /// Errors of the store; the display text is for the log, except where a variant
@@ -28,6 +29,55 @@ pub enum StoreError {
         /// The database file.
         path: PathBuf,
     },
+    /// Config vars are sealed with a key, and there is no key file.
+    #[error("the config vars in {} are encrypted with the key {needed}, and {} is not there", database.display(), path.display())]
+    KeyMissing {
+        /// Where the key should be.
+        path: PathBuf,
+        /// The database file.
+        database: PathBuf,
+        /// The key.
+        needed: SecretKeyId,
+    },
+    /// Config vars are sealed with a key that the key file does not have.
+    #[error("the config vars in {} are encrypted with the key {needed}, which is not in {}", database.display(), path.display())]
+    KeyWrong {
+        /// The key file.
+        path: PathBuf,
+        /// The database file.
+        database: PathBuf,
+        /// The key.
+        needed: SecretKeyId,
+    },
+    /// The key file has something else than keys.
+    #[error("{} is damaged: line {line} is not 64 hex digits", path.display())]
+    KeyDamaged {
+        /// The key file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+    },
+    /// Others may read the key file.
+    #[error("{} can be read by other users (mode {mode:04o})", path.display())]
+    KeyExposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The key file cannot be read or written.
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    KeyFile {
+        /// `read`, `write`.
+        doing: &'static str,
+        /// The key file.
+        path: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// The key is a systemd credential, which is not ours to change.
+    #[error("the key is a systemd credential")]
+    KeyIsCredential,
     /// The writer could not be started.
     #[error("cannot start the writer: {0}")]
     Thread(std::io::Error),

@@ -14,6 +14,12 @@ pub fn set(db: &Connection, name: &str, value: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Forgets a fact.
+pub fn remove(db: &Connection, name: &str) -> Result<(), StoreError> {
+    db.execute("DELETE FROM facts WHERE name = ?1", [name])?;
+    Ok(())
+}
+
 /// Counts up and returns the new value.
 pub fn next(db: &Connection, name: &str) -> Result<u64, StoreError> {
     let value = get(db, name)?.and_then(|text| text.parse().ok()).unwrap_or(0u64) + 1;

@@ -10,22 +10,32 @@ mod error;
 pub mod facts;
 pub mod keys;
 pub mod releases;
+mod secrets;
 
 pub use error::StoreError;
+pub use secrets::{Rotated, SecretKeyId};
 
+use crate::settings::KeyPlace;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
+use secrets::Keys;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/01-first.sql"), include_str!("migrations/02-rollback.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/01-first.sql"),
+    include_str!("migrations/02-rollback.sql"),
+    include_str!("migrations/03-sealed.sql"),
+];
 
 /// How long a statement waits for another process (a backup, a curious admin).
 const BUSY: Duration = Duration::from_secs(5);
+
+/// The fact that the files have to be tidied.
+const TIDY: &str = "tidy";
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -36,26 +46,52 @@ pub struct Store {
     readers: Arc<Readers>,
     /// Changes whenever a key was removed.
     removals: watch::Sender<()>,
+    keys: Keys,
+    rotating: Arc<tokio::sync::Mutex<()>>,
 }
 
 struct Readers {
     path: PathBuf,
+    keys: Keys,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Store {
     /// Opens or creates `path` and brings it to this program's schema.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, key: &KeyPlace) -> Result<Self, StoreError> {
         let mut connection = open_writer(path)?;
-        migrations().to_latest(&mut connection).map_err(|error| StoreError::migration(path, error))?;
+        let version = expect_ours(path, &connection)?;
+        let keys = Keys::open(key, path, &connection)?;
+        keys.teach(&connection)?;
+        if version < MIGRATIONS.len() {
+            migrations().to_latest(&mut connection).map_err(|error| StoreError::migration(path, error))?;
+        }
+        keys.finish(&connection)?;
+        if facts::get(&connection, TIDY)?.is_some() {
+            tidy(&connection)?;
+        }
         apps::number_from_own_range(&connection)?;
         let (writer, jobs) = mpsc::channel::<Job>();
         std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || jobs.iter().for_each(|job| job(&mut connection)))
             .map_err(StoreError::Thread)?;
-        let readers = Arc::new(Readers { path: path.to_owned(), idle: Mutex::default() });
-        Ok(Self { writer, readers, removals: watch::Sender::new(()) })
+        let readers = Readers { path: path.to_owned(), keys: keys.clone(), idle: Mutex::default() };
+        Ok(Self {
+            writer,
+            readers: Arc::new(readers),
+            keys,
+            rotating: Arc::default(),
+            removals: watch::Sender::new(()),
+        })
+    }
+
+    /// Whether `open` would succeed; nothing is changed.
+    pub fn check(path: &Path, key: &KeyPlace) -> Result<(), StoreError> {
+        let connection = open_reader(path)?;
+        expect_sound(path, &connection)?;
+        expect_ours(path, &connection)?;
+        Keys::check(key, path, &connection)
     }
 
     /// Runs `change` as one transaction, which is durable when this returns `Ok`.
@@ -66,6 +102,16 @@ impl Store {
         let (answer, result) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let _ = answer.send(in_transaction(connection, change));
+        });
+        self.writer.send(job).map_err(|_| StoreError::Closed)?;
+        result.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Removes from the files what no row has any more.
+    async fn tidy(&self) -> Result<(), StoreError> {
+        let (answer, result) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let _ = answer.send(tidy(connection));
         });
         self.writer.send(job).map_err(|_| StoreError::Closed)?;
         result.await.map_err(|_| StoreError::Closed)?
@@ -90,7 +136,12 @@ impl Store {
 impl Readers {
     fn take(&self) -> Result<Connection, StoreError> {
         let idle = self.idle.lock().map_err(|_| StoreError::Closed)?.pop();
-        idle.map_or_else(|| open_reader(&self.path), Ok)
+        if let Some(connection) = idle {
+            return Ok(connection);
+        }
+        let connection = open_reader(&self.path)?;
+        self.keys.teach(&connection)?;
+        Ok(connection)
     }
 
     fn give_back(&self, connection: Connection) {
@@ -125,21 +176,45 @@ fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
+        // What was removed is overwritten, and what is sorted stays off the disk.
+        connection.pragma_update(None, "secure_delete", "ON")?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
         Ok(connection)
     };
     let connection = open().map_err(|error| StoreError::opening(path, error))?;
+    expect_sound(path, &connection)?;
+    Ok(connection)
+}
+
+fn expect_sound(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|error| StoreError::opening(path, error))?;
-    if verdict == "ok" {
-        Ok(connection)
-    } else {
-        Err(StoreError::Damaged { path: path.to_owned(), reason: verdict })
-    }
+    if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), reason: verdict }) }
 }
 
-/// Config vars are in there: nobody else reads it. SQLite gives its journal the
-/// mode of the database.
+/// The schema's version, unless it is a newer program's.
+fn expect_ours(path: &Path, connection: &Connection) -> Result<usize, StoreError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    if version > MIGRATIONS.len() { Err(StoreError::Newer { path: path.to_owned() }) } else { Ok(version) }
+}
+
+/// Writes the database anew, so that nothing is left of what was removed, and
+/// empties its journal.
+fn tidy(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch("VACUUM")?;
+    let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy {
+        // Somebody reads it from outside; the next start tries again.
+        tracing::warn!("paas.db could not be tidied: another process reads it");
+        return facts::set(connection, TIDY, "due");
+    }
+    facts::remove(connection, TIDY)
+}
+
+/// Nobody else reads it, though its secrets are sealed. SQLite gives its journal
+/// the mode of the database.
 fn make_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let mut options = std::fs::OpenOptions::new();
@@ -148,9 +223,13 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 }
 
 fn open_reader(path: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(BUSY)?;
-    Ok(connection)
+    let open = || -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        Ok(connection)
+    };
+    open().map_err(|error| StoreError::opening(path, error))
 }
 
 /// Seconds since the epoch, UTC.
@@ -163,16 +242,24 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// A database as the first version left it.
+    pub(crate) fn first_version(path: &Path) -> Connection {
+        let mut connection = Connection::open(path).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        Migrations::new(vec![M::up(MIGRATIONS[0])]).to_latest(&mut connection).unwrap();
+        connection
+    }
+
     /// A store in a directory that goes with the guard.
     pub(crate) fn scratch() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("paas.db")).unwrap();
+        let store = open(dir.path()).unwrap();
         (dir, store)
     }
 
-    #[test]
-    fn migrations_are_valid() {
-        migrations().validate().unwrap();
+    /// Opens the store in `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Store, StoreError> {
+        Store::open(&dir.join("paas.db"), &KeyPlace::File(dir.join("secrets.key")))
     }
 
     #[test]
@@ -180,7 +267,7 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("paas.db");
         std::fs::write(&path, "this is not a database, though it is long enough to be one").unwrap();
-        let error = Store::open(&path).err().unwrap();
+        let error = open(dir.path()).err().unwrap();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
     }
 
@@ -188,9 +275,9 @@ pub(crate) mod tests {
     fn a_database_of_a_newer_version_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("paas.db");
-        drop(Store::open(&path).unwrap());
+        drop(open(dir.path()).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        let error = Store::open(&path).err().unwrap();
+        let error = open(dir.path()).err().unwrap();
         assert!(matches!(error, StoreError::Newer { .. }), "{error:?}");
     }
 

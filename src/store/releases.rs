@@ -4,9 +4,12 @@ use super::{StoreError, now};
 use crate::model::{AppId, CommitId, ConfigVars, Release, ReleaseId, ReleaseState, Why};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-const COLUMNS: &str = "id, app, number, commit_id, image, image_id, config, processes, port, env, worker_mib, \
-                       runtime, root, why, who, state, created_at, source, retired_at";
+const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
+                       processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
+                       retired_at";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -39,7 +42,24 @@ fn word<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T
     })
 }
 
+/// What a release runs with, as it is sealed.
+#[derive(Serialize, Deserialize)]
+struct Vars<T> {
+    app: T,
+    global: T,
+}
+
+fn vars(row: &Row<'_>, column: usize) -> rusqlite::Result<Vars<ConfigVars>> {
+    let text = Zeroizing::new(row.get::<_, String>(column)?);
+    serde_json::from_str(&text).map_err(|_| {
+        // serde's words could repeat a value.
+        let error = StoreError::Value("the config vars of a release".to_owned());
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(error))
+    })
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
+    let vars = vars(row, 6)?;
     Ok(Release {
         id: ReleaseId(row.get(0)?),
         app: AppId(row.get(1)?),
@@ -47,7 +67,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         commit: word(row, 3)?,
         image: row.get(4)?,
         image_id: row.get(5)?,
-        config: json(row, 6)?,
+        config: vars.app,
+        global: vars.global,
         processes: json(row, 7)?,
         port: row.get(8)?,
         env: json(row, 9)?,
@@ -86,18 +107,17 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
         Why::Restart => "restart",
         Why::Rollback => "rollback",
     };
+    let vars = Vars { app: &new.config, global: &super::config::load_global(db)? };
+    let vars = Zeroizing::new(serde_json::to_string(&vars)?);
+    let number: u32 = db.query_row(
+        "SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1",
+        [new.app.0],
+        |row| row.get(0),
+    )?;
     db.execute(
-        "INSERT INTO releases (app, number, commit_id, config, why, who, state, created_at, source)
-         VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1), ?2, ?3, ?4, ?5, 'preparing', ?6, ?7)",
-        params![
-            new.app.0,
-            new.commit.as_str(),
-            serde_json::to_string(&new.config)?,
-            why,
-            new.who,
-            now(),
-            new.source
-        ],
+        "INSERT INTO releases (app, number, commit_id, vars, why, who, state, created_at, source)
+         VALUES (?1, ?2, ?3, seal('release', ?1, ?2, ?4), ?5, ?6, 'preparing', ?7, ?8)",
+        params![new.app.0, number, new.commit.as_str(), *vars, why, new.who, now(), new.source],
     )?;
     one(db, "id = ?1", db.last_insert_rowid())?.ok_or_else(|| StoreError::Value("release".to_owned()))
 }
