@@ -148,9 +148,12 @@ async fn a_build_that_wants_more_memory_than_all_builds_may_have_is_killed_and_s
     let app = TestApp::bare().await;
     // Enough for the builds of the tests beside this one.
     limit_builds(crate::model::BuildLimits { memory: 1 << 30, ..Default::default() }).unwrap();
-    let dockerfile =
-        "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN dd if=/dev/zero of=/dev/null bs=1500M count=1\n";
-    let (_, built) = app.build(dockerfile).await;
+    // Its own line: a step that once succeeded would come from the cache.
+    let dockerfile = format!(
+        "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN echo {}; dd if=/dev/zero of=/dev/null bs=1500M count=1\n",
+        app.name
+    );
+    let (_, built) = app.build(&dockerfile).await;
     limit_builds(crate::model::BuildLimits::default()).unwrap();
     let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
     assert_eq!(failure.exit_code, Some(137), "{failure:?}");
