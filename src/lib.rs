@@ -20,6 +20,7 @@ pub mod logs;
 pub mod proxy;
 pub mod store;
 // 6. leaves
+pub mod failpoint;
 pub mod frame;
 pub mod model;
 pub mod output;

@@ -4,6 +4,7 @@
 use super::prepare::{DEFAULT_PORT, Prepared, configured_port};
 use super::queue::Turn;
 use super::{DeployError, Pipeline, Report};
+use crate::failpoint::reached;
 use crate::git::repository;
 use crate::model::{App, ConfigVars, Release, ReleaseState, Why};
 use crate::store::{self, releases::NewRelease};
@@ -92,6 +93,7 @@ impl Pipeline {
             self.discard(app, &prepared.release).await;
             return Err(error.into());
         }
+        reached("branch-moved");
         let promoted = self.promote(prepared, None, report).await;
         if promoted.is_err()
             && let Err(error) = repository::move_branch(&path, &branch, &to, &from)
@@ -114,11 +116,13 @@ impl Pipeline {
         }
         let mut release = self.store().write(move |db| open(db, again)).await?;
         turn.release(release.number);
+        reached("release-opened");
         let ending = turn.may_be_cancelled();
         let steps = async {
             let targets = self.start_and_check(app, &mut release, report).await?;
             release.state = ReleaseState::Ready;
             self.save(&release).await?;
+            reached("ready");
             Ok::<_, DeployError>(targets)
         };
         let outcome = tokio::select! {

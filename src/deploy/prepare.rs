@@ -8,6 +8,7 @@ use super::queue::Turn;
 use super::report::Report;
 use crate::buildpack;
 use crate::engine::{BuildLine, BuildRequest, BuiltImage, LogLine};
+use crate::failpoint::reached;
 use crate::git::tree::Bounds;
 use crate::git::{PushedTree, context};
 use crate::model::dockerignore::Patterns;
@@ -63,16 +64,20 @@ impl Pipeline {
     pub(super) async fn prepare(&self, job: Job) -> Result<Prepared, DeployError> {
         let (tree, plan) = self.detect(&job).await?;
         let mut release = self.open_release(&job, &plan).await?;
+        reached("release-opened");
         let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
         let steps = async {
             let slot = self.slots.take(&job.report).await;
             self.bases(&job, &plan).await?;
             self.build(&job, &mut release, tree, &plan).await?;
             drop(slot);
+            reached("image-saved");
             self.release_command(&job, &release, plan.release.clone()).await?;
+            reached("release-command-done");
             let targets = self.start_web(&job, &mut release).await?;
             release.state = ReleaseState::Ready;
             self.save(&release).await?;
+            reached("ready");
             job.turn.step("moving the branch");
             Ok(targets)
         };
@@ -189,6 +194,7 @@ impl Pipeline {
         let built = job.report.alive("still building", build).await;
         let _ = relay.await;
         let built = built?;
+        reached("built");
         Self::adopt_image(job, release, &built);
         self.save(release).await
     }
@@ -307,7 +313,9 @@ impl Pipeline {
             let running = self.start_process(app, release, &process).await?;
             started.push((process, running));
         }
+        reached("web-started");
         let port = self.check_all(app, release, &started, report).await?;
+        reached("web-healthy");
         if port != release.port {
             report.warning(&format!("web listens on port {port}, not on $PORT ({}).", release.port));
             report.warning(&format!("Traffic goes to {port}; better listen on $PORT."));

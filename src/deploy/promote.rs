@@ -5,6 +5,7 @@ use super::prepare::Prepared;
 use super::processes::GRACE;
 use super::queue::Turn;
 use super::{DeployError, Pipeline, Report};
+use crate::failpoint::reached;
 use crate::model::{App, AppId, ProcessState, Release, Route, Target};
 use crate::store;
 use std::sync::{Arc, PoisonError};
@@ -29,11 +30,14 @@ impl Pipeline {
             self.discard(&app, &release).await;
             return Err(error);
         }
+        reached("committed");
         let published = self.routes.publish(&app.name, Some(self.route(&app, targets, "H14")));
         drop(publishing);
+        reached("published");
         if !self.routes.acknowledged(published.version).await {
             report.warning("The proxy has not confirmed the new routes yet; it will follow.");
         }
+        reached("acknowledged");
         self.name_release(&app, &release);
         tracing::info!(app = %app.name, release = release.number, steps = turn.timings(), "deployed");
         let pipeline = self.clone();
@@ -65,7 +69,9 @@ impl Pipeline {
         let old = self.not_retiring(states).into_iter().filter(|state| state.release != release.number);
         let (web, others): (Vec<_>, Vec<_>) = old.partition(|state| state.process.kind.is_web());
         self.end_processes(&app, &others, GRACE).await;
+        reached("others-ended");
         self.start_others(&app, &release).await;
+        reached("others-started");
         drop(turn);
         self.retire_web(&app, &web, &unrouted).await;
         if let Err(error) = self.prune_images(&app).await {
@@ -96,6 +102,7 @@ impl Pipeline {
             // Stopping: the next server's reconcile ends them.
             () = self.stop.cancelled() => return,
         }
+        reached("drained");
         self.end_processes(app, web, GRACE).await;
         retiring().retain(|container| !web.iter().any(|state| state.container == *container));
     }

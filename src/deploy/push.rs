@@ -6,6 +6,7 @@ use super::prepare::{Job, Prepared};
 use super::pushes::{Phase, Push, State};
 use super::queue::Activity;
 use super::{DeployError, Pipeline, Report};
+use crate::failpoint::reached;
 use crate::git::service::{self, HookEnvironment};
 use crate::git::{Lease, RefUpdate, Verdict, refs, repository};
 use crate::model::{App, AppName, Problem};
@@ -265,6 +266,7 @@ impl Pipeline {
             turn = self.queue.take(app.id, activity) => turn,
             () = gone.cancelled() => return Err(DeployError::Cancelled),
         };
+        reached("turn-taken");
         // Whoever had the turn before may have destroyed it.
         let app = self.refreshed(&app).await?;
         let path = self.repository(&push.repository);
@@ -297,6 +299,7 @@ impl Pipeline {
             Phase::Prepared(prepared, update) => {
                 let report = report.clone().kept(self.workers.logs.clone(), prepared.app.id);
                 report.of_release(prepared.release.number);
+                reached("branch-moved");
                 let live = self.go_live(push, *prepared, &update, &report).await;
                 state.phase = if live { Phase::Promoted } else { Phase::Failed };
                 // A client that is slow to read its last lines blocks nobody.

@@ -5,6 +5,7 @@ use super::again::Again;
 use super::processes::GRACE;
 use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
+use crate::failpoint::reached;
 use crate::git::repository;
 use crate::model::{App, AppName, ConfigVars, ProcessState, ProcessType, Release, Target, Why};
 use crate::store;
@@ -127,6 +128,7 @@ impl Pipeline {
                 wanted.iter().try_for_each(|(kind, &count)| store::apps::scale(db, id, kind, count))
             })
             .await?;
+        reached("committed");
         let running = !self.refreshed(app).await?.stopped;
         if let (Some(current), true) = (current, running)
             && let Err(error) = self.adjust(app, current, report).await
@@ -176,6 +178,7 @@ impl Pipeline {
             .filter(|process| !keep.iter().any(|state| state.process == *process))
             .collect();
         let started = self.start_missing(app, &release, &missing, report).await?;
+        reached("web-healthy");
         let kept = keep
             .iter()
             .filter(|state| state.process.kind.is_web())
@@ -189,6 +192,7 @@ impl Pipeline {
         let publishing = self.queue.publishing(app.id).await;
         let published = self.routes.publish(&app.name, Some(self.route(app, targets, "H14")));
         drop(publishing);
+        reached("published");
         self.routes.acknowledged(published.version).await;
         self.retire_web(app, &end, &published.removed).await;
         Ok(())

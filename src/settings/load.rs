@@ -117,6 +117,13 @@ pub(super) fn credentials() -> Option<PathBuf> {
     variable("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
+/// Where a test wants the control plane to stop, as it says in the file that it
+/// names; see `failpoint`.
+#[cfg(debug_assertions)]
+pub fn stop_at() -> Option<String> {
+    std::fs::read_to_string(variable("PAAS_STOP_AT_FILE")?).ok()
+}
+
 /// What a hook finds in git's environment.
 pub struct HookVariables {
     /// The push's one-time id.

@@ -4,6 +4,8 @@ mod file;
 mod load;
 mod place;
 
+#[cfg(debug_assertions)]
+pub use load::stop_at;
 pub use load::{
     Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment, hook_variables,
     load, local_socket,

@@ -106,13 +106,13 @@ impl Server {
         script + " --domain localhost\n"
     }
 
-    /// Starts `paas serve` and waits until it answers.
-    #[track_caller]
-    fn spawn(&self) {
+    /// Starts `paas serve`.
+    fn start_process(&self) {
         let log =
             std::fs::File::options().create(true).append(true).open(self.home.join("serve.log")).unwrap();
         let child = Command::new("sh")
             .arg(self.home.join("serve.sh"))
+            .env("PAAS_STOP_AT_FILE", self.home.join("stop-at"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -120,6 +120,12 @@ impl Server {
             .unwrap();
         std::fs::write(self.home.join("serve.pid"), child.id().to_string()).unwrap();
         *self.serve.lock().unwrap() = Some(child);
+    }
+
+    /// Starts `paas serve` and waits until it answers.
+    #[track_caller]
+    fn spawn(&self) {
+        self.start_process();
         let end = std::time::Instant::now() + START_LIMIT;
         while !self.answers() {
             let ended = self.serve.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_some();
@@ -247,11 +253,72 @@ impl Server {
         self.spawn();
     }
 
+    /// Makes the control plane stop at this place; see `src/failpoint.rs`.
+    pub fn stop_at(&self, place: &str) {
+        std::fs::write(self.home.join("stop-at"), place).unwrap();
+    }
+
+    /// Takes that back; one that has stopped goes on.
+    pub fn stop_nowhere(&self) {
+        let _ = std::fs::remove_file(self.home.join("stop-at"));
+        let pid = nix::unistd::Pid::from_raw(self.pid().try_into().unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT);
+    }
+
+    /// Waits until it has stopped there.
+    #[track_caller]
+    pub fn wait_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        super::eventually("the control plane stops where it shall", Duration::from_secs(60), || {
+            std::fs::read_to_string(&stat).unwrap().rsplit(") ").next().unwrap().starts_with('T')
+        });
+    }
+
+    /// SIGKILL to the stopped control plane; with `all`, first to everything that
+    /// it has started, git and its hooks, but not to the proxy.
+    pub fn kill_stopped(&self, all: bool) {
+        let _ = std::fs::remove_file(self.home.join("stop-at"));
+        if all {
+            children_of(self.pid()).into_iter().for_each(kill_tree);
+        }
+        self.kill9();
+    }
+
+    fn pid(&self) -> u32 {
+        self.serve.lock().unwrap().as_ref().unwrap().id()
+    }
+
+    /// Starts it again, to stop at the place that `stop_at` has named before it answers.
+    pub fn restart_until_stopped(&self) {
+        self.start_process();
+        self.wait_stopped();
+    }
+
     /// Resident memory of the control plane, in KiB.
     pub fn memory_kib(&self) -> u64 {
-        let pid = self.serve.lock().unwrap().as_ref().unwrap().id();
+        let pid = self.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
+}
+
+/// Processes that this one has started, but for the proxy.
+fn children_of(pid: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |child: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse::<u32>().ok());
+        let line = std::fs::read_to_string(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        parent == Some(pid) && !line.split('\0').any(|word| word == "proxy")
+    };
+    all.filter(is_child).collect()
+}
+
+fn kill_tree(pid: u32) {
+    let children = children_of(pid);
+    let target = nix::unistd::Pid::from_raw(pid.try_into().unwrap());
+    let _ = nix::sys::signal::kill(target, nix::sys::signal::Signal::SIGKILL);
+    children.into_iter().for_each(kill_tree);
 }
