@@ -167,7 +167,7 @@ mod tests {
     use crate::buildpack::CacheScope;
 
     fn catalog(source: ImageSource, ca_bundle: Option<Vec<u8>>) -> Catalog {
-        Catalog { source, ca_bundle, cache_scope: CacheScope::parse("test").unwrap() }
+        Catalog { source, ca_bundle, cache_scope: CacheScope::parse("test").unwrap(), allow: None }
     }
 
     #[test]

@@ -36,6 +36,15 @@ pub struct Catalog {
     pub ca_bundle: Option<Vec<u8>>,
     /// Whose build caches are used.
     pub cache_scope: CacheScope,
+    /// What may build an app, by the administrator's will; `None`: everything.
+    pub allow: Option<Vec<String>>,
+}
+
+impl Catalog {
+    /// Whether a builder may be used.
+    pub(super) fn allows(&self, builder: &str) -> bool {
+        self.allow.as_ref().is_none_or(|names| names.iter().any(|name| name == builder))
+    }
 }
 
 #[cfg(test)]

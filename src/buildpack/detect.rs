@@ -8,9 +8,12 @@ use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::{self, Files};
 use super::subfolder::Subfolder;
-use super::{go, node, own, python, ruby, static_files};
+use super::{generic, go, node, own, python, ruby, static_files};
 use crate::model::dockerignore::Patterns;
 use crate::model::{BuildPlan, SourceEntry, SourceTree};
+
+/// The builder that is a repository's own Dockerfile.
+const OWN: &str = "dockerfile";
 
 /// Decides how an app is built and what it runs. Pure: reads the tree only.
 pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, DetectError> {
@@ -44,15 +47,30 @@ fn with_procfile(
     settings: &PaasToml,
     procfile: Option<Procfile>,
 ) -> Result<BuildPlan, DetectError> {
+    let mut passed_over = None;
     if let Some(dockerfile) = dockerfile_path(files, settings)? {
-        return own::plan(files, catalog, &dockerfile, settings, procfile);
+        if catalog.allows(OWN) {
+            return own::plan(files, catalog, &dockerfile, settings, procfile);
+        }
+        passed_over = Some((OWN, Place::file(&dockerfile)));
     }
     let visible = Visible::of(files)?;
     let ignored = files.tree.entries().len() - visible.entries.len();
     let files = Files { tree: &visible };
-    let matches = matching(files, settings)?;
+    let mut matches = matching(files, settings)?;
+    let told = settings.build.builder.as_ref().map(|given| (given.value.as_str(), given.place()));
+    let first = matches.first().map(|(pack, file)| (pack.key.as_str(), Place::file(file)));
+    matches.retain(|(pack, _)| catalog.allows(&pack.key));
+    let wanted = told.or_else(|| matches.is_empty().then(|| passed_over.clone().or(first))?);
+    if let Some((builder, place)) = wanted.filter(|(builder, _)| !catalog.allows(builder)) {
+        let allowed = catalog.allow.clone().unwrap_or_default();
+        return Err(DetectError::NotAllowed { builder: builder.to_owned(), place, allowed });
+    }
     let Some(pack) = chosen(&matches, settings)? else { return Err(nothing(files, ignored)?) };
     let mut draft = Draft::new(files, catalog, pack, settings, procfile);
+    if let Some((_, place)) = passed_over {
+        draft.warn(format!("{} is passed over: not allowed on this server", place.file));
+    }
     note_choice(&mut draft, &matches, settings);
     note_procfile(&mut draft);
     draft.read_steps()?;
@@ -91,7 +109,7 @@ fn by_language(draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         "python" => python::plan(draft),
         "node" => node::plan(draft),
         "static" => static_files::plan(draft),
-        other => Err(DetectError::Broken { pack: other.to_owned(), reason: "nothing builds it".to_owned() }),
+        _ => generic::plan(draft),
     }
 }
 

@@ -9,6 +9,7 @@ use super::error::DetectError;
 use super::paas_toml::{self, PaasToml};
 use super::pack::{self, Offer, Pack};
 use super::procfile::Procfile;
+use super::registry;
 use super::render::{json, render};
 use super::site::Site;
 use super::source::Files;
@@ -18,6 +19,10 @@ use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
 
 /// Folder of the build context that holds the app.
 pub(super) const CONTEXT_ROOT: &str = "app";
+
+/// The Dockerfile of an app, of a buildpack or of all that bring none.
+const TEMPLATE: &str = "Dockerfile.j2";
+const COMMON: &str = "common";
 
 /// Our static server, in the base of `buildpacks/static`.
 const SITE_SERVER: &str = "/usr/local/bin/serve-site";
@@ -213,7 +218,8 @@ impl<'a> Draft<'a> {
             scope => self.catalog.cache_scope.as_str(),
             site => site.unwrap_or_default(), cmd,
         };
-        let text = render(&self.pack.key, "Dockerfile.j2", minijinja::context! { ..common, ..values })?;
+        let owner = if registry::has(&self.pack.key, TEMPLATE)? { self.pack.key.as_str() } else { COMMON };
+        let text = render(owner, TEMPLATE, minijinja::context! { ..common, ..values })?;
         let mut files = BTreeMap::new();
         if let Some(bundle) = &self.catalog.ca_bundle {
             files.insert(CA_FILE.to_owned(), bundle.clone());

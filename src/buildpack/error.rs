@@ -56,6 +56,16 @@ pub enum DetectError {
         /// How many files `.dockerignore` keeps out.
         ignored: usize,
     },
+    /// The administrator does not allow what would build the app.
+    #[error("{builder} is not allowed")]
+    NotAllowed {
+        /// What would: `dockerfile`, `python`.
+        builder: String,
+        /// What asks for it.
+        place: Place,
+        /// What may be used.
+        allowed: Vec<String>,
+    },
     /// The tree has no files.
     #[error("empty tree")]
     Empty,

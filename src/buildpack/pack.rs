@@ -1,18 +1,13 @@
-//! The buildpacks' data, embedded in the binary.
+//! One `buildpack.toml`: what can be said of a language as data.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use serde::Deserialize;
 
 use super::error::DetectError;
+use super::range::Ranges;
+use super::source::line_of;
 use crate::model::ImageSource;
-
-/// Every file under `buildpacks/`, by path; listed by `build.rs`.
-const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/buildpacks.rs"));
-
-/// Buildpacks in the order in which they are asked.
-const ORDER: [&str; 6] = ["go", "ruby", "python", "node", "static", "debian"];
 
 /// One `buildpack.toml`.
 #[derive(Debug, Deserialize)]
@@ -22,6 +17,9 @@ pub(super) struct Pack {
     pub key: String,
     /// `Python`.
     pub name: String,
+    /// Place among those that are asked: the lowest first.
+    #[serde(default = "middle")]
+    pub order: u8,
     /// What RUNTIME says; without it the name and the version.
     #[serde(default)]
     pub runtime: Option<String>,
@@ -40,8 +38,88 @@ pub(super) struct Pack {
     /// Pinned versions of tools.
     #[serde(default)]
     pub tools: BTreeMap<String, String>,
+    /// How the language writes ranges of versions.
+    #[serde(default)]
+    pub ranges: Ranges,
+    /// Where an app says which version it wants, the first that does counts.
+    #[serde(default)]
+    pub versions: Vec<VersionSource>,
+    /// Installs, of which the first that fits is done.
+    #[serde(default)]
+    pub install: Vec<Step>,
+    /// Builds, likewise.
+    #[serde(default)]
+    pub build: Vec<Step>,
+    /// Commands of web, likewise.
+    #[serde(default)]
+    pub start: Vec<Start>,
+    /// What a refusal suggests.
+    #[serde(default)]
+    pub suggest: Suggest,
+    /// What asks the image's processes to end, if it is not SIGTERM.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
     offers: PerSource<Vec<Offer>>,
     bases: PerSource<Bases>,
+}
+
+fn middle() -> u8 {
+    50
+}
+
+/// A file that names a version.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VersionSource {
+    /// `.php-version`.
+    pub file: String,
+    /// Path of keys in JSON and TOML, the tool's name in `.tool-versions`;
+    /// without it the first line counts.
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
+/// Something that a build does, under a condition.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    /// Files that must all be there.
+    #[serde(default)]
+    pub when: Vec<String>,
+    /// Files that it needs; without them it is given all.
+    #[serde(default)]
+    pub copy: Vec<String>,
+    /// A line for the shell of the build.
+    pub run: String,
+    /// Folders that are kept from build to build.
+    #[serde(default)]
+    pub cache: Vec<String>,
+    /// What is printed of it.
+    #[serde(default)]
+    pub says: Option<String>,
+    /// What the user should know.
+    #[serde(default)]
+    pub warns: Option<String>,
+}
+
+/// A command of web, under a condition.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Start {
+    /// Files that must all be there.
+    #[serde(default)]
+    pub when: Vec<String>,
+    /// Its words; with one word that has spaces, a line for the shell.
+    pub run: Vec<String>,
+}
+
+/// Words for refusals.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Suggest {
+    /// A line of a Procfile.
+    #[serde(default)]
+    pub start: Option<String>,
 }
 
 /// One value per image source.
@@ -114,27 +192,33 @@ impl Pack {
     }
 }
 
-static PACKS: LazyLock<Result<Vec<Pack>, DetectError>> =
-    LazyLock::new(|| ORDER.map(parse).into_iter().collect());
+/// Languages about which more must be reasoned than data can say.
+const REASONED: [&str; 6] = ["go", "ruby", "python", "node", "static", "debian"];
 
-fn parse(key: &str) -> Result<Pack, DetectError> {
-    let broken = |reason: String| DetectError::Broken { pack: key.to_owned(), reason };
-    toml::from_str(file(key, "buildpack.toml")?).map_err(|error| broken(error.to_string()))
+/// Reads a `buildpack.toml`; what is wrong with it, with its line if that is known.
+pub(super) fn parse(key: &str, text: &str) -> Result<Pack, (usize, String)> {
+    let pack: Pack = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        (before.map_or(0, |before| line_of(before.as_bytes())), error.message().to_owned())
+    })?;
+    let whole = |reason: &str| Err((0, reason.to_owned()));
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    if pack.key != key {
+        return whole(&format!("key is {:?} in a folder called {key:?}", pack.key));
+    }
+    if key.is_empty() || !key.bytes().all(plain) {
+        return whole("a buildpack's name has lower-case letters, digits and dashes");
+    }
+    if pack.offers.registry.is_empty() || pack.offers.debian.is_empty() {
+        return whole("it offers no version in one of the image sources");
+    }
+    if pack.start.is_empty() && !REASONED.contains(&key) {
+        return whole("there is no [[start]]");
+    }
+    Ok(pack)
 }
 
-/// The text of one file of a buildpack.
-pub(super) fn file(pack: &str, name: &str) -> Result<&'static str, DetectError> {
-    let path = format!("{pack}/{name}");
-    let found = FILES.iter().find(|(known, _)| *known == path);
-    found
-        .map(|(_, text)| *text)
-        .ok_or_else(|| DetectError::Broken { pack: pack.to_owned(), reason: format!("{name} is missing") })
-}
-
-/// All buildpacks, in the order in which they are asked.
-pub(super) fn all() -> Result<&'static [Pack], DetectError> {
-    PACKS.as_deref().map_err(Clone::clone)
-}
+pub(super) use super::registry::{all, file};
 
 /// Keys of those that build apps.
 pub(super) fn builders() -> Result<Vec<&'static str>, DetectError> {

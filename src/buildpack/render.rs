@@ -14,14 +14,29 @@ pub(super) fn render(pack: &str, name: &str, values: Value) -> Result<String, De
     let broken =
         |error: Error| DetectError::Broken { pack: pack.to_owned(), reason: format!("{name}: {error:#}") };
     let text = pack::file(pack, name)?;
+    environment().and_then(|environment| environment.render_str(text, values)).map_err(broken)
+}
+
+fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     let syntax = environment.syntax().to_builder();
     let syntax = syntax.clone().trim_blocks(true).lstrip_blocks(true).keep_trailing_newline(true).build();
-    environment.set_syntax(syntax.map_err(broken)?);
+    environment.set_syntax(syntax?);
     environment.add_filter("json", |words: Vec<String>| json(&words));
     environment.add_filter("argv", argv);
-    environment.render_str(text, values).map_err(broken)
+    Ok(environment)
+}
+
+/// Whether a template can be read; where it cannot, the line and the reason.
+pub(super) fn check(text: &str) -> Result<(), (usize, String)> {
+    let told = |error: Error| {
+        (
+            error.line().unwrap_or_default(),
+            error.kind().to_string() + ": " + error.detail().unwrap_or_default(),
+        )
+    };
+    environment().and_then(|environment| environment.template_from_str(text).map(|_| ())).map_err(told)
 }
 
 /// `["a","b"]`, in ASCII, so that no character of a user's can end the line.

@@ -40,7 +40,8 @@ impl SourceTree for Sketch {
 }
 
 fn catalog(source: ImageSource) -> Catalog {
-    Catalog { source, ca_bundle: Some(b"pem".to_vec()), cache_scope: CacheScope::parse("app-1").unwrap() }
+    let cache_scope = CacheScope::parse("app-1").unwrap();
+    Catalog { source, ca_bundle: Some(b"pem".to_vec()), cache_scope, allow: None }
 }
 
 fn planned(files: &[(&str, &str)]) -> Result<BuildPlan, DetectError> {
@@ -199,6 +200,25 @@ fn every_language_takes_in_what_a_build_is_told() {
         assert!(!text.contains("RUN id") && !text.contains("$(id)"), "{text}");
         assert_eq!(plan.processes[&ProcessType::web()].to_string(), "./serve --port $PORT");
     }
+}
+
+#[test]
+fn only_what_the_administrator_allows_builds() {
+    let with = |allow: &[&str], files: &[(&str, &str)]| {
+        let allow = Some(allow.iter().map(|&name| name.to_owned()).collect());
+        plan(&Sketch::of(files), &Catalog { allow, ..catalog(ImageSource::Debian) })
+    };
+    let both = [("Dockerfile", "FROM debian\n"), ("main.py", "")];
+    let plan = with(&["python"], &both).unwrap();
+    assert_eq!(plan.language, "python");
+    assert_eq!(plan.notices[0], "Dockerfile is passed over: not allowed on this server");
+    let refused = |allow: &[&str], files: &[(&str, &str)]| with(allow, files).unwrap_err().to_string();
+    assert_eq!(refused(&["python"], &both[..1]), "dockerfile is not allowed");
+    assert_eq!(refused(&["dockerfile"], &both[1..]), "python is not allowed");
+    let told = ("paas.toml", "[build]\nbuilder = 'dockerfile'\n");
+    assert_eq!(refused(&["python"], &[both[0], both[1], told]), "dockerfile is not allowed");
+    assert_eq!(with(&["node", "python"], &[both[1], ("go.mod", "module x\n")]).unwrap().language, "python");
+    assert_eq!(with(&["dockerfile"], &both).unwrap().language, "dockerfile");
 }
 
 #[test]

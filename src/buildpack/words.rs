@@ -40,6 +40,11 @@ impl From<&DetectError> for Problem {
             DetectError::NothingMatched { seen, subdirectory, ignored } => {
                 nothing_matched(seen, subdirectory.as_deref(), *ignored)
             }
+            DetectError::NotAllowed { builder, place, allowed } => Self::new(
+                format!("{builder} is not allowed on this server"),
+                format!("{place} would be built by it; the administrator allows {}.", list(allowed)),
+                "Add what one of these builds, or ask the administrator ([builds] allow in server.toml).",
+            ),
             DetectError::Procfile { line, fault } => procfile(*line, fault),
             DetectError::Malformed { place, format, reason } => Self::new(
                 format!("{} cannot be read", place.file),
@@ -220,6 +225,11 @@ mod tests {
                 seen: names(&["server/"]),
                 subdirectory: Some(text("server")),
                 ignored: 0,
+            },
+            DetectError::NotAllowed {
+                builder: text("dockerfile"),
+                place: Place::file("Dockerfile"),
+                allowed: names(&["python", "node"]),
             },
             DetectError::Symlink(text("Procfile")),
             DetectError::MissingFile { file: text("base.txt"), named_by: Place::line("requirements.txt", 2) },

@@ -3,6 +3,7 @@
 use super::{fail, fail_with};
 use crate::buildpack::{self, CacheScope, Catalog, Folder};
 use crate::model::{ImageSource, Problem};
+use crate::settings::DEFAULT_BUILDPACKS;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -17,7 +18,10 @@ pub(super) fn run(folder: &Path, source: &str) -> ExitCode {
         Err(error) => return fail_with(format!("cannot read {}: {error}", folder.display())),
     };
     let Some(cache_scope) = CacheScope::parse("detect") else { return ExitCode::FAILURE };
-    match buildpack::plan(&tree, &Catalog { source, ca_bundle: None, cache_scope }) {
+    if let Err(broken) = buildpack::extend(Path::new(DEFAULT_BUILDPACKS)) {
+        return fail_with(broken);
+    }
+    match buildpack::plan(&tree, &Catalog { source, ca_bundle: None, cache_scope, allow: None }) {
         Ok(plan) => {
             print!("{}", buildpack::describe(&plan));
             ExitCode::SUCCESS

@@ -30,6 +30,9 @@ impl Session<'_> {
         if let Some(why) = self.pipeline.unlimited() {
             text.push_str(&format!("Builds are not limited in memory and processes ({why}).\n"));
         }
+        for line in crate::buildpack::extended() {
+            text.push_str(&format!("Buildpack {line}.\n"));
+        }
         self.print(&text).await
     }
 }

@@ -97,7 +97,8 @@ impl Pipeline {
     /// What builds of an app may choose from.
     pub(super) fn catalog(&self, app: AppId) -> Catalog {
         let ca_bundle = self.workers.settings.build.ca_bundle.clone();
-        Catalog { source: self.workers.source, ca_bundle, cache_scope: app.into() }
+        let allow = self.workers.settings.allow.clone();
+        Catalog { source: self.workers.source, ca_bundle, cache_scope: app.into(), allow }
     }
 
     /// What the server itself may prepare.

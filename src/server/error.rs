@@ -46,6 +46,9 @@ pub enum ServerError {
     /// The proxy did not come up.
     #[error("proxy: {0}")]
     Proxy(String),
+    /// A buildpack of the administrator's.
+    #[error(transparent)]
+    Buildpack(#[from] crate::buildpack::BrokenPack),
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -95,6 +98,10 @@ impl ServerError {
                 one(why.trim_start_matches("paas: ").to_owned(), "See proxy.log in the data directory.")
             }
             Self::Engine(error) => error.into(),
+            Self::Buildpack(broken) => one(
+                format!("A buildpack is broken: {broken}."),
+                "Mend it, or move its folder out of the way; paas serve --check-config tells whether it is.",
+            ),
             Self::Store(error) => store_problem(error),
             Self::Logs(error) => error.problem(),
             Self::Ssh(error) => error.problem(),

@@ -50,6 +50,7 @@ struct Opened {
 /// Checks everything that `serve` would need, and starts nothing.
 pub async fn check_config(settings: &Settings) -> Result<(), ServerError> {
     check_git().await?;
+    crate::buildpack::extend(&settings.buildpacks)?;
     Engine::connect_among(settings.engine.as_deref(), &crate::settings::engine_sockets()).await?;
     let key = settings.data_dir.join("host_key");
     if key.exists() {
@@ -70,6 +71,9 @@ pub async fn check_config(settings: &Settings) -> Result<(), ServerError> {
 /// Runs the server until `stop`.
 pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), ServerError> {
     check_git().await?;
+    for line in crate::buildpack::extend(&settings.buildpacks)? {
+        tracing::info!("buildpack {line}");
+    }
     let opened = open(&settings).await?;
     let engine = engine(&settings).await?;
     let source = image_source(&engine, &opened.store, settings.image_source).await?;

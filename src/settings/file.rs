@@ -21,10 +21,13 @@ pub(super) struct File {
     pub port_range: Option<String>,
     /// `10.210.0.0/16`
     pub network_range: Option<String>,
+    pub buildpacks: Option<PathBuf>,
     #[serde(default)]
     pub logs: Logs,
     #[serde(default)]
     pub build: Build,
+    #[serde(default)]
+    pub builds: Builds,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
@@ -65,6 +68,13 @@ pub(super) struct Build {
     pub memory_mib: Option<u32>,
     /// Processes of all builds together.
     pub pids: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Builds {
+    /// `["dockerfile", "python"]`
+    pub allow: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

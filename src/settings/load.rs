@@ -221,10 +221,26 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         network_range: network_range(file.network_range.as_deref())?,
         logs: log_settings(&file.logs)?,
         build: build_settings(file.build)?,
+        allow: allow(file.builds.allow)?,
+        buildpacks: file.buildpacks.unwrap_or_else(|| PathBuf::from(DEFAULT_BUILDPACKS)),
         limits: limits(&file.limits)?,
         retention: retention(&file.releases)?,
     })
 }
+
+fn allow(given: Option<Vec<String>>) -> Result<Option<Vec<String>>, SettingsError> {
+    match given {
+        Some(names) if names.is_empty() => Err(value(
+            "builds.allow",
+            "[]",
+            "name what may build an app, such as dockerfile; or leave it out",
+        )),
+        given => Ok(given),
+    }
+}
+
+/// Where the administrator's buildpacks are looked for, by `paas detect` too.
+pub const DEFAULT_BUILDPACKS: &str = "/etc/paas/buildpacks";
 
 fn absolute(data_dir: Option<PathBuf>) -> PathBuf {
     let path = data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/paas"));
@@ -401,6 +417,7 @@ mod tests {
                 "network_range = \"10.0.0.0/30\"",
                 "[logs]\nkeep = \"14\"",
                 "[limits]\ncpus = 0.0",
+                "[builds]\nallow = []",
                 "[build]\nca_bundle = \"/nonexistent\"",
                 "[build]\nparallel = 0",
                 "[build]\nmemory_mib = 1",

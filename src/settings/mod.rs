@@ -7,8 +7,8 @@ mod place;
 #[cfg(debug_assertions)]
 pub use load::stop_at;
 pub use load::{
-    Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment, hook_variables,
-    load, local_socket,
+    DEFAULT_BUILDPACKS, Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment,
+    hook_variables, load, local_socket,
 };
 
 use std::collections::BTreeMap;
@@ -111,6 +111,10 @@ pub struct Settings {
     pub logs: LogSettings,
     /// Builds.
     pub build: BuildSettings,
+    /// What may build an app: `dockerfile` and buildpacks; `None`: everything.
+    pub allow: Option<Vec<String>>,
+    /// The administrator's own buildpacks.
+    pub buildpacks: PathBuf,
     /// Each container's limits.
     pub limits: Limits,
     /// What can be rolled back to.
