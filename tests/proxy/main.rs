@@ -1,0 +1,11 @@
+//! The data plane from outside: a real proxy on real sockets, with a control
+//! plane and apps made here.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod attacks;
+mod bodies;
+mod control;
+mod pages;
+mod routing;
+mod swaps;
+mod world;

@@ -1,0 +1,91 @@
+//! Which app a request reaches, by host name and by port.
+
+use crate::world::*;
+use paas::model::Route;
+use paas::proxy::ProxyLimits;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+#[tokio::test]
+async fn requests_go_to_the_app_that_their_host_names() {
+    let (blog, shop) = (App::start(1).await, App::start(2).await);
+    let (proxy, _control) = Proxy::with(vec![route("blog", &[&blog]), route("shop", &[&shop])]).await;
+    for host in ["blog.localhost", "BLOG.localhost:8080", "blog.localhost."] {
+        assert!(proxy.get(host).await.contains("v1 GET /"), "{host}");
+    }
+    assert!(proxy.get("shop.localhost").await.contains("v2 GET /"));
+    assert_eq!((blog.requests(), shop.requests()), (3, 1));
+}
+
+#[tokio::test]
+async fn the_app_learns_the_clients_origin_and_no_claims_about_it() {
+    let app = App::start(1).await;
+    let (proxy, _control) = Proxy::with(vec![route("blog", &[&app])]).await;
+    let answer = proxy
+        .raw(
+            "GET /a%20b?c=d HTTP/1.1\r\nHost: blog.localhost:80\r\nX-Forwarded-For: 6.6.6.6\r\n\
+             X-Forwarded-For: 7.7.7.7\r\nX-Forwarded-Proto: https\r\nForwarded: for=6.6.6.6\r\n\
+             X-Request-Id: mine\r\nX-Request-Start: 1\r\nKeep-Alive: 5\r\nTE: gzip\r\n\
+             X-Secret: hop\r\nCookie: a=b\r\nConnection: close, X-Secret, cookie\r\n\r\n",
+        )
+        .await;
+    let port = proxy.address.port();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut body: Vec<_> = body.lines().filter(|line| !line.starts_with("x-request-")).collect();
+    body[1..].sort_unstable();
+    assert_eq!(
+        body,
+        [
+            "v1 GET /a%20b?c=d",
+            "cookie: a=b",
+            "host: blog.localhost:80",
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-host: blog.localhost:80",
+            &format!("x-forwarded-port: {port}"),
+            "x-forwarded-proto: http",
+        ]
+    );
+    assert!(!answer.contains("x-request-id: mine") && !answer.contains("x-request-start: 1\n"));
+    assert!(answer.contains("x-request-id: ") && answer.contains("x-request-start: 1"));
+}
+
+#[tokio::test]
+async fn ports_open_and_close_with_the_table() {
+    let (blog, shop) = (App::start(1).await, App::start(2).await);
+    let (proxy, mut control) = Proxy::with(vec![]).await;
+    let (port, other) = (free_port().await, free_port().await);
+    let at = |app: &str, target: &App, port| Route { port: Some(port), ..route(app, &[target]) };
+    let refused = control.publish(2, vec![at("blog", &blog, port)]).await;
+    assert_eq!(refused, BTreeMap::new());
+    let any_host = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    assert!(raw(address, any_host).await.contains("v1 GET /"));
+
+    // A connection that is open stays, whatever happens to the port.
+    let mut kept = TcpStream::connect(address).await.unwrap();
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    assert!(read_head(&mut kept).await.starts_with("HTTP/1.1 200 "));
+    let taken = TcpListener::bind(LOOPBACK).await.unwrap();
+    let taken_port = taken.local_addr().unwrap().port();
+    let routes = vec![at("blog", &blog, taken_port), at("shop", &shop, other)];
+    let refused = control.publish(3, routes).await;
+    assert_eq!(refused, BTreeMap::from([(taken_port, "another program listens there".to_owned())]));
+    assert!(TcpStream::connect(address).await.is_err());
+    assert!(raw((Ipv4Addr::LOCALHOST, other).into(), any_host).await.contains("v2 GET /"));
+
+    // The port goes to another app, and back at once; and serves from the start.
+    control.publish(4, vec![at("shop", &shop, port)]).await;
+    assert!(raw(address, any_host).await.contains("v2 GET /"));
+    let _ = control.drained().await;
+    drop(taken);
+    assert_eq!(control.publish(5, vec![at("blog", &blog, port)]).await, BTreeMap::new());
+    let directory = proxy.stop().await;
+    let _proxy = Proxy::start_in(directory, ProxyLimits::default()).await;
+    assert!(raw(address, any_host).await.contains("v1 GET /"));
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap().port()
+}
