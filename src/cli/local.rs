@@ -86,7 +86,11 @@ fn unreachable(data_dir: &Path, error: &io::Error) -> String {
 
 fn converse(data_dir: &Path, argv: Vec<String>) -> io::Result<u32> {
     let mut stream = UnixStream::connect(settings::local_socket(data_dir))?;
-    let reads_stdin = argv.first().is_some_and(|name| name == "keys:add");
+    let reads_stdin = match argv.first().map(String::as_str) {
+        Some("keys:add") => true,
+        Some("config:set") => argv.iter().any(|word| word == "-"),
+        _ => false,
+    };
     greet(&mut stream, &Hello::Command { argv })?;
     let mut input = stream.try_clone()?;
     std::thread::spawn(move || {

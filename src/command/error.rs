@@ -2,18 +2,20 @@
 
 use super::grammar::{Grammar, NoApp};
 use crate::deploy::DeployError;
+use crate::model::dotenv::DotenvError;
 use crate::model::{AppName, KeyFault, NameError, Problem};
 use crate::store::StoreError;
 use clap::CommandFactory;
 
-/// Why a command was not carried out.
+/// Why a command was not carried out. The display text is for the log and repeats
+/// nothing that was typed: a word in the wrong place may be a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// No command at all.
     #[error("no command")]
     Empty,
     /// No command of ours.
-    #[error("unknown command {name:?}")]
+    #[error("unknown command")]
     Unknown {
         /// What was typed, shortened.
         name: String,
@@ -21,7 +23,7 @@ pub enum CommandError {
         nearest: Option<String>,
     },
     /// Words that do not fit the command.
-    #[error("usage of {command}: {reason}")]
+    #[error("wrong use of {command}")]
     Usage {
         /// The command.
         command: String,
@@ -32,28 +34,42 @@ pub enum CommandError {
     #[error("forbidden")]
     Forbidden,
     /// There is no such app.
-    #[error("no app {0}")]
+    #[error("no such app")]
     NoSuchApp(AppName),
     /// A name that is none.
-    #[error(transparent)]
+    #[error("no name")]
     Name(#[from] NameError),
     /// No app could be made out.
-    #[error(transparent)]
+    #[error("no app was named")]
     App(#[from] NoApp),
     /// A destructive command without its confirmation.
     #[error("not confirmed")]
     NotConfirmed(AppName),
-    /// Not `KEY=VALUE`.
+    /// Not `KEY=VALUE`: which of them, from 1.
     #[error("not KEY=VALUE")]
-    NotAnAssignment(String),
+    NotAnAssignment(usize),
+    /// A dotenv file that does not read.
+    #[error("dotenv: {0}")]
+    Dotenv(#[from] DotenvError),
+    /// JSON that is no object of strings.
+    #[error("not an object of strings in line {line}")]
+    Json {
+        /// Where, from 1.
+        line: usize,
+        /// Where, from 1.
+        column: usize,
+    },
+    /// A change for all apps that these did not come up with.
+    #[error("not taken by {}", .0.join(", "))]
+    NotByAll(Vec<String>),
     /// A config value that no environment can hold.
-    #[error("value of {0} refused")]
+    #[error("a value was refused")]
     Value(String, &'static str),
     /// A config var that is the platform's.
-    #[error("{0} is reserved")]
+    #[error("a reserved name")]
     Reserved(String),
     /// A config var that is not set.
-    #[error("{0} is not set")]
+    #[error("not set")]
     NotSet(String),
     /// Not `TYPE=COUNT`.
     #[error("not TYPE=COUNT")]
@@ -65,22 +81,22 @@ pub enum CommandError {
     #[error("no public key: {0}")]
     NotAKey(KeyFault),
     /// There is no such key.
-    #[error("no key {0}")]
+    #[error("no such key")]
     NoSuchKey(String),
     /// The deploy branch cannot be changed to this one.
-    #[error("branch {0} names something else")]
+    #[error("the branch names something else")]
     BranchElsewhere(String, AppName),
     /// A branch name that is none.
     #[error("no branch name")]
     NotABranch(String),
     /// No process of that name has ever printed anything.
-    #[error("no process {0}")]
+    #[error("no such process")]
     NoProcess(String, Vec<String>),
     /// No such log source.
-    #[error("no source {0}")]
+    #[error("no such log source")]
     NoSource(String),
     /// No such language.
-    #[error("no language {0}")]
+    #[error("no such language")]
     NoLanguage(String, Vec<String>),
     /// Standard input is longer than the command takes, bytes.
     #[error("input longer than {0}")]
@@ -146,10 +162,24 @@ impl CommandError {
                 format!("This removes {app}, its processes, config, log and repository."),
                 &format!("To do it: ssh paas apps:destroy {app} --confirm {app}"),
             ),
-            Self::NotAnAssignment(word) => Problem::new(
-                format!("{word:?} is not KEY=VALUE."),
+            Self::NotAnAssignment(number) => Problem::new(
+                format!("What stands in place {number} is not KEY=VALUE."),
                 "",
                 "Over SSH, quote twice: ssh paas \"config:set APP KEY='a value'\"",
+            ),
+            Self::Dotenv(error) => {
+                plain(format!("Standard input, {error}."), "Nothing was set. The form: docs/commands.md")
+            }
+            Self::Json { line, column } => plain(
+                format!(
+                    "Standard input, line {line}, column {column}: this is not an object of strings under names of config vars."
+                ),
+                "Nothing was set.",
+            ),
+            Self::NotByAll(apps) => Problem::new(
+                format!("The change is stored, and these apps did not come up with it: {}.", apps.join(", ")),
+                "They run what they ran.",
+                "Why: ssh paas logs APP. Their next release will have it, unless it is taken back.",
             ),
             Self::Value(key, why) => plain(format!("The value of {key} cannot be kept: {why}."), ""),
             Self::Reserved(key) => {

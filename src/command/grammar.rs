@@ -12,8 +12,9 @@ pub struct Grammar {
     pub command: Command,
 }
 
-/// An app, as `COMMAND APP …` or `COMMAND … -a APP`.
-#[derive(Debug, Args)]
+/// An app, as `COMMAND APP …` or `COMMAND … -a APP`. `Debug` shows no word: there
+/// are values of config vars among them.
+#[derive(Args)]
 pub struct OfApp {
     /// The app, if it is not the first word
     #[arg(short = 'a', long = "app", value_name = "APP")]
@@ -32,17 +33,45 @@ pub enum NoApp {
     /// What was given is no app's name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// One app and all apps.
+    #[error("{0} is about one app or, with --global, about all")]
+    AppAndAll(&'static str),
     /// More words than the command takes.
     #[error("{0:?} is one word too many: {1} APP")]
     Surplus(String, &'static str),
 }
 
+/// How config vars are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// A dotenv file, which config:set APP - reads
+    Dotenv,
+    /// One object of strings, which config:set APP - reads
+    Json,
+    /// Lines for eval in a POSIX shell
+    Shell,
+}
+
+impl std::fmt::Debug for OfApp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OfApp({} words)", self.words.len())
+    }
+}
+
 impl OfApp {
+    /// The words of a command that is about all apps.
+    pub fn none(self, command: &'static str) -> Result<Vec<String>, NoApp> {
+        if self.app.is_some() { Err(NoApp::AppAndAll(command)) } else { Ok(self.words) }
+    }
+
     /// The app, and the words after it.
     pub fn split(mut self, command: &'static str) -> Result<(AppName, Vec<String>), NoApp> {
         let app = match self.app {
             Some(app) => app,
-            None if self.words.is_empty() => return Err(NoApp::Missing(command)),
+            // `config:set TOKEN=…` is no app's misspelt name, and maybe a secret.
+            None if self.words.first().is_none_or(|word| word.contains('=')) => {
+                return Err(NoApp::Missing(command));
+            }
             None => self.words.remove(0),
         };
         Ok((AppName::parse(&app)?, self.words))
@@ -107,19 +136,62 @@ pub enum Command {
         /// The app
         #[command(flatten)]
         app: OfApp,
+        /// Those of all apps
+        #[arg(long)]
+        global: bool,
         /// How
         #[command(flatten)]
         listing: Listing,
     },
-    /// Set config vars and restart: config:set APP KEY=VALUE …
+    /// Set config vars and restart: config:set APP KEY=VALUE …, or - to read a dotenv file
     #[command(name = "config:set")]
-    ConfigSet(OfApp),
+    ConfigSet {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// For all apps, below each app's own
+        #[arg(long)]
+        global: bool,
+        /// Only store; it takes effect with the next release
+        #[arg(long)]
+        no_restart: bool,
+    },
     /// Print one config var: config:get APP KEY
     #[command(name = "config:get")]
-    ConfigGet(OfApp),
+    ConfigGet {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// One of all apps
+        #[arg(long)]
+        global: bool,
+    },
+    /// Print all config vars for a file or a shell
+    #[command(name = "config:export")]
+    ConfigExport {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// Those of all apps
+        #[arg(long)]
+        global: bool,
+        /// For what
+        #[arg(long, value_enum, default_value_t = ExportFormat::Dotenv)]
+        format: ExportFormat,
+    },
     /// Remove config vars and restart: config:unset APP KEY …
     #[command(name = "config:unset")]
-    ConfigUnset(OfApp),
+    ConfigUnset {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// From all apps
+        #[arg(long)]
+        global: bool,
+        /// Only store; it takes effect with the next release
+        #[arg(long)]
+        no_restart: bool,
+    },
     /// List or prepare base images
     #[command(name = "images")]
     Images {

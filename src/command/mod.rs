@@ -18,7 +18,7 @@ pub use error::CommandError;
 pub use grammar::{Command, Grammar};
 pub use rights::{Right, authorise, right_of};
 
-use crate::deploy::{Pipeline, Report};
+use crate::deploy::{Effect, Pipeline, Report};
 use crate::model::{App, AppName, Caller, Problem};
 use crate::output::Streams;
 use clap::{CommandFactory, Parser};
@@ -114,6 +114,10 @@ fn explain(name: &str) -> Result<String, CommandError> {
     }
 }
 
+fn effect(no_restart: bool) -> Effect {
+    if no_restart { Effect::WithNextRelease } else { Effect::AtOnce }
+}
+
 /// A refusal: one line, unless one of its parts has several of its own.
 fn said(problem: &Problem) -> String {
     let parts = [&problem.title, &problem.cause, &problem.next];
@@ -138,10 +142,15 @@ impl Session<'_> {
                 self.apps_destroy(app.only("apps:destroy")?, confirm).await
             }
             Command::BuildsCancel(app) => self.builds_cancel(app.only("builds:cancel")?).await,
-            Command::Config { app, listing } => self.config(app.only("config")?, listing.json).await,
-            Command::ConfigSet(app) => self.config_set(app).await,
-            Command::ConfigGet(app) => self.config_get(app).await,
-            Command::ConfigUnset(app) => self.config_unset(app).await,
+            Command::Config { app, global, listing } => self.config(app, global, listing.json).await,
+            Command::ConfigSet { app, global, no_restart } => {
+                self.config_set(app, global, effect(no_restart)).await
+            }
+            Command::ConfigGet { app, global } => self.config_get(app, global).await,
+            Command::ConfigExport { app, global, format } => self.config_export(app, global, format).await,
+            Command::ConfigUnset { app, global, no_restart } => {
+                self.config_unset(app, global, effect(no_restart)).await
+            }
             Command::Images { prepare, listing } => self.images(prepare, listing.json).await,
             Command::Keys(listing) => self.keys(listing.json).await,
             Command::KeysAdd { name } => self.keys_add(&name).await,
@@ -216,7 +225,8 @@ impl Session<'_> {
     }
 
     async fn refuse(&mut self, argv: &[String], error: &CommandError) -> u32 {
-        let command = argv.first().map(|name| name.chars().take(40).collect::<String>()).unwrap_or_default();
+        // Of what was typed, nothing else: a word in the wrong place may be a secret.
+        let command = argv.first().map(String::as_str).filter(|name| right_of(name).is_some());
         tracing::info!(command, caller = self.caller.name(), %error, "a command was refused");
         let lines = said(&error.problem());
         let _ = self.streams.stderr.write_all(format!("{lines}\n").as_bytes()).await;

@@ -92,6 +92,21 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn those_of_all_apps_are_below_the_apps_own() {
+        let key = |name| EnvKey::parse(name).unwrap();
+        let mut release = release(&[("A", "hunter2")]);
+        release.global =
+            ConfigVars([(key("A"), "hunter3".to_owned()), (key("B"), "hunter3".to_owned())].into());
+        let (app, web) = (AppName::parse("shop").unwrap(), ProcessName::parse("web.1").unwrap());
+        let env = of(&app, &release, &web, &Limits::default());
+        let value = |name| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!((value("A"), value("B")), (Some("hunter2"), Some("hunter3")));
+        assert_eq!((release.var("A"), release.var("B")), (Some("hunter2"), Some("hunter3")));
+        let shown = format!("{release:?}");
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
     fn only_web_has_a_port_and_workers_fit_the_memory() {
         let worker = lines(&[], "worker.1");
         assert!(!worker.iter().any(|line| line.starts_with("PORT=")));

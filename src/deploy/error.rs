@@ -3,7 +3,7 @@
 use crate::buildpack::DetectError;
 use crate::engine::EngineError;
 use crate::git::GitError;
-use crate::model::{CommitId, ProcessName};
+use crate::model::{AppName, CommitId, Oversize, ProcessName};
 use crate::store::StoreError;
 use std::net::SocketAddr;
 
@@ -77,6 +77,9 @@ pub enum DeployError {
         /// Its last log lines.
         tail: Vec<String>,
     },
+    /// More config vars than a process can be given.
+    #[error("{0}: {1}")]
+    Oversize(AppName, Oversize),
     /// The app is gone.
     #[error("no such app")]
     NoApp,

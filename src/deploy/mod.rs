@@ -7,6 +7,7 @@ mod account;
 mod again;
 mod branch;
 mod collect;
+mod config;
 mod environment;
 mod error;
 mod health;
@@ -26,6 +27,7 @@ mod slots;
 mod words;
 
 pub use account::{Account, ProcessLine};
+pub use config::{Configured, ConfiguredAll, Effect};
 pub use error::DeployError;
 pub use images::{ImageVerdict, KeptFor};
 pub use pipeline::{Pipeline, Workers};

@@ -235,7 +235,7 @@ impl Pipeline {
             args.insert("GIT_REV".to_owned(), job.commit.to_string());
             args.insert("SOURCE_VERSION".to_owned(), job.commit.to_string());
         } else if release.var(NO_COLLECTSTATIC) == Some("1") {
-            // Our own word: no value of a config var reaches a build.
+            // Our own word: arguments stay visible, and no value of a config var is.
             args.insert(NO_COLLECTSTATIC.to_owned(), "1".to_owned());
         }
         args.extend(plan.build_args.clone());
@@ -374,7 +374,7 @@ impl Pipeline {
 
 /// The config vars that a build may read.
 fn secrets(release: &Release, plan: &BuildPlan) -> Result<BTreeMap<String, String>, DeployError> {
-    let value = |name: &EnvKey| match release.config.get(name.as_str()) {
+    let value = |name: &EnvKey| match release.var(name.as_str()) {
         Some(value) => Ok((name.to_string(), value.to_owned())),
         None => Err(DeployError::NoSecret(name.to_string())),
     };

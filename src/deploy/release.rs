@@ -1,4 +1,4 @@
-//! Changes of what runs that are no push: config, restart, scale, stop, start,
+//! Changes of what runs that are no push: restart, scale, stop, start,
 //! and the beginning and end of an app.
 
 use super::again::Again;
@@ -7,7 +7,7 @@ use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
-use crate::model::{App, AppName, ConfigVars, ProcessState, ProcessType, Release, Target, Why};
+use crate::model::{App, AppName, ProcessState, ProcessType, Release, Target, Why};
 use crate::store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -60,34 +60,6 @@ impl Pipeline {
         drop(turn);
         self.queue.forget(app.id);
         Ok(())
-    }
-
-    /// Stores config vars and, if something is deployed, makes a release with
-    /// them. Returns its number.
-    pub async fn configure(
-        self: &Arc<Self>,
-        app: &App,
-        who: &str,
-        report: &Report,
-        change: impl FnOnce(&mut ConfigVars) + Send,
-    ) -> Result<Option<u32>, DeployError> {
-        let turn = self.turn(app, "changing the config", who).await;
-        let id = app.id;
-        let (mut vars, current) = self
-            .store()
-            .read(move |db| Ok((store::config::load(db, id)?, store::releases::current(db, id)?)))
-            .await?;
-        let before = vars.clone();
-        change(&mut vars);
-        let Some(current) = current else {
-            self.store().write(move |db| store::config::replace(db, id, &vars)).await?;
-            return Ok(None);
-        };
-        if vars == before {
-            return Ok(Some(current.number));
-        }
-        let again = Again { source: current, config: vars, why: Why::Config, who: who.to_owned() };
-        self.repeat(app, again, turn, report).await.map(Some)
     }
 
     /// Replaces all processes by new ones of the same image with today's config.

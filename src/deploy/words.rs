@@ -54,6 +54,11 @@ impl DeployError {
                 "Nothing has changed. Fix it, commit and push again.",
             ),
             Self::Unhealthy { process, port, why, tail } => unhealthy(&process.to_string(), *port, why, tail),
+            Self::Oversize(app, why) => Problem::new(
+                format!("Push rejected: too much config: {app} would have {why}."),
+                "",
+                "Nothing was changed. Keep large values in a file or a database.",
+            ),
             Self::NoApp => Problem::new("There is no such app.", "", "List them: paas apps"),
             Self::NoRelease => Problem::new(
                 "The app has no release yet.",
@@ -167,7 +172,7 @@ fn exited(process: &str, code: Option<i64>, out_of_memory: bool) -> (String, Str
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::ProcessName;
+    use crate::model::{AppName, Oversize, ProcessName};
 
     #[test]
     fn every_reason_why_a_release_gets_no_traffic() {
@@ -202,6 +207,7 @@ mod tests {
             DeployError::NoProxy,
             DeployError::NoSecret("NPM_TOKEN".into()),
             DeployError::ReleaseCommand { code: 2 },
+            DeployError::Oversize(AppName::parse("shop").unwrap(), Oversize::Count(1001)),
             DeployError::NoApp,
             DeployError::NoRelease,
             DeployError::NoSuchRelease(9, vec![4, 2]),

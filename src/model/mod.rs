@@ -14,7 +14,7 @@ pub mod source;
 pub mod workload;
 
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
-pub use config::ConfigVars;
+pub use config::{ConfigVars, Oversize};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, Recipe, RunCommand};
 pub use problem::Problem;

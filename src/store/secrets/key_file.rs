@@ -4,10 +4,10 @@
 use super::seal::Key;
 use crate::settings::KeyPlace;
 use crate::store::StoreError;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 /// More than any key file; keeps a wrong path from filling the memory.
@@ -57,17 +57,27 @@ pub(super) fn write(path: &Path, keys: &[Key]) -> Result<(), StoreError> {
 }
 
 fn replace(path: &Path, keys: &[Key]) -> Result<(), Error> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    // Made with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    forget_half_written(path);
+    let new = half_written(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(HEAD.as_bytes())?;
     for key in keys {
         file.write_all(key.to_hex().as_bytes())?;
         file.write_all(b"\n")?;
     }
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|failed| failed.error)?;
-    File::open(directory)?.sync_all()
+    file.sync_all()?;
+    std::fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Where a file stands until it is complete.
+fn half_written(path: &Path) -> PathBuf {
+    path.with_extension("key.new")
+}
+
+/// Removes what a crash left of a file that was being written.
+pub(super) fn forget_half_written(path: &Path) {
+    let _ = std::fs::remove_file(half_written(path));
 }
 
 #[cfg(test)]

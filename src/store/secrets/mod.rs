@@ -56,6 +56,9 @@ impl Keys {
             Some(keys) => keys,
             None => make(place)?,
         };
+        if let KeyPlace::File(path) = place {
+            key_file::forget_half_written(path);
+        }
         Ok(Self { place: place.clone(), ring: Arc::new(ArcSwap::from_pointee(keys)) })
     }
 

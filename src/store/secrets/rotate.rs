@@ -7,6 +7,7 @@
 
 use super::seal::Key;
 use super::{Keys, SEALED, Sealed, SecretKeyId, key_file, new_key};
+use crate::failpoint;
 use crate::settings::KeyPlace;
 use crate::store::{Store, StoreError};
 use rusqlite::{Connection, params};
@@ -35,6 +36,7 @@ impl Store {
         let id = key.id();
         let kept = key_file::read(&self.keys.place)?.unwrap_or_default();
         key_file::write(&path, &[std::slice::from_ref(&key), &kept].concat())?;
+        failpoint::reached("key-written");
         self.keys.put_in_front(key.clone());
         let mut values = 0;
         loop {
@@ -42,7 +44,9 @@ impl Store {
                 0 => break,
                 done => values += done,
             }
+            failpoint::reached("sealed-in-part");
         }
+        failpoint::reached("sealed-anew");
         key_file::write(&path, &[key])?;
         self.tidy().await?;
         Ok(Rotated { key: id, values })

@@ -193,12 +193,14 @@ async fn a_rotation_that_a_crash_cut_off_is_completed_on_the_next_start() {
         }
         expect_all_readable(&store).await;
         drop(store);
+        std::fs::write(dir.path().join("secrets.key.new"), "half of a k").unwrap();
         Store::check(&dir.path().join("paas.db"), &KeyPlace::File(dir.path().join("secrets.key"))).unwrap();
         assert_eq!(key_of_file(dir.path()).len(), 2, "a check changes nothing");
         let store = open(dir.path()).unwrap();
         expect_all_readable(&store).await;
         let keys: Vec<SecretKeyId> = key_of_file(dir.path()).iter().map(Key::id).collect();
         assert_eq!(keys, [id], "after {values} values");
+        assert!(!dir.path().join("secrets.key.new").exists());
     }
 }
 
