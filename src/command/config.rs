@@ -157,7 +157,7 @@ impl Session<'_> {
                     async move { Ok(pipeline.configure(app, who, effect, &report, change).await?) }
                 };
                 let configured = self.reporting(work).await?;
-                self.print(&format!("{done} {}", outcome(&app, configured))).await
+                self.print(&format!("{done}{}\n", outcome(&app, configured))).await
             }
             Whose::All => {
                 let work = |report| {
@@ -181,9 +181,9 @@ fn usage(command: &str, reason: &str) -> CommandError {
 fn outcome(app: &App, configured: Configured) -> String {
     let name = &app.name;
     match configured {
-        Configured::Kept => "\n".to_owned(),
-        Configured::Pending => format!("It takes effect with the next release; at once: ps:restart {name}\n"),
-        Configured::Runs(number) => format!("{name} runs v{number}.\n"),
+        Configured::Kept => String::new(),
+        Configured::Pending => format!(" It takes effect with the next release; at once: ps:restart {name}"),
+        Configured::Runs(number) => format!(" {name} runs v{number}."),
     }
 }
 
