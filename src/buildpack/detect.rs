@@ -157,7 +157,9 @@ fn matching(
         let told = pack.key == "static" && settings.site.is_some();
         found.or(told.then_some(paas_toml::FILE))
     };
-    Ok(pack::all()?.iter().filter_map(|pack| sign(pack).map(|file| (pack, file))).collect())
+    let page = node::is_page(files);
+    let packs = pack::all()?.iter().filter(|pack| pack.key != "node" || !page);
+    Ok(packs.filter_map(|pack| sign(pack).map(|file| (pack, file))).collect())
 }
 
 fn chosen(

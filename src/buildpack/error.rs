@@ -153,6 +153,38 @@ pub enum DetectError {
     /// Lock files of two package managers.
     #[error("two lock files: {0} and {1}")]
     TwoLocks(String, String),
+    /// Lock files of two managers where the manifest could name one.
+    #[error("two lock files: {first} and {second}")]
+    TwoManagers {
+        /// One file.
+        first: String,
+        /// The other.
+        second: String,
+        /// The manager of the first.
+        name: String,
+    },
+    /// A lock file that lacks what its manifest asks for.
+    #[error("{place:?}: {lock} lacks {package}")]
+    LockBehind {
+        /// Where it is asked for.
+        place: Place,
+        /// The lock file.
+        lock: String,
+        /// The dependency: `is-odd 3.0.1`.
+        package: String,
+        /// The command that brings it up to date.
+        command: String,
+    },
+    /// A script that `package.json` does not have.
+    #[error("{place:?} runs the script {name}, which is missing")]
+    NoSuchScript {
+        /// Where it is run.
+        place: Place,
+        /// Its name.
+        name: String,
+        /// Those that are there.
+        have: Vec<String>,
+    },
     /// A lock file that must be there.
     #[error("{manifest} without {lock}")]
     MissingLock {

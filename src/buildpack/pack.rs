@@ -140,7 +140,7 @@ impl<T> PerSource<T> {
 }
 
 /// A version that can be had.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Offer {
     /// What people call it: `3.11`.
     pub version: String,

@@ -44,7 +44,7 @@ fn catalog(source: ImageSource) -> Catalog {
     Catalog { source, ca_bundle: Some(b"pem".to_vec()), cache_scope, allow: None }
 }
 
-fn planned(files: &[(&str, &str)]) -> Result<BuildPlan, DetectError> {
+pub(super) fn planned(files: &[(&str, &str)]) -> Result<BuildPlan, DetectError> {
     plan(&Sketch::of(files), &catalog(ImageSource::Debian))
 }
 
@@ -53,7 +53,7 @@ fn detected(files: &[(&str, &str)]) -> String {
 }
 
 /// Decisions and notices alone.
-fn said(files: &[(&str, &str)]) -> String {
+pub(super) fn said(files: &[(&str, &str)]) -> String {
     let plan = planned(files).unwrap();
     for line in plan.decisions.iter().chain(&plan.notices) {
         assert!(line.chars().count() <= 65, "{line}");
@@ -352,7 +352,7 @@ fn refusals_name_the_cause() {
     assert_eq!(refused(&[("go.mod", "module x\n"), ("x.go", "package x\n")]), "no main package");
     assert_eq!(
         refused(&[("package.json", "{}"), ("yarn.lock", ""), ("package-lock.json", "{}")]),
-        "two lock files: package-lock.json and yarn.lock"
+        "two lock files: yarn.lock and package-lock.json"
     );
     assert_eq!(
         refused(&[("requirements.txt", "-r base.txt\n")]),

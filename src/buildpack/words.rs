@@ -91,6 +91,26 @@ impl From<&DetectError> for Problem {
                 format!("{first} and {second} are both in the root."),
                 "Remove the one that you do not use, commit and push again.",
             ),
+            DetectError::TwoManagers { first, second, name } => Self::new(
+                "there are lock files of two package managers",
+                format!("{first} and {second} are both in the root."),
+                format!(
+                    "Remove the one that you do not use, or choose in package.json:\n  \"packageManager\": \"{name}\""
+                ),
+            ),
+            DetectError::LockBehind { place, lock, package, command } => Self::new(
+                format!("{lock} is out of date"),
+                format!("{place} asks for {}, which is not in {lock}.", shorten(package)),
+                format!("Bring it up to date and commit it:\n  {command}\n  git add {lock}"),
+            ),
+            DetectError::NoSuchScript { place, name, have } => Self::new(
+                format!("package.json has no script {}", shorten(name)),
+                format!("{place} runs it."),
+                match have.as_slice() {
+                    [] => "Add it, commit and push again. There are no scripts.".to_owned(),
+                    have => format!("Add it, or run one of these: {}.", list(have)),
+                },
+            ),
             DetectError::MissingLock { manifest, lock, command } => Self::new(
                 format!("{lock} is missing"),
                 format!("{manifest} is there without it, so that versions are not fixed."),
@@ -235,6 +255,22 @@ mod tests {
             DetectError::MissingFile { file: text("base.txt"), named_by: Place::line("requirements.txt", 2) },
             DetectError::TooLarge { file: text("package.json"), limit: 4 << 20 },
             DetectError::TwoLocks(text("package-lock.json"), text("yarn.lock")),
+            DetectError::LockBehind {
+                place: Place::line("package.json", 7),
+                lock: text("package-lock.json"),
+                package: text("is-odd 3.0.1"),
+                command: text("npm install"),
+            },
+            DetectError::NoSuchScript {
+                place: Place::file("Procfile"),
+                name: text("serve"),
+                have: vec![text("build"), text("start")],
+            },
+            DetectError::TwoManagers {
+                first: text("yarn.lock"),
+                second: text("package-lock.json"),
+                name: text("yarn"),
+            },
             DetectError::MissingLock {
                 manifest: text("Gemfile"),
                 lock: text("Gemfile.lock"),

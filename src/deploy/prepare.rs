@@ -149,7 +149,7 @@ impl Pipeline {
         for base in &plan.bases {
             if !self.engine().has_image(&base.reference).await? {
                 job.turn.step("preparing the base image");
-                job.report.step(&format!("Preparing the base image {}", base.reference));
+                job.report.step(&format!("Preparing base image {}", base.reference));
                 self.prepare_base(base, &job.report).await?;
             }
         }

@@ -1,0 +1,156 @@
+//! What the frameworks start, where the app's own scripts do not say it.
+
+use super::manifest::Manifest;
+use super::site::{self, Output, literal};
+use crate::buildpack::draft::exec;
+use crate::buildpack::source::Files;
+use crate::model::RunCommand;
+
+/// What is served in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Served {
+    /// A program.
+    Program(Program),
+    /// The files that the build wrote.
+    Site(Output),
+}
+
+/// A framework's server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Program {
+    /// `Next`.
+    pub name: &'static str,
+    /// What starts it.
+    pub command: RunCommand,
+    /// Variables that it needs at run time.
+    pub env: &'static [(&'static str, &'static str)],
+    /// All that it needs in the image, from → to, where the build gathers it.
+    pub output: Vec<(&'static str, &'static str)>,
+    /// Whether the app's own start script can't do it.
+    pub insists: bool,
+}
+
+const HOST: &[(&str, &str)] = &[("HOST", "0.0.0.0")];
+
+/// What a framework's build serves. `None`: no framework that is known, or one
+/// that leaves it to the app.
+pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
+    if manifest.depends("next") {
+        return Some(next(files));
+    }
+    if manifest.depends("nuxt") || manifest.depends("nitropack") {
+        return Some(nuxt(manifest));
+    }
+    if manifest.depends("@sveltejs/kit") {
+        return Some(svelte_kit(files, manifest));
+    }
+    let program = |name, words: &[&str], env| {
+        Some(Served::Program(Program { name, command: exec(words), env, output: Vec::new(), insists: false }))
+    };
+    if manifest.depends("@react-router/serve") {
+        return program("React Router", &["react-router-serve", "./build/server/index.js"], &[]);
+    }
+    if manifest.depends("@remix-run/serve") {
+        let classic = !manifest.depends("vite");
+        let server = if classic { "./build/index.js" } else { "./build/server/index.js" };
+        return program("Remix", &["remix-serve", server], &[]);
+    }
+    if manifest.depends("astro") && manifest.depends("@astrojs/node") {
+        return program("Astro", &["node", "./dist/server/entry.mjs"], HOST);
+    }
+    if manifest.depends("@nestjs/core") {
+        return program("Nest", &["node", "dist/main"], &[]);
+    }
+    if manifest.depends("@angular/ssr")
+        && let Some(Output { folder, .. }) = site::find(files, manifest)
+        && let Some(base) = folder.strip_suffix("/browser")
+        && files.has("src/server.ts")
+    {
+        return program("Angular", &["node", &format!("{base}/server/server.mjs")], &[]);
+    }
+    site::find(files, manifest).map(Served::Site)
+}
+
+/// The text of a configuration file, whatever it ends in.
+fn config(files: Files<'_>, stem: &str) -> String {
+    let ends = ["js", "mjs", "ts", "cjs", "mts"];
+    ends.iter().find_map(|end| files.hint(&format!("{stem}.config.{end}"))).unwrap_or_default()
+}
+
+fn next(files: Files<'_>) -> Served {
+    const OUTPUT: [(&str, &str); 3] =
+        [(".next/standalone", "./"), (".next/static", "./.next/static"), ("public", "./public")];
+    let config = config(files, "next");
+    match literal(&config, "output").as_deref() {
+        Some("export") => {
+            let folder = literal(&config, "distDir").and_then(|folder| site::inside(&folder));
+            Served::Site(Output::new("Next", folder.unwrap_or_else(|| "out".to_owned())))
+        }
+        Some("standalone") if literal(&config, "distDir").is_none() => {
+            let output =
+                OUTPUT.into_iter().filter(|(from, _)| *from != "public" || files.has_folder("public"));
+            Served::Program(Program {
+                name: "Next",
+                command: exec(&["node", "server.js"]),
+                env: &[("HOSTNAME", "0.0.0.0")],
+                output: output.collect(),
+                insists: true,
+            })
+        }
+        _ => Served::Program(Program {
+            name: "Next",
+            command: exec(&["next", "start"]),
+            env: &[],
+            output: Vec::new(),
+            insists: false,
+        }),
+    }
+}
+
+fn nuxt(manifest: &Manifest) -> Served {
+    let build = ["heroku-postbuild", "build"].into_iter().find_map(|name| manifest.script(name));
+    if build.is_some_and(|line| line.split_whitespace().any(|word| word == "generate")) {
+        let fallback = Some("200.html".to_owned());
+        return Served::Site(Output { fallback, ..Output::new("Nuxt", ".output/public") });
+    }
+    Served::Program(Program {
+        name: "Nuxt",
+        command: exec(&["node", ".output/server/index.mjs"]),
+        env: HOST,
+        output: vec![(".output", "./.output")],
+        insists: false,
+    })
+}
+
+fn svelte_kit(files: Files<'_>, manifest: &Manifest) -> Served {
+    if manifest.depends("@sveltejs/adapter-static") {
+        let config = config(files, "svelte");
+        let folder = literal(&config, "pages").and_then(|folder| site::inside(&folder));
+        let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/".contains(&c);
+        let fallback = literal(&config, "fallback").and_then(|page| site::inside(&page));
+        let fallback = fallback.filter(|page| page.bytes().all(plain));
+        let folder = folder.unwrap_or_else(|| "build".to_owned());
+        return Served::Site(Output { fallback, ..Output::new("SvelteKit", folder) });
+    }
+    Served::Program(Program {
+        name: "SvelteKit",
+        command: exec(&["node", "build"]),
+        env: HOST,
+        output: Vec::new(),
+        insists: false,
+    })
+}
+
+/// Whether a start script only serves while the app is being developed.
+pub(super) fn serves_for_development(words: &[String]) -> bool {
+    let verb = words.get(1).map(String::as_str);
+    let only = |verbs: &[&str]| verb.is_none_or(|verb| verbs.contains(&verb));
+    match words.first().map(String::as_str).unwrap_or_default() {
+        "next" | "remix" | "react-router" => only(&["dev"]),
+        "nuxt" | "nuxi" => only(&["dev", "start", "preview"]),
+        "remix-serve" | "react-router-serve" => only(&[]),
+        "nest" => only(&["start"]),
+        "svelte-kit" => only(&["dev", "preview"]),
+        _ => site::serves_for_development(words),
+    }
+}

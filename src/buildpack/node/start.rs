@@ -1,0 +1,304 @@
+//! What the app starts.
+
+use super::framework::{self, Program, Served};
+use super::line;
+use super::manager::Tool;
+use super::manifest::{self, Manifest};
+use super::member;
+use super::site::Output;
+use crate::buildpack::draft::{Draft, exec};
+use crate::buildpack::error::DetectError;
+use crate::buildpack::source::Files;
+use crate::model::RunCommand;
+
+/// Entry files without a `start` script, most usual first.
+const ENTRIES: [&str; 14] = [
+    "server.js",
+    "index.js",
+    "app.js",
+    "main.js",
+    "server.mjs",
+    "index.mjs",
+    "app.mjs",
+    "server.cjs",
+    "index.cjs",
+    "src/index.js",
+    "src/server.js",
+    "src/app.js",
+    "src/main.js",
+    "dist/index.js",
+];
+
+/// The same in TypeScript, where something runs it as it is.
+const TYPED: [&str; 8] = [
+    "server.ts",
+    "index.ts",
+    "app.ts",
+    "main.ts",
+    "src/index.ts",
+    "src/server.ts",
+    "src/app.ts",
+    "src/main.ts",
+];
+
+/// Packages that make a program a server.
+const SERVERS: [&str; 14] = [
+    "express",
+    "fastify",
+    "koa",
+    "hono",
+    "@hono/node-server",
+    "@hapi/hapi",
+    "restify",
+    "polka",
+    "ws",
+    "socket.io",
+    "h3",
+    "connect",
+    "@feathersjs/express",
+    "elysia",
+];
+
+/// What there is to know for the start.
+pub(super) struct Means {
+    /// Who would run a script.
+    pub tool: Tool,
+    /// Whether programs are found by Plug'n'Play alone.
+    pub plug_and_play: bool,
+    /// Whether something is built.
+    pub builds: bool,
+    /// Whether this Node runs TypeScript by itself.
+    pub strips_types: bool,
+}
+
+/// The decision.
+#[derive(Default)]
+pub(super) struct Start {
+    /// A static site instead of a program.
+    pub site: Option<Output>,
+    /// The framework's server.
+    pub program: Option<Program>,
+}
+
+/// Decides the web command unless the Procfile does.
+pub(super) fn decide(
+    draft: &mut Draft<'_>,
+    manifest: &Manifest,
+    means: &Means,
+) -> Result<Start, DetectError> {
+    if draft.declared() {
+        return Ok(Start::default());
+    }
+    let named = draft.settings.site.as_ref().and_then(|site| site.root.as_ref());
+    let named = named.map(|root| Served::Site(Output::new("the build", &root.value)));
+    let served = named.or_else(|| framework::find(draft.files, manifest)).filter(|_| means.builds);
+    let script = manifest.script("start");
+    let program = script.map(|line| line::program(manifest, line)).unwrap_or_default();
+    let develops = script.is_some() && framework::serves_for_development(&program);
+    match served {
+        Some(Served::Site(site)) => {
+            let unstarted = script.is_none() && !has_server(draft.files, manifest);
+            if unstarted || develops || !starts(&program, &site) {
+                return Ok(site_start(draft, site, &program));
+            }
+            own_start(draft, manifest, means).map(|()| Start::default())
+        }
+        Some(Served::Program(server)) if script.is_none() || develops || server.insists => {
+            Ok(framework_start(draft, manifest, whole(draft, server), &program))
+        }
+        Some(Served::Program(server)) => {
+            own_start(draft, manifest, means)?;
+            Ok(Start { site: None, program: Some(Program { output: Vec::new(), ..server }) })
+        }
+        None => own_start(draft, manifest, means).map(|()| Start::default()),
+    }
+}
+
+/// The server in an image with everything, if the release command or the app's
+/// own part in the build may need more than the server itself.
+fn whole(draft: &Draft<'_>, server: Program) -> Program {
+    if draft.release.is_none() && !draft.steps.changes_files() {
+        return server;
+    }
+    let command = if server.insists { exec(&["next", "start"]) } else { server.command };
+    Program { command, output: Vec::new(), insists: false, ..server }
+}
+
+fn site_start(draft: &mut Draft<'_>, site: Output, script: &[String]) -> Start {
+    draft.decide(format!("{}/ is served, which {} builds", site.folder, site.name));
+    if let Some(program) = script.first() {
+        draft.warn(format!(
+            "scripts.start runs {program}, which is for development: the built site is served instead"
+        ));
+    }
+    Start { site: Some(site), program: None }
+}
+
+/// Whether the script serves what the build makes: Next's server doesn't serve
+/// what Next exports.
+fn starts(program: &[String], site: &Output) -> bool {
+    !(site.name == "Next" && program.first().is_some_and(|word| word == "next"))
+}
+
+/// Whether a package that serves is a dependency, and something may be using it.
+pub(super) fn has_server(files: Files<'_>, manifest: &Manifest) -> bool {
+    let serves = SERVERS.iter().any(|package| manifest.depends(package));
+    let main = manifest.text(&["main"]).and_then(|main| entry(files, main)).is_some();
+    let mut entries = ENTRIES.into_iter().filter(|file| !file.contains('/') || file.ends_with("/server.js"));
+    serves && (main || entries.any(|file| files.has(file)))
+}
+
+fn framework_start(draft: &mut Draft<'_>, manifest: &Manifest, server: Program, script: &[String]) -> Start {
+    let production =
+        ["start:prod", "start:production"].into_iter().find(|name| manifest.script(name).is_some());
+    let own = production
+        .filter(|_| !server.insists)
+        .and_then(|name| Some((name, line::direct(manifest.script(name)?)?)));
+    match (own, script.first()) {
+        (Some((name, command)), _) => {
+            draft.web(command, &format!("from scripts.{name}, since scripts.start is for development"));
+        }
+        (None, None) => draft.web(server.command.clone(), &format!("as {} is started", server.name)),
+        (None, Some(_)) => {
+            draft.web(
+                server.command.clone(),
+                &format!("as {} is started, instead of scripts.start", server.name),
+            );
+        }
+    }
+    Start { site: None, program: Some(server) }
+}
+
+/// The start script, the file of `main`, or a file that is usually the entry.
+fn own_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Result<(), DetectError> {
+    if let Some(command) = line::start(manifest, means.tool, means.plug_and_play) {
+        draft.web(command, "from scripts.start");
+        return Ok(());
+    }
+    let runner = runner(manifest, means);
+    if let Some(production) = manifest.script("start:prod").and_then(line::direct) {
+        draft.web(production, "from scripts.start:prod");
+        return Ok(());
+    }
+    for key in ["main", "module"] {
+        let main = manifest.text(&[key]);
+        if let Some(main) = main.and_then(|main| entry(draft.files, main).or_else(|| built(main, means))) {
+            let typed = main.ends_with(".ts") || main.ends_with(".tsx");
+            if let Some(runner) = if typed { runner } else { Some(program(means)) } {
+                draft.web(exec(&[runner, &main]), &format!("from {key} in {}", manifest::FILE));
+                return Ok(());
+            }
+        }
+    }
+    let typed = runner.and_then(|runner| Some((runner, draft.files.first_of(&TYPED)?)));
+    let plain = draft.files.first_of(&ENTRIES).map(|file| (program(means), file));
+    match plain.or(typed) {
+        Some((runner, file)) => {
+            draft.web(exec(&[runner, file]), file);
+            Ok(())
+        }
+        None => member_start(draft, manifest, means),
+    }
+}
+
+/// The one package of the workspace that has a start script.
+fn member_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Result<(), DetectError> {
+    let members = member::with_script(draft.files, manifest, "start");
+    match members.as_slice() {
+        [] => Err(nothing("web: node myserver.js")),
+        [folder] => {
+            draft.web(
+                member::start(means.tool, folder),
+                &format!("from scripts.start in {folder}/{}", manifest::FILE),
+            );
+            Ok(())
+        }
+        [first, ..] => {
+            let RunCommand::Exec(words) = member::start(means.tool, first) else { return Err(nothing("")) };
+            Err(nothing(&format!("web: {}", words.join(" "))))
+        }
+    }
+}
+
+/// What runs a program without types.
+fn program(means: &Means) -> &'static str {
+    if means.tool == Tool::Bun { "bun" } else { "node" }
+}
+
+/// What runs TypeScript as it is.
+fn runner(manifest: &Manifest, means: &Means) -> Option<&'static str> {
+    match means.tool {
+        Tool::Bun => Some("bun"),
+        _ if manifest.depends("tsx") => Some("tsx"),
+        _ if manifest.depends("ts-node") => Some("ts-node"),
+        _ => means.strips_types.then_some("node"),
+    }
+}
+
+fn nothing(suggestion: &str) -> DetectError {
+    let sources = ["Procfile", "scripts.start in package.json", "main in package.json"];
+    DetectError::NoProcess {
+        language: "Node".to_owned(),
+        looked_for: sources.iter().chain(&ENTRIES[..8]).map(|&source| source.to_owned()).collect(),
+        suggestion: suggestion.to_owned(),
+    }
+}
+
+/// The file that would be started where no script says it.
+pub(super) fn guessed(files: Files<'_>, manifest: &Manifest) -> Option<String> {
+    let main = manifest.text(&["main"]).and_then(|main| entry(files, main));
+    main.or_else(|| files.first_of(&ENTRIES).map(str::to_owned))
+}
+
+/// The file that `main` means.
+fn entry(files: Files<'_>, main: &str) -> Option<String> {
+    let main = main.strip_prefix("./").unwrap_or(main).trim_end_matches('/');
+    let candidates = [main.to_owned(), format!("{main}.js"), format!("{main}/index.js")];
+    candidates.into_iter().find(|path| files.has(path) && !path.starts_with('-'))
+}
+
+/// A `main` in a folder that only the build writes.
+fn built(main: &str, means: &Means) -> Option<String> {
+    const FOLDERS: [&str; 4] = ["dist/", "build/", "lib/", "out/"];
+    let main = main.strip_prefix("./").unwrap_or(main);
+    let ends = [".js", ".mjs", ".cjs"].iter().any(|end| main.ends_with(end));
+    (means.builds && ends && FOLDERS.iter().any(|folder| main.starts_with(folder))).then(|| main.to_owned())
+}
+
+/// The dependency for development that the processes run, if any: then those
+/// stay in the image.
+pub(super) fn development(draft: &Draft<'_>, manifest: &Manifest) -> Option<String> {
+    const PROGRAMS: [(&str, &str); 8] = [
+        ("tsc", "typescript"),
+        ("ng", "@angular/cli"),
+        ("nest", "@nestjs/cli"),
+        ("babel-node", "@babel/node"),
+        ("vue-cli-service", "@vue/cli-service"),
+        ("dotenv", "dotenv-cli"),
+        ("remix", "@remix-run/dev"),
+        ("esr", "esbuild-runner"),
+    ];
+    let commands = draft.processes.values().chain(draft.release.as_ref());
+    let words: Vec<String> =
+        commands.flat_map(|command| line::words_of(manifest, &command.to_string())).collect();
+    words.into_iter().find_map(|word| {
+        let named = PROGRAMS
+            .iter()
+            .find(|(program, _)| *program == word)
+            .map_or(word.as_str(), |(_, package)| package);
+        let mut parts = named.split('/');
+        let first = parts.next().unwrap_or_default();
+        let package = match parts.next() {
+            Some(second) if first.starts_with('@') => format!("{first}/{second}"),
+            _ => first.to_owned(),
+        };
+        manifest.develops_with(&package).then_some(package)
+    })
+}
+
+/// Whether the processes run a manager that the base image lacks.
+pub(super) fn needs_manager(draft: &Draft<'_>, manifest: &Manifest) -> bool {
+    let commands = draft.processes.values().chain(draft.release.as_ref());
+    let mut words = commands.flat_map(|command: &RunCommand| line::words_of(manifest, &command.to_string()));
+    words.any(|word| ["pnpm", "pnpx", "yarn", "bun", "bunx"].contains(&word.as_str()))
+}

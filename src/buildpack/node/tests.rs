@@ -1,0 +1,263 @@
+//! Decisions for the templates that people start from.
+#![allow(clippy::unwrap_used)]
+
+use crate::buildpack::tests::{planned, said};
+use crate::model::{BuildPlan, Dockerfile, ProcessType};
+
+fn plan(files: &[(&str, &str)]) -> BuildPlan {
+    planned(files).unwrap()
+}
+
+fn web(files: &[(&str, &str)]) -> String {
+    plan(files).processes[&ProcessType::web()].to_string()
+}
+
+fn dockerfile(files: &[(&str, &str)]) -> String {
+    let Dockerfile::Generated(text) = plan(files).dockerfile else { panic!("not generated") };
+    text
+}
+
+fn refused(files: &[(&str, &str)]) -> String {
+    planned(files).unwrap_err().to_string()
+}
+
+fn package(json: &'static str) -> (&'static str, &'static str) {
+    ("package.json", json)
+}
+
+const SITE: &str = "/usr/local/bin/serve-site";
+
+#[test]
+fn managers_are_told_by_name_then_by_lock() {
+    let start = package(r#"{"scripts": {"start": "node a.js"}}"#);
+    assert!(
+        said(&[start, ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n")])
+            .contains("pnpm 10.34.9, from pnpm-lock.yaml")
+    );
+    assert!(said(&[start, ("yarn.lock", "# yarn lockfile v1\n")]).contains("yarn 1.22.22, from yarn.lock"));
+    assert!(
+        said(&[start, ("yarn.lock", "__metadata:\n  version: 8\n")]).contains("yarn 4.12.0, from yarn.lock")
+    );
+    assert!(said(&[start, ("bun.lockb", "")]).contains("bun 1."));
+    let named = package(r#"{"packageManager": "pnpm@8.6.0+sha256.00", "scripts": {"start": "node a.js"}}"#);
+    let text = said(&[named, ("package-lock.json", "{}")]);
+    assert!(text.contains("pnpm 8.6.0, from packageManager in package.json"), "{text}");
+    assert!(text.contains("package-lock.json is passed over"), "{text}");
+    assert!(text.contains("there is no pnpm-lock.yaml"), "{text}");
+    let ranged = package(r#"{"engines": {"pnpm": ">=9 <10"}, "main": "a.js"}"#);
+    let files = [ranged, ("a.js", ""), ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n")];
+    assert!(said(&files).contains("pnpm 9.15.9, from package.json"));
+}
+
+#[test]
+fn what_cannot_be_had_or_read_is_refused() {
+    let bad = |json| refused(&[package(json), ("index.js", "")]);
+    assert_eq!(
+        bad(r#"{"packageManager": "cnpm@1.0.0"}"#),
+        "Place { file: \"package.json\", line: 0 }: packageManager = \"cnpm\""
+    );
+    assert!(bad(r#"{"packageManager": "pnpm@; id"}"#).contains("\"; id\" is no version of pnpm"));
+    assert!(bad(r#"{"packageManager": "pnpm@^3"}"#).contains("pnpm ^3 cannot be had"));
+    assert!(bad(r#"{"engines": {"node": "^12"}}"#).contains("Node ^12 cannot be had"));
+    let yarn_path = (".yarnrc.yml", "nodeLinker: pnp\nyarnPath: .yarn/releases/yarn-4.0.0.cjs\n");
+    let files = [package("{}"), ("index.js", ""), ("yarn.lock", "__metadata:\n  version: 8\n"), yarn_path];
+    assert!(refused(&files).contains("line: 2 } names .yarn/releases/yarn-4.0.0.cjs, which is missing"));
+}
+
+#[test]
+fn a_lock_that_is_behind_is_told_apart_from_one_that_is_not() {
+    let depends = |lock: &'static str, text: &'static str| {
+        let manifest = package("{\n\"main\": \"a.js\",\n\"dependencies\": {\"x\": \"^1.2.0\"}}");
+        planned(&[manifest, ("a.js", ""), (lock, text)]).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let behind =
+        |text| depends("package-lock.json", text).unwrap_err().ends_with("package-lock.json lacks x ^1.2.0");
+    assert!(behind(r#"{"packages": {"": {}}}"#));
+    assert!(behind(r#"{"packages": {"node_modules/x": {"version": "1.1.0"}}}"#));
+    for text in [
+        r#"{"packages": {"node_modules/x": {"version": "1.3.0"}}}"#,
+        r#"{"packages": {"node_modules/x": {"link": true}}}"#,
+        r#"{"lockfileVersion": 1}"#,
+        "no json",
+    ] {
+        assert_eq!(depends("package-lock.json", text), Ok(()), "{text}");
+    }
+    assert!(depends("yarn.lock", "# yarn lockfile v1\nx@^1.1.0:\n").is_err());
+    assert_eq!(depends("yarn.lock", "# yarn lockfile v1\n\"x@^1.2.0\", x@^1.1.0:\n"), Ok(()));
+    assert!(depends("bun.lock", "{\"x\": \"^1.1.0\"}").is_err());
+    assert_eq!(depends("bun.lock", "{ \"x\": \"^1.2.0\", }"), Ok(()));
+}
+
+#[test]
+fn frameworks_without_a_start_script() {
+    let built = |json| web(&[package(json), ("public/x", "")]);
+    assert_eq!(
+        built(r#"{"scripts": {"build": "next build"}, "dependencies": {"next": "15"}}"#),
+        "next start"
+    );
+    assert_eq!(
+        built(r#"{"scripts": {"build": "nuxt build"}, "dependencies": {"nuxt": "4"}}"#),
+        "node .output/server/index.mjs"
+    );
+    assert_eq!(
+        built(
+            r#"{"scripts": {"build": "react-router build", "start": "react-router dev"}, "dependencies": {"@react-router/serve": "7"}}"#
+        ),
+        "react-router-serve ./build/server/index.js"
+    );
+    assert_eq!(
+        built(
+            r#"{"scripts": {"build": "astro build", "start": "astro dev"}, "dependencies": {"astro": "5", "@astrojs/node": "9"}}"#
+        ),
+        "node ./dist/server/entry.mjs"
+    );
+    assert_eq!(
+        built(
+            r#"{"scripts": {"build": "nest build", "start": "nest start"}, "dependencies": {"@nestjs/core": "11"}}"#
+        ),
+        "node dist/main"
+    );
+    assert_eq!(
+        plan(&[package(r#"{"scripts": {"build": "nuxt build"}, "dependencies": {"nuxt": "4"}}"#)]).env["HOST"],
+        "0.0.0.0"
+    );
+}
+
+#[test]
+fn sites_are_served_from_where_their_tools_write_them() {
+    let folder = |json: &'static str, more: &[(&'static str, &'static str)]| {
+        let files = [&[package(json)], more].concat();
+        assert_eq!(web(&files), SITE, "{json}");
+        let text = dockerfile(&files);
+        let line = text.lines().find(|line| line.starts_with("COPY --from=build [")).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(
+        folder(
+            r#"{"scripts": {"start": "react-scripts start", "build": "react-scripts build"}, "dependencies": {"react-scripts": "5"}}"#,
+            &[]
+        ),
+        "/app/build/"
+    );
+    assert_eq!(
+        folder(
+            r#"{"scripts": {"start": "ng serve", "build": "ng build"}, "dependencies": {"@angular/core": "20"}}"#,
+            &[(
+                "angular.json",
+                r#"{"projects": {"shop": {"projectType": "application", "architect": {"build": {"builder": "@angular/build:application"}}}}}"#
+            )]
+        ),
+        "/app/dist/shop/browser/"
+    );
+    let vite =
+        r#"{"scripts": {"start": "vite preview", "build": "vite build"}, "devDependencies": {"vite": "7"}}"#;
+    assert_eq!(
+        folder(vite, &[("vite.config.ts", "build: { outDir: './public_html' }")]),
+        "/app/public_html/"
+    );
+    assert_eq!(folder(vite, &[("paas.toml", "[static]\nroot = 'www'\n")]), "/app/www/");
+    assert_eq!(
+        folder(
+            r#"{"scripts": {"build": "next build", "start": "next start"}, "dependencies": {"next": "15"}}"#,
+            &[("next.config.mjs", "export default { output: 'export' }")]
+        ),
+        "/app/out/"
+    );
+    assert_eq!(
+        folder(
+            r#"{"scripts": {"build": "eleventy", "start": "npx @11ty/eleventy --serve"}, "devDependencies": {"@11ty/eleventy": "3"}}"#,
+            &[]
+        ),
+        "/app/_site/"
+    );
+}
+
+#[test]
+fn a_server_of_the_apps_own_beats_the_site() {
+    let json = r#"{"scripts": {"build": "vite build", "start": "node server.js"}, "dependencies": {"express": "5"}, "devDependencies": {"vite": "7"}}"#;
+    assert_eq!(web(&[package(json), ("server.js", "")]), "node server.js");
+    let json = r#"{"scripts": {"build": "vite build"}, "dependencies": {"express": "5"}, "devDependencies": {"vite": "7"}}"#;
+    assert_eq!(web(&[package(json), ("server.js", "")]), "node server.js");
+    assert_eq!(web(&[package(json), ("src/main.js", "")]), SITE);
+}
+
+#[test]
+fn typescript_is_compiled_or_run_as_it_is() {
+    let json = r#"{"main": "dist/index.js", "devDependencies": {"typescript": "5"}}"#;
+    let files = [package(json), ("tsconfig.json", "{}"), ("src/index.ts", "")];
+    assert_eq!(web(&files), "node dist/index.js");
+    assert!(dockerfile(&files).contains("node_modules/.bin/tsc"));
+    let tsx = r#"{"devDependencies": {"tsx": "4"}}"#;
+    let text = said(&[package(tsx), ("src/index.ts", "")]);
+    assert!(text.contains("web: tsx src/index.ts"), "{text}");
+    assert!(text.contains("tsx runs in production but is a development dependency"), "{text}");
+    assert_eq!(web(&[package("{}"), ("server.ts", "")]), "node server.ts");
+    assert_eq!(web(&[package("{}"), ("bun.lock", "{}"), ("index.ts", "")]), "bun index.ts");
+}
+
+#[test]
+fn development_dependencies_that_run_stay() {
+    let json = r#"{"scripts": {"build": "tsc", "start": "npm run serve", "serve": "nodemon dist/a.js"}, "devDependencies": {"nodemon": "3", "typescript": "5"}}"#;
+    let files = [package(json)];
+    assert!(!dockerfile(&files).contains("prune"));
+    assert!(said(&files).contains("nodemon runs in production"));
+    let json = r#"{"scripts": {"build": "tsc", "start": "node dist/a.js"}, "devDependencies": {"nodemon": "3", "typescript": "5"}}"#;
+    assert!(dockerfile(&[package(json)]).contains("npm prune --omit=dev --ignore-scripts"));
+}
+
+#[test]
+fn the_manager_is_in_the_image_only_if_something_runs_it() {
+    let lock = ("pnpm-lock.yaml", "lockfileVersion: '9.0'\n");
+    let kept =
+        |json: &'static str| dockerfile(&[package(json), lock]).contains("COPY --from=build /opt/manager");
+    assert!(!kept(r#"{"scripts": {"start": "node a.js"}}"#));
+    assert!(kept(r#"{"scripts": {"start": "pnpm serve", "serve": "node a.js"}}"#));
+    assert!(kept(r#"{"scripts": {"start": "npm run serve", "serve": "pnpm x"}}"#));
+}
+
+#[test]
+fn a_script_that_is_run_must_be_there() {
+    let json = package(r#"{"scripts": {"build": "x", "dev": "y"}}"#);
+    let error = refused(&[json, ("Procfile", "web: npm run serve\n")]);
+    assert_eq!(error, "Place { file: \"Procfile\", line: 0 } runs the script serve, which is missing");
+    assert!(refused(&[json, ("Procfile", "web: yarn start\n")]).contains("runs the script start"));
+    assert!(planned(&[json, ("Procfile", "web: npm start\n"), ("server.js", "")]).is_ok());
+    assert!(
+        refused(&[package(r#"{"scripts": {"start": "npm run nothing"}}"#)])
+            .contains("runs the script nothing")
+    );
+}
+
+#[test]
+fn one_package_of_a_workspace_that_starts_is_started() {
+    let root = package(r#"{"workspaces": ["apps/*"]}"#);
+    let api = ("apps/api/package.json", r#"{"scripts": {"start": "node ."}}"#);
+    let shared = ("apps/shared/package.json", r#"{"scripts": {"build": "tsc"}}"#);
+    assert_eq!(web(&[root, api, shared]), "npm start --workspace=apps/api");
+    assert!(dockerfile(&[root, api, shared]).contains("npm run build --workspaces --if-present"));
+    let site = ("apps/site/package.json", r#"{"scripts": {"start": "node ."}}"#);
+    assert_eq!(refused(&[root, api, site]), "no process");
+}
+
+#[test]
+fn a_page_with_a_script_is_no_server() {
+    let page = ("index.html", "<script src=\"app.js\"></script>");
+    assert_eq!(plan(&[page, ("app.js", "")]).language, "static");
+    assert_eq!(plan(&[page, ("server.js", "")]).language, "node");
+    assert_eq!(plan(&[page, package(r#"{"devDependencies": {"prettier": "3"}}"#)]).language, "static");
+    assert_eq!(
+        plan(&[page, package(r#"{"scripts": {"start": "node app.js"}}"#), ("app.js", "")]).language,
+        "node"
+    );
+}
+
+#[test]
+fn nothing_of_the_app_is_text_of_the_dockerfile() {
+    let json = package(
+        r#"{"name": "`id`", "packageManager": "pnpm@9.15.0+sha512.$(id)", "main": "x;$(id).js", "engines": {"node": "22"}, "scripts": {"postinstall": "$(id)", "build": "`id`", "start": "node '$(id)' `id`"}, "workspaces": ["$(id)"]}"#,
+    );
+    let text = dockerfile(&[json, ("$(id)/package.json", "{}"), ("x;$(id).js", "")]);
+    let (steps, command) = text.split_once("CMD ").unwrap();
+    assert!(!steps.contains("(id)") && !steps.contains("`id`"), "{text}");
+    assert!(command.lines().count() == 1 && !command.contains('$'), "{text}");
+}

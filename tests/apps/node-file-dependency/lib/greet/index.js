@@ -1,0 +1,1 @@
+module.exports = (name) => `greetings from a ${name}: ${require("is-odd")(3)}`;

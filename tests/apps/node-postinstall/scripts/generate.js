@@ -1,0 +1,2 @@
+require("polka");
+require("node:fs").writeFileSync("generated.json", JSON.stringify({ by: "postinstall" }));
