@@ -38,7 +38,7 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
     let declared = procfile.is_some();
     let plan = with_procfile(files, catalog, settings, procfile)?;
-    Ok(BuildPlan { procfile: declared, ..plan })
+    Ok(BuildPlan { procfile: declared, checks: settings.checks.clone(), ..plan })
 }
 
 fn with_procfile(

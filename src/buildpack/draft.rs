@@ -255,6 +255,7 @@ impl<'a> Draft<'a> {
             port: web.then_some(self.pack.port),
             env: self.pack.env.clone(),
             worker_mib: self.pack.worker_mib,
+            checks: crate::model::HealthCheck::default(),
             procfile: false,
         })
     }

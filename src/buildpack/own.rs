@@ -95,6 +95,7 @@ fn empty(path: &str) -> BuildPlan {
         port: None,
         env: BTreeMap::new(),
         worker_mib: None,
+        checks: crate::model::HealthCheck::default(),
         procfile: false,
     }
 }

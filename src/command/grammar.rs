@@ -130,6 +130,9 @@ pub enum Command {
     /// End the deploy or restart that is being prepared
     #[command(name = "builds:cancel")]
     BuildsCancel(OfApp),
+    /// Show how web is asked whether it is well, and which processes are
+    #[command(name = "checks")]
+    Checks(OfApp),
     /// Show config vars
     #[command(name = "config")]
     Config {

@@ -1,6 +1,7 @@
 //! Commands: one definition and one implementation for terminal and SSH alike.
 
 mod apps;
+mod checks;
 mod config;
 mod error;
 mod grammar;
@@ -142,6 +143,7 @@ impl Session<'_> {
                 self.apps_destroy(app.only("apps:destroy")?, confirm).await
             }
             Command::BuildsCancel(app) => self.builds_cancel(app.only("builds:cancel")?).await,
+            Command::Checks(app) => self.checks(app.only("checks")?).await,
             Command::Config { app, global, listing } => self.config(app, global, listing.json).await,
             Command::ConfigSet { app, global, no_restart } => {
                 self.config_set(app, global, effect(no_restart)).await

@@ -113,6 +113,7 @@ fn row(line: &ProcessLine) -> Vec<String> {
 /// `running`, `crashed (exit 3)`, `missing`.
 fn state(line: &ProcessLine) -> String {
     match (line.running, line.exit_code) {
+        (true, _) if line.out => "unwell".to_owned(),
         (true, _) => "running".to_owned(),
         (false, _) if line.missing => "missing".to_owned(),
         (false, Some(code)) => format!("crashed (exit {code})"),

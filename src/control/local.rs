@@ -82,7 +82,7 @@ async fn hook(
     let id = push.to_owned();
     // In a task of its own: a connection that breaks cancels through `gone`, and
     // then what was begun is undone in order.
-    let work = tokio::spawn(async move { pipeline.hook(&id, hook, report, gone).await });
+    let work = tokio::spawn(async move { Box::pin(pipeline.hook(&id, hook, report, gone)).await });
     while let Some(line) = lines.next().await {
         let _ = wire::send(&mut to, Channel::Stdout, format!("{line}\n").as_bytes()).await;
     }

@@ -38,6 +38,8 @@ pub struct ProcessLine {
     pub started_at: i64,
     /// The engine has no such container.
     pub missing: bool,
+    /// Takes no requests: its check fails.
+    pub out: bool,
 }
 
 impl From<ProcessState> for ProcessLine {
@@ -50,6 +52,7 @@ impl From<ProcessState> for ProcessLine {
             restarts: state.restarts,
             started_at: state.started_at,
             missing: false,
+            out: false,
         }
     }
 }
@@ -88,7 +91,8 @@ impl Pipeline {
             _ => Vec::new(),
         };
         let number = current.as_ref().map_or(0, |release| release.number);
-        let processes = lines(&wanted, states, number);
+        let is_out = |container: &str| self.is_out(container);
+        let processes = lines(&wanted, states, number, is_out);
         let failed = latest.is_some_and(|release| release.state == ReleaseState::Failed);
         let status = status(activity.as_ref(), current.is_some(), failed, app.stopped, &wanted, &processes);
         Ok(Account { app, status, current, formation, processes, activity })
@@ -96,9 +100,17 @@ impl Pipeline {
 }
 
 /// What there is of the current release, and what is missing of it.
-fn lines(wanted: &[ProcessName], states: Vec<ProcessState>, current: u32) -> Vec<ProcessLine> {
-    let mut lines: Vec<ProcessLine> =
-        states.into_iter().filter(|state| state.release == current).map(ProcessLine::from).collect();
+fn lines(
+    wanted: &[ProcessName],
+    states: Vec<ProcessState>,
+    current: u32,
+    is_out: impl Fn(&str) -> bool,
+) -> Vec<ProcessLine> {
+    let mut lines: Vec<ProcessLine> = states
+        .into_iter()
+        .filter(|state| state.release == current)
+        .map(|state| ProcessLine { out: is_out(&state.container), ..ProcessLine::from(state) })
+        .collect();
     for name in wanted {
         if !lines.iter().any(|line| line.name == *name) {
             lines.push(ProcessLine {
@@ -109,6 +121,7 @@ fn lines(wanted: &[ProcessName], states: Vec<ProcessState>, current: u32) -> Vec
                 restarts: 0,
                 started_at: 0,
                 missing: true,
+                out: false,
             });
         }
     }
@@ -148,7 +161,16 @@ mod tests {
 
     fn line(name: &str, running: bool) -> ProcessLine {
         let name = ProcessName::parse(name).unwrap();
-        ProcessLine { name, release: 1, running, exit_code: None, restarts: 0, started_at: 0, missing: false }
+        ProcessLine {
+            name,
+            release: 1,
+            running,
+            exit_code: None,
+            restarts: 0,
+            started_at: 0,
+            missing: false,
+            out: false,
+        }
     }
 
     #[test]

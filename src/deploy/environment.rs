@@ -63,6 +63,7 @@ pub(super) mod tests {
             port: 8000,
             env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
             worker_mib: Some(256),
+            checks: crate::model::HealthCheck::default(),
             runtime: "Python 3.11".to_owned(),
             root: false,
             why: Why::Push,

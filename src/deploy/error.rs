@@ -27,6 +27,25 @@ pub enum Unhealthy {
     NoAnswer,
     /// It answers with a server error.
     ServerError(u16),
+    /// It answers the path of its check with this status.
+    CheckStatus(String, u16),
+    /// The command of its check exits with this status.
+    CheckCommand(i64),
+}
+
+/// In few words, for the app's log.
+impl std::fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited { .. } => f.write_str("it has exited"),
+            Self::Silent => f.write_str("it listens on no port"),
+            Self::LoopbackOnly(_) => f.write_str("it listens on loopback only"),
+            Self::OtherPorts(_) => f.write_str("it listens on other ports"),
+            Self::NoAnswer => f.write_str("no answer"),
+            Self::ServerError(status) | Self::CheckStatus(_, status) => write!(f, "status {status}"),
+            Self::CheckCommand(code) => write!(f, "exit status {code}"),
+        }
+    }
 }
 
 /// Why a deploy, or another change of what runs, did not happen.

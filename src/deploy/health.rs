@@ -2,15 +2,12 @@
 
 use super::error::Unhealthy;
 use crate::engine::Engine;
-use crate::model::ProcessState;
+use crate::model::{CheckKind, HealthCheck, ProcessState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-
-/// How long a process has to answer.
-const BOOT: Duration = Duration::from_secs(60);
 
 /// First pause between two tries, and the longest one while a process is young
 /// and later: most boot within seconds, and each is to be noticed at once.
@@ -26,9 +23,6 @@ const LOOK: Duration = Duration::from_millis(400);
 /// How long a process that listens elsewhere is given to open PORT as well.
 const ELSEWHERE: Duration = Duration::from_millis(2500);
 
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(10);
-
 /// One new process to be checked.
 pub(super) struct Check<'a> {
     pub engine: &'a Engine,
@@ -37,6 +31,20 @@ pub(super) struct Check<'a> {
     pub port: u16,
     /// The Host of the request: frameworks refuse names that they do not know.
     pub host: &'a str,
+    /// What it is asked.
+    pub how: &'a HealthCheck,
+}
+
+impl Check<'_> {
+    /// How long a process has until its first good answer.
+    fn boot(&self) -> Duration {
+        Duration::from_secs(self.how.start_period.into())
+    }
+
+    /// How long one answer may take.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(self.how.timeout.into())
+    }
 }
 
 /// What a look at the container has shown so far.
@@ -54,7 +62,7 @@ pub(super) async fn wait(check: &Check<'_>) -> Result<u16, Unhealthy> {
     let mut pause = PAUSES.0;
     let mut looked = Instant::now();
     let mut seen = Seen::default();
-    while begin.elapsed() < BOOT {
+    while begin.elapsed() < check.boot() {
         match probe(check, check.port).await {
             Probe::Up => return Ok(check.port),
             Probe::Bad(why) => seen.last = Some(why),
@@ -84,7 +92,7 @@ pub(super) async fn wait_again(check: &Check<'_>, stop: &CancellationToken) -> b
         }
     };
     tokio::select! {
-        result = tokio::time::timeout(BOOT, tries) => result.is_ok(),
+        result = tokio::time::timeout(check.boot(), tries) => result.is_ok(),
         () = stop.cancelled() => false,
     }
 }
@@ -132,6 +140,7 @@ async fn elsewhere(check: &Check<'_>, listening: &[SocketAddr]) -> Result<Option
     ports.dedup();
     match ports[..] {
         [] => Err(Unhealthy::LoopbackOnly(listening.to_vec())),
+        _ if check.how.strict_port => Err(Unhealthy::OtherPorts(ports)),
         [port] => match probe(check, port).await {
             Probe::Up => Ok(Some(port)),
             Probe::Bad(why) => Err(why),
@@ -147,24 +156,58 @@ enum Probe {
     Bad(Unhealthy),
 }
 
-/// One `GET /`. Only the status line of the answer is read.
+/// One question, as the app wants to be asked.
 async fn probe(check: &Check<'_>, port: u16) -> Probe {
     let address = SocketAddr::new(IpAddr::V4(check.address), port);
     let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await
     else {
         return Probe::Closed;
     };
-    match tokio::time::timeout(ANSWER, status(stream, check.host)).await {
-        Ok(Some(status)) if status < 500 => Probe::Up,
-        Ok(Some(status)) => Probe::Bad(Unhealthy::ServerError(status)),
-        Ok(None) | Err(_) => Probe::Bad(Unhealthy::NoAnswer),
+    let answer = async {
+        match &check.how.kind {
+            CheckKind::Tcp => Probe::Up,
+            CheckKind::Start => judged(status(stream, check.host, "/").await, None),
+            CheckKind::Path(path) => judged(status(stream, check.host, path).await, Some(path)),
+            CheckKind::Command(line) => command(check, line).await,
+        }
+    };
+    tokio::time::timeout(check.patience(), answer).await.unwrap_or(Probe::Bad(Unhealthy::NoAnswer))
+}
+
+/// Without a path of the app's own, any answer that is no server error will do.
+fn judged(status: Option<u16>, path: Option<&String>) -> Probe {
+    match (status, path) {
+        (None, _) => Probe::Bad(Unhealthy::NoAnswer),
+        (Some(..400), _) | (Some(..500), None) => Probe::Up,
+        (Some(status), None) => Probe::Bad(Unhealthy::ServerError(status)),
+        (Some(status), Some(path)) => Probe::Bad(Unhealthy::CheckStatus(path.clone(), status)),
+    }
+}
+
+async fn command(check: &Check<'_>, line: &str) -> Probe {
+    match check.engine.run_in(check.container, &["/bin/sh", "-c", line]).await {
+        Ok(0) => Probe::Up,
+        Ok(code) => Probe::Bad(Unhealthy::CheckCommand(code)),
+        Err(error) => {
+            tracing::debug!(container = check.container, %error, "a check could not be run");
+            Probe::Bad(Unhealthy::NoAnswer)
+        }
+    }
+}
+
+/// One question to a process that has been well.
+pub(super) async fn ask(check: &Check<'_>) -> Result<(), Unhealthy> {
+    match probe(check, check.port).await {
+        Probe::Up => Ok(()),
+        Probe::Closed => Err(Unhealthy::NoAnswer),
+        Probe::Bad(why) => Err(why),
     }
 }
 
 /// The status code of the answer, if it is HTTP.
-async fn status(mut stream: TcpStream, host: &str) -> Option<u16> {
+async fn status(mut stream: TcpStream, host: &str, path: &str) -> Option<u16> {
     let request = format!(
-        "GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: paas-health\r\nAccept: */*\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: paas-health\r\nAccept: */*\r\n\
          X-Forwarded-Proto: http\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.ok()?;

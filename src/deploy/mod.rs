@@ -24,6 +24,7 @@ mod release;
 mod report;
 mod routes;
 mod slots;
+mod watch;
 mod words;
 
 pub use account::{Account, ProcessLine};

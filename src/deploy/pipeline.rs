@@ -4,6 +4,7 @@ use super::collect::Collector;
 use super::pushes::Pushes;
 use super::queue::Queue;
 use super::slots::Slots;
+use super::watch::Watched;
 use super::{DeployError, Routes};
 use crate::buildpack::Catalog;
 use crate::engine::Engine;
@@ -51,6 +52,8 @@ pub struct Pipeline {
     pub(super) retiring: std::sync::Mutex<HashSet<String>>,
     /// Why apps can reach the host, if they can.
     pub(super) exposed: std::sync::Mutex<Option<String>>,
+    /// Web processes that are asked after their start.
+    pub(super) watched: std::sync::Mutex<Watched>,
     /// Why builds can take all of the host, if they can.
     pub(super) unlimited: std::sync::Mutex<Option<String>>,
 }
@@ -71,6 +74,7 @@ impl Pipeline {
             stop,
             retiring: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
+            watched: std::sync::Mutex::default(),
             unlimited: std::sync::Mutex::default(),
         })
     }
@@ -125,6 +129,11 @@ impl Pipeline {
         }
     }
 
+    /// The host name by which an app is asked for its health.
+    pub(super) fn host(&self, app: &App) -> String {
+        format!("{}.{}", app.name, self.workers.settings.domain)
+    }
+
     /// What `git remote add` wants, for this server's own address.
     pub fn remote(&self, name: &AppName) -> String {
         let settings = &self.workers.settings;
@@ -155,5 +164,6 @@ impl Pipeline {
     pub fn background_work(self: &Arc<Self>) {
         self.background.spawn(self.clone().follow_events());
         self.background.spawn(self.clone().keep_in_order());
+        self.background.spawn(self.clone().watch_health());
     }
 }

@@ -133,6 +133,7 @@ impl Pipeline {
                 release.processes = plan.processes;
                 release.env = plan.env;
                 release.worker_mib = plan.worker_mib;
+                release.checks = plan.checks;
                 release.runtime = plan.runtime;
                 release.port = configured_port(&release).or(plan.port).unwrap_or(0);
                 store::releases::update(db, &release)?;
@@ -336,7 +337,7 @@ impl Pipeline {
         started: &[(ProcessName, super::processes::Running)],
         report: &Report,
     ) -> Result<u16, DeployError> {
-        let host = format!("{}.{}", app.name, self.workers.settings.domain);
+        let host = self.host(app);
         let checks = started.iter().map(|(process, running)| {
             let host = &host;
             async move {
@@ -346,6 +347,7 @@ impl Pipeline {
                     address: running.address,
                     port: release.port,
                     host,
+                    how: &release.checks,
                 };
                 match health::wait(&check).await {
                     Ok(port) => Ok(port),

@@ -231,7 +231,7 @@ impl Pipeline {
             state.release == release.number && state.running && wanted.contains(&state.process)
         });
         let targets = running
-            .filter(|state| state.process.kind.is_web())
+            .filter(|state| state.process.kind.is_web() && !self.is_out(&state.container))
             .filter_map(|state| target(state, release.port))
             .collect();
         Ok(self.routes.publish(&app.name, Some(self.route(&app, targets, outage))))
@@ -341,13 +341,14 @@ impl Pipeline {
         }
         let Ok(state) = self.engine().inspect(&event.container).await else { return };
         let Some(address) = state.address else { return };
-        let host = format!("{}.{}", app.name, self.workers.settings.domain);
+        let host = self.host(app);
         let check = Check {
             engine: self.engine(),
             container: &event.container,
             address,
             port: release.port,
             host: &host,
+            how: &release.checks,
         };
         if health::wait_again(&check, &self.stop).await {
             let _ = self.publish_running(app.id).await;

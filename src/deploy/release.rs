@@ -153,7 +153,7 @@ impl Pipeline {
         reached("web-healthy");
         let kept = keep
             .iter()
-            .filter(|state| state.process.kind.is_web())
+            .filter(|state| state.process.kind.is_web() && !self.is_out(&state.container))
             .filter_map(|state| target(state, release.port));
         let targets: Vec<Target> = kept.chain(started).collect();
         // A dead container that was replaced is gone; its address lives on.

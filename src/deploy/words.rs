@@ -134,6 +134,14 @@ fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String]) -> Prob
             format!("{process} answers GET / with status {status}."),
             "Anything below 500 will do. Its log lines are above; fix it and push.".to_owned(),
         ),
+        Unhealthy::CheckStatus(path, status) => (
+            format!("{process} answers its health check, GET {path}, with status {status}."),
+            "Below 400 is well; the path stands under [checks] in paas.toml.".to_owned(),
+        ),
+        Unhealthy::CheckCommand(code) => (
+            format!("The command of {process}'s health check exits with status {code}."),
+            "0 is well; the command stands under [checks] in paas.toml.".to_owned(),
+        ),
     };
     let tail = tail.iter().rev().take(TAIL).rev().map(|line| quoted(line));
     let cause = [cause].into_iter().chain(tail).collect::<Vec<_>>().join("\n");
@@ -186,6 +194,8 @@ mod tests {
             Unhealthy::OtherPorts(vec![3000, 3001]),
             Unhealthy::NoAnswer,
             Unhealthy::ServerError(502),
+            Unhealthy::CheckStatus("/healthz".into(), 404),
+            Unhealthy::CheckCommand(1),
         ];
         let text: Vec<String> = reasons
             .into_iter()

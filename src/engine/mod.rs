@@ -11,6 +11,7 @@ mod container;
 mod debootstrap;
 mod error;
 mod event;
+mod exec;
 mod image;
 mod isolation;
 mod listen;

@@ -1,6 +1,7 @@
 //! Plain types of the field: no I/O, no async, nothing below them.
 
 pub mod app;
+pub mod checks;
 pub mod config;
 pub mod dockerignore;
 pub mod dotenv;
@@ -14,6 +15,7 @@ pub mod source;
 pub mod workload;
 
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
+pub use checks::{CheckKind, HealthCheck};
 pub use config::{ConfigVars, Oversize};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, Recipe, RunCommand};

@@ -1,5 +1,6 @@
 //! The outcome of detection: how an app becomes an image and what it runs.
 
+use super::checks::HealthCheck;
 use super::name::{EnvKey, ProcessType};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -129,4 +130,6 @@ pub struct BuildPlan {
     /// Memory that one worker of `WEB_CONCURRENCY` is reckoned with, in MiB;
     /// `None`: the variable is not set.
     pub worker_mib: Option<u32>,
+    /// How web is asked whether it is well.
+    pub checks: HealthCheck,
 }

@@ -1,6 +1,7 @@
 //! Releases: immutable, numbered; and the formation that says how many run.
 
 use super::app::AppId;
+use super::checks::HealthCheck;
 use super::config::ConfigVars;
 use super::name::ProcessType;
 use super::plan::RunCommand;
@@ -127,6 +128,8 @@ pub struct Release {
     pub env: BTreeMap<String, String>,
     /// See `BuildPlan::worker_mib`.
     pub worker_mib: Option<u32>,
+    /// How web is asked whether it is well.
+    pub checks: HealthCheck,
     /// `Python 3.11`.
     pub runtime: String,
     /// Whether the image runs as root by its own wish (an own Dockerfile).

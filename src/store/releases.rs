@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
                        processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
-                       retired_at";
+                       retired_at, checks";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -81,6 +81,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         created_at: row.get(16)?,
         source: row.get(17)?,
         retired_at: row.get(18)?,
+        checks: json(row, 19)?,
     })
 }
 
@@ -126,7 +127,7 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
 pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
     db.execute(
         "UPDATE releases SET image = ?2, image_id = ?3, processes = ?4, port = ?5, env = ?6, worker_mib = ?7,
-                runtime = ?8, root = ?9, state = ?10 WHERE id = ?1",
+                runtime = ?8, root = ?9, state = ?10, checks = ?11 WHERE id = ?1",
         params![
             release.id.0,
             release.image,
@@ -138,6 +139,7 @@ pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
             release.runtime,
             release.root,
             state_word(release.state),
+            serde_json::to_string(&release.checks)?,
         ],
     )?;
     Ok(())
@@ -167,6 +169,17 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
 /// The release that serves.
 pub fn current(db: &Connection, app: AppId) -> Result<Option<Release>, StoreError> {
     one(db, "app = ?1 AND state = 'current'", app.0)
+}
+
+/// Current releases whose web processes are asked after their start, of apps
+/// that shall run.
+pub fn watched(db: &Connection) -> Result<Vec<Release>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM releases WHERE state = 'current' AND json_extract(checks, '$.kind') <> 'start'
+         AND app IN (SELECT id FROM apps WHERE NOT stopped)"
+    );
+    let mut statement = db.prepare_cached(&sql)?;
+    Ok(statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?)
 }
 
 /// The newest release, whatever its state.

@@ -1,6 +1,7 @@
 //! `paas.toml`: settings of an app that are ours.
 
 mod build;
+mod checks;
 mod section;
 mod site;
 
@@ -8,6 +9,7 @@ use toml::de::DeTable;
 
 use super::error::{DetectError, Place};
 use super::source::{Files, toml_error};
+use crate::model::HealthCheck;
 use section::{Section, bad, bad_value};
 
 pub(super) use build::Build;
@@ -25,6 +27,8 @@ const OWN: &str = "dockerfile";
 pub(super) struct PaasToml {
     /// `[build]`.
     pub build: Build,
+    /// `[checks]`.
+    pub checks: HealthCheck,
     /// `[static]`.
     pub site: Option<Static>,
 }
@@ -43,6 +47,7 @@ fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectError> {
     let mut settings = PaasToml::default();
     let mut root = Section::of(text, document.get_ref());
     settings.build = root.table("build")?.map(Build::read).transpose()?.unwrap_or_default();
+    settings.checks = root.table("checks")?.map(checks::read).transpose()?.unwrap_or_default();
     settings.site = root.table("static")?.map(Static::read).transpose()?;
     root.finish()?;
     check_builder(&settings, languages)?;

@@ -73,6 +73,15 @@ impl<'t, 'd> Section<'t, 'd> {
         }
     }
 
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &'static str) -> Result<Option<Given<bool>>, DetectError> {
+        let Some(found) = self.take(key) else { return Ok(None) };
+        match found.value {
+            DeValue::Boolean(value) => Ok(Some(Given { value: *value, line: found.line })),
+            other => Err(bad_value(found.line, key, other.type_str(), &["true", "false"])),
+        }
+    }
+
     /// A table.
     pub fn table(&mut self, key: &'static str) -> Result<Option<Self>, DetectError> {
         let Some(found) = self.take(key) else { return Ok(None) };

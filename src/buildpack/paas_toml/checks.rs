@@ -1,0 +1,72 @@
+//! `[checks]`: how web is asked whether it is well.
+
+use super::section::{Given, Section, bad_value};
+use crate::buildpack::error::DetectError;
+use crate::model::{CheckKind, HealthCheck};
+
+/// Longest path, and longest command.
+const LONGEST: usize = 2000;
+
+pub(super) fn read(mut section: Section<'_, '_>) -> Result<HealthCheck, DetectError> {
+    let default = HealthCheck::default();
+    let check = HealthCheck {
+        kind: kind(&mut section)?,
+        strict_port: strict(&mut section)?,
+        interval: seconds(&mut section, "interval", default.interval)?,
+        timeout: seconds(&mut section, "timeout", default.timeout)?,
+        attempts: seconds(&mut section, "attempts", default.attempts)?,
+        start_period: seconds(&mut section, "start_period", default.start_period)?,
+    };
+    section.finish()?;
+    Ok(check)
+}
+
+/// At most one of `path`, `command` and `tcp`.
+fn kind(section: &mut Section<'_, '_>) -> Result<CheckKind, DetectError> {
+    let (path, command) = (section.text("path")?, section.text("command")?);
+    let tcp = section.flag("tcp")?.filter(|given| given.value);
+    match (path, command, tcp) {
+        (None, None, None) => Ok(CheckKind::Start),
+        (Some(path), None, None) => is_path(path),
+        (None, Some(command), None) => is_command(command),
+        (None, None, Some(_)) => Ok(CheckKind::Tcp),
+        (_, Some(Given { line, .. }), _) | (_, _, Some(Given { line, .. })) => {
+            Err(bad_value(line, "checks", "several kinds", &["one of path, command and tcp"]))
+        }
+    }
+}
+
+fn is_path(given: Given<String>) -> Result<CheckKind, DetectError> {
+    let plain = given.value.bytes().all(|c| c.is_ascii_graphic());
+    if given.value.starts_with('/') && plain && given.value.len() <= LONGEST {
+        return Ok(CheckKind::Path(given.value));
+    }
+    Err(bad_value(given.line, "path", &given.value, &["a path such as /healthz"]))
+}
+
+fn is_command(given: Given<String>) -> Result<CheckKind, DetectError> {
+    if given.value.trim().is_empty() || given.value.contains('\0') || given.value.len() > LONGEST {
+        return Err(bad_value(given.line, "command", &given.value, &["a command"]));
+    }
+    Ok(CheckKind::Command(given.value))
+}
+
+fn strict(section: &mut Section<'_, '_>) -> Result<bool, DetectError> {
+    match section.text("port")? {
+        None => Ok(false),
+        Some(given) if given.value == "strict" => Ok(true),
+        Some(given) if given.value == "any" => Ok(false),
+        Some(given) => Err(bad_value(given.line, "port", &given.value, &["strict", "any"])),
+    }
+}
+
+/// A number of seconds, or of attempts, from 1 to 3600.
+fn seconds(section: &mut Section<'_, '_>, key: &'static str, default: u16) -> Result<u16, DetectError> {
+    match section.number(key)? {
+        None => Ok(default),
+        Some(given) if (1..=3600).contains(&given.value) => Ok(given.value),
+        Some(given) => {
+            Err(bad_value(given.line, key, &given.value.to_string(), &["a number from 1 to 3600"]))
+        }
+    }
+}
