@@ -80,6 +80,9 @@ fn a_fork_bomb_in_a_build_ends_at_its_limit_and_the_server_goes_on() {
     repository.write("bomb.py", "import os, time\nfor n in range(6000):\n    os.fork() or time.sleep(60)\n");
     repository.write("Dockerfile", "FROM python:3.11-slim\nCOPY bomb.py /\nRUN python3 /bomb.py\n");
     repository.commit("A bomb");
-    repository.push(&["main"]).fails().says(&["BlockingIOError: [Errno 11]", "The build failed"]);
+    repository
+        .push(&["main"])
+        .fails()
+        .says(&["BlockingIOError: [Errno 11]", "Push rejected: the build failed."]);
     server.ssh(&["status"]).ok().silent_about("Builds are not limited");
 }

@@ -28,10 +28,10 @@ fn a_registry_that_answers_is_found_and_its_images_are_used() {
 
     repository.write("Dockerfile", DOCKERFILE.replace("busybox:1", "busybox:2"));
     repository.commit("An image that is not there");
-    repository.push(&["main"]).fails().says(&["The build failed", "busybox:2"]);
+    repository.push(&["main"]).fails().says(&["Push rejected: the build failed.", "busybox:2"]);
 
     let repository = Repository::empty(server, "languages");
     repository.write("main.go", "package main\nfunc main() {}\n");
     repository.commit("First version");
-    repository.push(&["main"]).fails().says(&["could not be pulled", "image_source"]);
+    repository.push(&["main"]).fails().says(&["debian:bookworm-slim", "image_source"]);
 }

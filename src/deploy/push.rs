@@ -62,7 +62,7 @@ impl Pipeline {
             Ok(false) => 1,
             Err(error) => {
                 tracing::error!(app = %name, %error, "a push failed");
-                let _ = say(&mut streams, &error.problem()).await;
+                let _ = say(&mut streams, &error.problem().of_a_push()).await;
                 1
             }
         }
@@ -423,7 +423,7 @@ impl Pipeline {
         match result.await {
             Ok(success) => u32::from(!success),
             Err(error) => {
-                let _ = say(&mut streams, &error.problem()).await;
+                let _ = say(&mut streams, &error.problem().of_a_command()).await;
                 1
             }
         }

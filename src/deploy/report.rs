@@ -116,10 +116,10 @@ impl Report {
         self.line(output::detail(&output::tame(text)));
     }
 
-    /// A problem, after an empty line.
+    /// Why a push is refused, after an empty line.
     pub fn problem(&self, problem: &Problem) {
         self.line(String::new());
-        for line in output::problem(problem) {
+        for line in output::problem(&problem.clone().of_a_push()) {
             self.line(line);
         }
         self.line(String::new());

@@ -39,7 +39,27 @@ impl fmt::Display for Problem {
     }
 }
 
+/// First words of titles that are no names, so that they can stand within a sentence.
+const PLAIN_WORDS: [&str; 9] =
+    ["A", "An", "Cancelled", "Could", "Nothing", "Only", "Somebody", "The", "This"];
+
 impl Problem {
+    /// The same words where a push was refused: they all begin alike.
+    #[must_use]
+    pub fn of_a_push(mut self) -> Self {
+        if !self.title.starts_with("Push rejected") {
+            let plain = self.title.split(' ').next().is_some_and(|word| PLAIN_WORDS.contains(&word));
+            let length = self.title.chars().next().map_or(0, char::len_utf8);
+            let (first, rest) = self.title.split_at(length);
+            let first = if plain { first.to_lowercase() } else { first.to_owned() };
+            self.title = format!("Push rejected: {first}{rest}");
+        }
+        if !self.title.ends_with(['.', '?', '!']) {
+            self.title.push('.');
+        }
+        self
+    }
+
     /// The same words where no push was refused but another command was.
     #[must_use]
     pub fn of_a_command(mut self) -> Self {
@@ -49,5 +69,22 @@ impl Problem {
                 letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default();
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_pushes_begin_alike_and_other_commands_do_not_speak_of_them() {
+        let of_a_push = |title| Problem::new(title, "", "").of_a_push().title;
+        assert_eq!(of_a_push("The build failed"), "Push rejected: the build failed.");
+        assert_eq!(of_a_push("no language was recognised"), "Push rejected: no language was recognised.");
+        assert_eq!(of_a_push("Procfile cannot be read"), "Push rejected: Procfile cannot be read.");
+        assert_eq!(of_a_push("ä.py is a symbolic link"), "Push rejected: ä.py is a symbolic link.");
+        assert_eq!(of_a_push("Push rejected: it was cancelled."), "Push rejected: it was cancelled.");
+        let of_a_command = |title| Problem::new(title, "", "").of_a_command().title;
+        assert_eq!(of_a_command("Push rejected: no proxy is running."), "No proxy is running.");
     }
 }
