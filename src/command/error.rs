@@ -186,9 +186,10 @@ impl CommandError {
                 plain(format!("{key} is set by the server for every process; choose another name."), "")
             }
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
-            Self::NotACount(word) => {
-                plain(format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2."), "")
-            }
+            Self::NotACount(word) => plain(
+                format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2 or web+1."),
+                "",
+            ),
             Self::NotARelease(word) => {
                 plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
             }

@@ -4,12 +4,9 @@ use super::grammar::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session};
 use crate::deploy::ProcessLine;
-use crate::model::{AppName, ProcessType};
+use crate::model::{AppName, MOST_PROCESSES, ProcessType, Scale};
 use serde_json::json;
 use std::collections::BTreeMap;
-
-/// Most processes of a type.
-const MOST: u32 = 100;
 
 impl Session<'_> {
     pub(super) async fn ps(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {
@@ -38,13 +35,14 @@ impl Session<'_> {
         if words.is_empty() {
             return self.show_formation(&app).await;
         }
-        let counts = words.iter().map(|word| parse_count(word)).collect::<Result<BTreeMap<_, _>, _>>()?;
+        let changes = words.iter().map(|word| parse_count(word)).collect::<Result<BTreeMap<_, _>, _>>()?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        self.reporting(|report| {
-            let (pipeline, app, counts, who) = (&pipeline, &app, &counts, &who);
-            async move { Ok(pipeline.scale(app, counts, who, &report).await?) }
-        })
-        .await?;
+        let counts = self
+            .reporting(|report| {
+                let (pipeline, app, changes, who) = (&pipeline, &app, &changes, &who);
+                async move { Ok(pipeline.scale(app, changes, who, &report).await?) }
+            })
+            .await?;
         let said: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
         let said = said.join(" ");
         if self.pipeline.account(&app).await?.current.is_none() {
@@ -95,14 +93,23 @@ impl Session<'_> {
     }
 }
 
-fn parse_count(word: &str) -> Result<(ProcessType, u32), CommandError> {
+/// `web=2`, `web+1`, `web-1`.
+fn parse_count(word: &str) -> Result<(ProcessType, Scale), CommandError> {
     let refuse = || CommandError::NotACount(word.chars().take(60).collect());
-    let (kind, count) = word.split_once('=').ok_or_else(refuse)?;
-    let count: u32 = count.parse().map_err(|_| refuse())?;
-    if count > MOST {
+    // A type's name may have a hyphen of its own: the last sign counts.
+    let at = word.find('=').or_else(|| word.rfind(['+', '-'])).ok_or_else(refuse)?;
+    let (kind, change) = word.split_at(at);
+    let count: u32 = change[1..].parse().map_err(|_| refuse())?;
+    let difference = i32::try_from(count).map_err(|_| refuse())?;
+    if count > MOST_PROCESSES || change[1..].starts_with('+') {
         return Err(refuse());
     }
-    Ok((ProcessType::parse(kind)?, count))
+    let scale = match &change[..1] {
+        "+" => Scale::By(difference),
+        "-" => Scale::By(-difference),
+        _ => Scale::To(count),
+    };
+    Ok((ProcessType::parse(kind)?, scale))
 }
 
 fn row(line: &ProcessLine) -> Vec<String> {
@@ -118,5 +125,28 @@ fn state(line: &ProcessLine) -> String {
         (false, _) if line.missing => "missing".to_owned(),
         (false, Some(code)) => format!("crashed (exit {code})"),
         (false, None) => "starting".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn counts_are_set_or_changed() {
+        let formation = crate::model::Formation::default();
+        let of = |words: &[&str]| {
+            let changes = words.iter().map(|word| parse_count(word).unwrap()).collect();
+            let counts = formation.scaled(&changes);
+            counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(&["web+1", "worker=3"]), "web=2 worker=3");
+        assert_eq!(of(&["web-5", "mail-out-0", "mail-in+2"]), "mail-in=2 mail-out=0 web=0");
+        assert_eq!(of(&["web+100"]), "web=100");
+        for bad in ["web", "web=", "web=-1", "web=101", "web+x", "=2", "web++1", "web=+1", "web=99999999999"]
+        {
+            assert!(parse_count(bad).is_err(), "{bad}");
+        }
     }
 }

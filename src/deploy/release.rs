@@ -7,7 +7,7 @@ use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
-use crate::model::{App, AppName, ProcessState, ProcessType, Release, Target, Why};
+use crate::model::{App, AppName, ProcessState, ProcessType, Release, Scale, Target, Why};
 use crate::store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -77,24 +77,26 @@ impl Pipeline {
         self.repeat(app, again, turn, report).await
     }
 
-    /// Sets counts per process type and starts or stops only the difference.
+    /// Changes counts per process type and starts or stops only the difference.
     pub async fn scale(
         &self,
         app: &App,
-        counts: &BTreeMap<ProcessType, u32>,
+        changes: &BTreeMap<ProcessType, Scale>,
         who: &str,
         report: &Report,
-    ) -> Result<(), DeployError> {
+    ) -> Result<BTreeMap<ProcessType, u32>, DeployError> {
         let turn = self.turn(app, "scaling", who).await;
         let current = self.current(app).await?;
         if let Some(current) = &current
-            && let Some(unknown) = counts.keys().find(|kind| !current.processes.contains_key(kind))
+            && let Some(unknown) = changes.keys().find(|kind| !current.processes.contains_key(kind))
         {
             let known = current.processes.keys().map(ToString::to_string).collect();
             return Err(DeployError::NoProcessType(unknown.to_string(), known));
         }
-        let (id, wanted) = (app.id, counts.clone());
+        let id = app.id;
         let before = self.store().read(move |db| store::apps::formation(db, id)).await?;
+        let counts = before.scaled(changes);
+        let wanted = counts.clone();
         self.store()
             .write(move |db| {
                 wanted.iter().try_for_each(|(kind, &count)| store::apps::scale(db, id, kind, count))
@@ -109,7 +111,7 @@ impl Pipeline {
             return Err(error);
         }
         drop(turn);
-        Ok(())
+        Ok(counts)
     }
 
     /// Stores the wish that nothing runs, and ends what does.

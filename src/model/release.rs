@@ -155,6 +155,18 @@ impl Release {
     }
 }
 
+/// Most processes of a type.
+pub const MOST_PROCESSES: u32 = 100;
+
+/// A change of a type's count: `web=2`, `web+1`, `web-1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// To this count.
+    To(u32),
+    /// By so many more, or fewer; never below none.
+    By(i32),
+}
+
 /// How many processes of each type an app wants. Belongs to the app, not a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -164,5 +176,17 @@ impl Formation {
     /// The count of a type: what was set, else 1 for web and 0 for the others.
     pub fn count(&self, kind: &ProcessType) -> u32 {
         self.0.get(kind).copied().unwrap_or_else(|| u32::from(kind.is_web()))
+    }
+
+    /// The counts that changes lead to.
+    pub fn scaled(&self, changes: &BTreeMap<ProcessType, Scale>) -> BTreeMap<ProcessType, u32> {
+        let to = |(kind, change): (&ProcessType, &Scale)| {
+            let count = match *change {
+                Scale::To(count) => count,
+                Scale::By(difference) => self.count(kind).saturating_add_signed(difference),
+            };
+            (kind.clone(), count.min(MOST_PROCESSES))
+        };
+        changes.iter().map(to).collect()
     }
 }
