@@ -10,11 +10,12 @@ import signal
 import sys
 
 from basics import Failure, say
+from detect import measure_detect
 from push import measure_push
 from stage import Stage
 from transfer import measure_transfer
 
-FIGURES = {"push": measure_push, "transfer": measure_transfer}
+FIGURES = {"detect": measure_detect, "push": measure_push, "transfer": measure_transfer}
 
 
 def main(paas, rounds, *which):

@@ -47,6 +47,20 @@ pub fn bases(catalog: &Catalog) -> Result<Vec<(String, String, BaseImage)>, Dete
     Ok(found)
 }
 
+/// What each language can be had in, per image source: language, source,
+/// versions as people read them.
+pub fn available() -> Result<Vec<(String, ImageSource, String)>, DetectError> {
+    let mut found = Vec::new();
+    for pack in pack::all()?.iter().filter(|pack| !pack.detect.is_empty()) {
+        for source in [ImageSource::Debian, ImageSource::Registry] {
+            let each = pack.offers(source).iter().map(|offer| offer.version.clone());
+            let versions: Vec<String> = each.chain(pack.further.clone()).collect();
+            found.push((pack.key.clone(), source, versions.join(", ")));
+        }
+    }
+    Ok(found)
+}
+
 /// An image that holds nothing but the certificates that builds shall trust.
 pub(super) fn certificates(catalog: &Catalog) -> Option<BaseImage> {
     let bundle = catalog.ca_bundle.as_ref()?;

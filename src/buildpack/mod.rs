@@ -35,7 +35,7 @@ mod tests;
 mod version;
 mod words;
 
-pub use base::bases;
+pub use base::{available, bases};
 pub use catalog::{CacheScope, Catalog};
 pub use describe::describe;
 pub use detect::plan;

@@ -29,6 +29,11 @@ pub(super) fn plan(
     if !lines.iter().any(|line| line.keyword == "FROM") {
         return Err(DetectError::NoFrom(path.to_owned()));
     }
+    let checks =
+        |line: &&Instruction<'_>| line.keyword == "HEALTHCHECK" && !line.rest.eq_ignore_ascii_case("none");
+    if let Some(line) = lines.iter().rfind(checks) {
+        plan.decisions.push(format!("HEALTHCHECK, from {path} line {}", line.first + 1));
+    }
     if base::self_made(catalog) {
         let mut rewrite =
             Rewrite { catalog, path, arguments: BTreeMap::new(), stages: Vec::new(), plan: &mut plan };

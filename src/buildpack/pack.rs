@@ -56,6 +56,9 @@ pub(super) struct Pack {
     /// What a refusal suggests.
     #[serde(default)]
     pub suggest: Suggest,
+    /// Versions beyond those that are listed, in words: `any by …`.
+    #[serde(default)]
+    pub further: Option<String>,
     /// What asks the image's processes to end, if it is not SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<String>,

@@ -29,8 +29,12 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let gems = gems(lock.as_deref().unwrap_or_default());
     let manifests =
         if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
+    let precompile = has_assets(files, &gems) && draft.settings.build.build.is_none();
+    if precompile {
+        draft.decide("rake assets:precompile, for Rails");
+    }
     start(&mut draft, &gems)?;
-    draft.finish(offer, context! { manifests, install => has_gemfile })
+    draft.finish(offer, context! { manifests, install => has_gemfile, precompile })
 }
 
 fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
@@ -56,6 +60,22 @@ fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
 fn gems(lock: &str) -> Vec<&str> {
     let spec = |line: &'_ &str| line.starts_with("    ") && !line.starts_with("     ");
     lock.lines().filter(spec).filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+/// The version under `RUBY VERSION` of the lock: `ruby 3.1.2p20`.
+fn locked(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
+    const FILE: &str = "Gemfile.lock";
+    let Some(text) = files.text(FILE)? else { return Ok(None) };
+    let Some(heading) = text.lines().position(|line| line == "RUBY VERSION") else { return Ok(None) };
+    let line = text.lines().nth(heading + 1).and_then(|line| line.trim().strip_prefix("ruby "));
+    let number = |line: &str| line.split(['p', ' ']).next().unwrap_or(line).to_owned();
+    Ok(line.map(|line| Wanted { text: number(line), place: Place::line(FILE, heading + 2) }))
+}
+
+/// Whether Rails has style sheets and scripts to be put together.
+fn has_assets(files: Files<'_>, gems: &[&str]) -> bool {
+    let pipeline = ["sprockets-rails", "sprockets", "propshaft"];
+    gems.contains(&"rails") && files.has("bin/rails") && pipeline.iter().any(|gem| gems.contains(gem))
 }
 
 /// Which Ruby.
@@ -97,6 +117,9 @@ fn wanted(files: Files<'_>) -> Result<Option<(Wanted, bool)>, DetectError> {
     }
     if let Some(found) = gemfile {
         return Ok(Some((found, true)));
+    }
+    if let Some(found) = locked(files)? {
+        return Ok(Some((found, false)));
     }
     Ok(version::tool_versions(files, &["ruby"])?.map(|found| (found, false)))
 }
@@ -166,6 +189,32 @@ fn start(draft: &mut Draft<'_>, gems: &[&str]) -> Result<(), DetectError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_lock_names_a_version_too() {
+        assert_eq!(numbers("3.1.2"), Some(vec![3, 1, 2]));
+        let lock = "GEM\n\nRUBY VERSION\n   ruby 3.1.2p20\n\nBUNDLED WITH\n   2.3.7\n";
+        let plan =
+            crate::buildpack::tests::said(&[("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")]);
+        assert!(plan.contains("Ruby 3.1, from Gemfile.lock"), "{plan}");
+    }
+
+    #[test]
+    fn rails_has_its_assets_put_together_in_the_build() {
+        let lock = "GEM\n  specs:\n    puma (6.4.0)\n    rails (7.1.3)\n    sprockets-rails (3.4.2)\n";
+        let files = [
+            ("Gemfile", "gem 'rails'\n"),
+            ("Gemfile.lock", lock),
+            ("bin/rails", ""),
+            ("config.ru", ""),
+            ("config/puma.rb", ""),
+        ];
+        let text = crate::buildpack::tests::detected(&files);
+        assert!(text.contains("rake assets:precompile, for Rails"), "{text}");
+        assert!(text.contains("bundle exec rake assets:precompile\n"), "{text}");
+        assert!(text.contains("COPY --chown=1000:1000 --from=build /app ./"), "{text}");
+        assert!(text.contains("web: bundle exec puma -C config/puma.rb"), "{text}");
+    }
 
     #[test]
     fn gems_of_a_lock_are_its_resolved_specs() {

@@ -48,7 +48,7 @@ pub(super) fn planned(files: &[(&str, &str)]) -> Result<BuildPlan, DetectError> 
     plan(&Sketch::of(files), &catalog(ImageSource::Debian))
 }
 
-fn detected(files: &[(&str, &str)]) -> String {
+pub(super) fn detected(files: &[(&str, &str)]) -> String {
     describe(&planned(files).unwrap())
 }
 

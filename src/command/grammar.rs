@@ -201,6 +201,9 @@ pub enum Command {
         /// Make or pull the bases of this language, or all of them
         #[arg(long, value_name = "LANGUAGE", num_args = 0..=1, default_missing_value = "all")]
         prepare: Option<String>,
+        /// The versions that each image source can give
+        #[arg(long, conflicts_with = "prepare")]
+        available: bool,
         /// How
         #[command(flatten)]
         listing: Listing,

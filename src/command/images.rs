@@ -4,7 +4,7 @@ use super::table::table;
 use super::{CommandError, Session};
 use crate::buildpack;
 use crate::deploy::DeployError;
-use crate::model::BaseImage;
+use crate::model::{BaseImage, ImageSource};
 use serde_json::json;
 
 impl Session<'_> {
@@ -26,6 +26,34 @@ impl Session<'_> {
             self.prepare_bases(&chosen).await?;
         }
         self.list_bases(&bases, as_json).await
+    }
+
+    /// The versions that can be asked for.
+    pub(super) async fn available(&mut self, as_json: bool) -> Result<(), CommandError> {
+        let used = self.pipeline.base_catalog().source;
+        let all = buildpack::available().map_err(DeployError::Detect)?;
+        if as_json {
+            let each = all.iter().map(|(language, source, versions)| {
+                json!({"language": language, "source": source, "versions": versions, "used": *source == used})
+            });
+            return self.print_json(&each.collect()).await;
+        }
+        let rows: Vec<Vec<String>> = all
+            .into_iter()
+            .map(|(language, source, versions)| {
+                let source = match source {
+                    ImageSource::Debian => "debian",
+                    ImageSource::Registry => "registry",
+                };
+                vec![language, source.to_owned(), versions]
+            })
+            .collect();
+        let here = match used {
+            ImageSource::Debian => "debian",
+            ImageSource::Registry => "registry",
+        };
+        let text = table(&["LANGUAGE", "SOURCE", "VERSIONS"], &rows);
+        self.print(&format!("{text}This server uses {here}.\n")).await
     }
 
     async fn prepare_bases(&mut self, chosen: &[&(String, String, BaseImage)]) -> Result<(), CommandError> {

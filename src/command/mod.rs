@@ -153,7 +153,8 @@ impl Session<'_> {
             Command::ConfigUnset { app, global, no_restart } => {
                 self.config_unset(app, global, effect(no_restart)).await
             }
-            Command::Images { prepare, listing } => self.images(prepare, listing.json).await,
+            Command::Images { available: true, listing, .. } => self.available(listing.json).await,
+            Command::Images { prepare, listing, .. } => self.images(prepare, listing.json).await,
             Command::Keys(listing) => self.keys(listing.json).await,
             Command::KeysAdd { name } => self.keys_add(&name).await,
             Command::KeysRemove { name } => self.keys_remove(&name).await,

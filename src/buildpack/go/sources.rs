@@ -1,0 +1,72 @@
+//! What the Go files say.
+
+use std::collections::BTreeSet;
+
+use super::module::Module;
+use crate::buildpack::source::Files;
+
+/// What the Go files say.
+pub(super) struct Sources {
+    /// Folders with `package main`: `.`, `./cmd/web`.
+    pub mains: BTreeSet<String>,
+    /// Whether anything imports "C".
+    pub cgo: bool,
+}
+
+impl Sources {
+    /// Reads those of the modules that are built, and of no other.
+    pub fn read(files: Files<'_>, modules: &[Module]) -> Self {
+        let mut sources = Self { mains: BTreeSet::new(), cgo: false };
+        let hidden = |path: &str| {
+            path.split('/').any(|part| {
+                ["vendor", "testdata", "node_modules"].contains(&part) || part.starts_with(['_', '.'])
+            })
+        };
+        let built = |path: &&str| {
+            path.rsplit_once('.').is_some_and(|(_, suffix)| suffix == "go")
+                && !path.ends_with("_test.go")
+                && !hidden(path)
+        };
+        let others = others(files, modules);
+        let of_others = |path: &str| others.iter().any(|folder| path.starts_with(folder.as_str()));
+        for path in files.paths().filter(built).filter(|path| !of_others(path)) {
+            let Some(text) = files.hint(path) else { continue };
+            sources.cgo |= text.lines().any(|line| matches!(line.trim(), "import \"C\"" | "\"C\""));
+            if is_main(&text) {
+                let folder =
+                    path.rsplit_once('/').map_or(".".to_owned(), |(folder, _)| format!("./{folder}"));
+                sources.mains.insert(folder);
+            }
+        }
+        sources
+    }
+}
+
+/// Folders with a go.mod of their own that are not built: `tools/`.
+fn others(files: Files<'_>, modules: &[Module]) -> Vec<String> {
+    let folders = files.paths().filter_map(|path| path.strip_suffix("/go.mod"));
+    let known = |folder: &str| modules.iter().any(|module| module.folder == folder);
+    folders.filter(|folder| !known(folder)).map(|folder| format!("{folder}/")).collect()
+}
+
+/// Whether a file belongs to a program and is built by default.
+fn is_main(text: &str) -> bool {
+    let ignored = |line: &&str| ["//go:build ignore", "// +build ignore"].contains(line);
+    let head: Vec<&str> =
+        text.lines().map(str::trim).take_while(|line| !line.starts_with("package ")).collect();
+    let package = text.lines().map(str::trim).find_map(|line| line.strip_prefix("package "));
+    let package = package.and_then(|rest| rest.split([' ', ';', '\t', '/']).next());
+    package == Some("main") && !head.iter().any(ignored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_tags_and_comments_do_not_make_a_program() {
+        assert!(is_main("// Command x\npackage main // y\n"));
+        assert!(!is_main("//go:build ignore\n\npackage main\n"));
+        assert!(!is_main("package mainly\n"));
+    }
+}

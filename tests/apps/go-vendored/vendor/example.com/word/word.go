@@ -1,0 +1,3 @@
+package word
+
+const Word = "vendored"

@@ -1,0 +1,3 @@
+package shared
+
+const Word = "from a workspace"
