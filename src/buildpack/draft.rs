@@ -76,6 +76,12 @@ pub(super) struct Draft<'a> {
     site: Option<Site>,
     /// What the app does in its build by itself.
     pub steps: Steps,
+    /// Files for the build context; their paths begin with `.paas/`.
+    pub context: BTreeMap<String, Vec<u8>>,
+    /// As in the plan.
+    pub env: BTreeMap<String, String>,
+    /// As in the plan.
+    pub loopback: Option<String>,
 }
 
 impl<'a> Draft<'a> {
@@ -99,6 +105,9 @@ impl<'a> Draft<'a> {
             release: None,
             site: None,
             steps: Steps::default(),
+            context: BTreeMap::new(),
+            env: pack.env.clone(),
+            loopback: None,
         };
         for (kind, line) in draft.procfile.clone().unwrap_or_default().commands {
             let command = RunCommand::Shell(line);
@@ -220,7 +229,7 @@ impl<'a> Draft<'a> {
         };
         let owner = if registry::has(&self.pack.key, TEMPLATE)? { self.pack.key.as_str() } else { COMMON };
         let text = render(owner, TEMPLATE, minijinja::context! { ..common, ..values })?;
-        let mut files = BTreeMap::new();
+        let mut files = self.context;
         if let Some(bundle) = &self.catalog.ca_bundle {
             files.insert(CA_FILE.to_owned(), bundle.clone());
         }
@@ -253,10 +262,11 @@ impl<'a> Draft<'a> {
             processes: self.processes,
             release: self.release,
             port: web.then_some(self.pack.port),
-            env: self.pack.env.clone(),
+            env: self.env,
             worker_mib: self.pack.worker_mib,
             checks: crate::model::HealthCheck::default(),
             procfile: false,
+            loopback: self.loopback,
         })
     }
 

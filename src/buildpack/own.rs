@@ -102,6 +102,7 @@ fn empty(path: &str) -> BuildPlan {
         worker_mib: None,
         checks: crate::model::HealthCheck::default(),
         procfile: false,
+        loopback: None,
     }
 }
 

@@ -60,6 +60,9 @@ impl<'a> Files<'a> {
 }
 
 fn decode(path: &str, bytes: Vec<u8>) -> Result<String, DetectError> {
+    if let Some(text) = utf16(&bytes).filter(|_| path.ends_with(".txt")) {
+        return Ok(text);
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         DetectError::Malformed {
@@ -69,6 +72,19 @@ fn decode(path: &str, bytes: Vec<u8>) -> Result<String, DetectError> {
         }
     })?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}
+
+/// UTF-16 with its mark, which PowerShell's `pip freeze > requirements.txt`
+/// writes and installers read.
+fn utf16(bytes: &[u8]) -> Option<String> {
+    let (mark, rest) = bytes.split_at_checked(2)?;
+    let unit = match mark {
+        [0xff, 0xfe] => u16::from_le_bytes,
+        [0xfe, 0xff] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units: Vec<u16> = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    String::from_utf16(&units).ok()
 }
 
 /// The line, from 1, that follows these bytes.
@@ -98,5 +114,22 @@ pub(super) fn toml_error(path: &str, text: &str, error: &toml::de::Error) -> Det
         place: Place::line(path, line),
         format: "TOML",
         reason: error.message().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn requirements_of_a_powershell_are_text() {
+        let wide = |text: &str| {
+            let units = text.encode_utf16().flat_map(u16::to_le_bytes);
+            [0xff, 0xfe].into_iter().chain(units).collect::<Vec<u8>>()
+        };
+        assert_eq!(decode("requirements.txt", wide("flask\r\n")).unwrap(), "flask\r\n");
+        assert!(decode("package.json", wide("{}")).is_err());
+        assert!(decode("requirements.txt", vec![0xff, 0xfe, 0x00, 0xd8]).is_err());
     }
 }

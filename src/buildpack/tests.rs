@@ -61,7 +61,7 @@ pub(super) fn said(files: &[(&str, &str)]) -> String {
     [plan.decisions, plan.notices].concat().join("\n")
 }
 
-fn web(files: &[(&str, &str)]) -> String {
+pub(super) fn web(files: &[(&str, &str)]) -> String {
     planned(files).unwrap().processes[&ProcessType::web()].to_string()
 }
 

@@ -69,12 +69,20 @@ pub(super) fn tool_versions(files: Files<'_>, tools: &[&str]) -> Result<Option<W
 
 /// The version that `mise.toml` gives for a tool under one of its names.
 pub(super) fn mise(files: Files<'_>, tools: &[&str]) -> Result<Option<Wanted>, DetectError> {
-    const FILE: &str = "mise.toml";
-    let Some(text) = files.text(FILE)? else { return Ok(None) };
-    let table = super::source::toml(FILE, &text)?;
+    let Some(file) = files.first_of(&["mise.toml", ".mise.toml"]) else { return Ok(None) };
+    let text = files.text(file)?.unwrap_or_default();
+    let table = super::source::toml(file, &text)?;
     let Some(section) = table.get("tools").and_then(toml::Value::as_table) else { return Ok(None) };
-    let found = tools.iter().find_map(|tool| section.get(*tool)).and_then(toml::Value::as_str);
-    Ok(found.map(|version| Wanted { text: version.to_owned(), place: Place::file(FILE) }))
+    let Some((tool, value)) = tools.iter().find_map(|tool| section.get_key_value(*tool)) else {
+        return Ok(None);
+    };
+    // One, several of which the first counts, or one with options.
+    let value = value.get(0).unwrap_or(value);
+    let version = value.as_str().or_else(|| value.get("version").and_then(toml::Value::as_str));
+    let line =
+        text.lines().position(|line| line.trim_start().trim_start_matches('"').starts_with(tool.as_str()));
+    let place = Place::line(file, line.map_or(0, |at| at + 1));
+    Ok(version.map(|version| Wanted { text: version.to_owned(), place }))
 }
 
 /// Numbers of `3`, `3.11` or `3.11.4`; `None` for anything else.

@@ -95,6 +95,8 @@ pub enum DeployError {
         why: Unhealthy,
         /// Its last log lines.
         tail: Vec<String>,
+        /// What detection advises, if it knows the line to change.
+        advice: Option<String>,
     },
     /// More config vars than a process can be given.
     #[error("{0}: {1}")]
@@ -126,4 +128,14 @@ pub enum DeployError {
     /// A background task died.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+impl DeployError {
+    /// With what detection advises, where the web process is on loopback only.
+    pub(super) fn advised(mut self, line: Option<String>) -> Self {
+        if let Self::Unhealthy { why: Unhealthy::LoopbackOnly(_), advice, .. } = &mut self {
+            *advice = line;
+        }
+        self
+    }
 }

@@ -74,7 +74,8 @@ impl Pipeline {
             reached("image-saved");
             self.release_command(&job, &release, plan.release.clone()).await?;
             reached("release-command-done");
-            let targets = self.start_web(&job, &mut release).await?;
+            let targets = self.start_web(&job, &mut release).await;
+            let targets = targets.map_err(|error| error.advised(plan.loopback.clone()))?;
             release.state = ReleaseState::Ready;
             self.save(&release).await?;
             reached("ready");
@@ -358,6 +359,7 @@ impl Pipeline {
                             port: release.port,
                             why,
                             tail,
+                            advice: None,
                         })
                     }
                 }

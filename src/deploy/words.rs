@@ -53,12 +53,14 @@ impl DeployError {
                 format!("It exited with status {code}; its output is above."),
                 "Nothing has changed. Fix it, commit and push again.",
             ),
-            Self::Unhealthy { process, port, why, tail } => unhealthy(&process.to_string(), *port, why, tail),
             Self::Oversize(app, why) => Problem::new(
                 format!("Push rejected: too much config: {app} would have {why}."),
                 "",
                 "Nothing was changed. Keep large values in a file or a database.",
             ),
+            Self::Unhealthy { process, port, why, tail, advice } => {
+                unhealthy(&process.to_string(), *port, why, tail, advice.as_deref())
+            }
             Self::NoApp => Problem::new("There is no such app.", "", "List them: paas apps"),
             Self::NoRelease => Problem::new(
                 "The app has no release yet.",
@@ -105,7 +107,7 @@ fn back_to(known: &[u32]) -> String {
     format!("These have served: {}", names.join(", "))
 }
 
-fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String]) -> Problem {
+fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String], advice: Option<&str>) -> Problem {
     let (cause, next) = match why {
         Unhealthy::Exited { code, out_of_memory } => exited(process, *code, *out_of_memory),
         Unhealthy::Silent => (
@@ -117,7 +119,10 @@ fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String]) -> Prob
                 "{process} listens only on {}, which nothing outside\nits container can reach.",
                 addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ),
-            format!("Listen on 0.0.0.0 (not 127.0.0.1 or localhost), port $PORT ({port})."),
+            advice.into_iter().fold(
+                format!("Listen on 0.0.0.0 (not 127.0.0.1 or localhost), port $PORT ({port})."),
+                |next, advice| format!("{next}\n{advice}"),
+            ),
         ),
         Unhealthy::OtherPorts(ports) => (
             format!(
@@ -202,7 +207,8 @@ mod tests {
             .map(|why| {
                 let process = ProcessName::parse("web.1").unwrap();
                 let tail = vec!["boom".to_owned()];
-                DeployError::Unhealthy { process, port: 8000, why, tail }.problem().to_string()
+                let error = DeployError::Unhealthy { process, port: 8000, why, tail, advice: None };
+                error.advised(Some("app.py line 3 names it.".to_owned())).problem().to_string()
             })
             .collect();
         insta::assert_snapshot!(text.join("\n\n"));

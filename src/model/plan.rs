@@ -132,4 +132,7 @@ pub struct BuildPlan {
     pub worker_mib: Option<u32>,
     /// How web is asked whether it is well.
     pub checks: HealthCheck,
+    /// What to change, and on which line, if web turns out to listen on
+    /// 127.0.0.1 only.
+    pub loopback: Option<String>,
 }

@@ -29,6 +29,8 @@ pub(in crate::buildpack) struct Build {
     pub dockerfile: Option<Given<String>>,
     /// Version of the language.
     pub version: Option<Given<String>>,
+    /// `pip` in place of uv.
+    pub installer: Option<Given<String>>,
     /// Command in place of the language's install.
     pub install: Option<Given<String>>,
     /// Command in place of the language's build.
@@ -52,6 +54,7 @@ impl Build {
             root: section.text("root")?,
             dockerfile: section.text("dockerfile")?,
             version: section.text("version")?,
+            installer: installer(&mut section)?,
             install: command(&mut section, "install")?,
             build: command(&mut section, "build")?,
             start: command(&mut section, "start")?,
@@ -72,6 +75,17 @@ impl Build {
         }
         section.finish()?;
         Ok(build)
+    }
+}
+
+fn installer(section: &mut Section<'_, '_>) -> Result<Option<Given<String>>, DetectError> {
+    const POSSIBLE: [&str; 2] = ["uv", "pip"];
+    let given = section.text("installer")?;
+    match &given {
+        Some(other) if !POSSIBLE.contains(&other.value.as_str()) => {
+            Err(bad_value(other.line, "installer", &other.value, &POSSIBLE))
+        }
+        _ => Ok(given),
     }
 }
 

@@ -1,39 +1,58 @@
 //! Which Python.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use pep440_rs::{Version, VersionSpecifiers};
 
 use super::super::draft::Draft;
 use super::super::error::{DetectError, Place};
-use super::super::pack::Offer;
+use super::super::pack::{self, Offer, Pack};
 use super::super::source::{self, Files};
 use super::super::version::{self, Wanted};
+use super::dependencies::Dependencies;
+use super::poetry;
+use super::project::{self, Project};
 
 /// The offer that fits what the app asks for.
-pub(super) fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
-    let offers = draft.offers();
+pub(super) fn choose(
+    draft: &mut Draft<'_>,
+    dependencies: &Dependencies,
+) -> Result<&'static Offer, DetectError> {
     let requires = requires_python(draft.files)?;
-    let Some(wanted) = named(draft.files)? else {
+    let fits = Fits::load(draft.pack)?;
+    let given = draft.version();
+    let Some(wanted) = given.map_or_else(|| named(draft.files), |given| Ok(Some(given)))? else {
         return match requires {
-            Some(range) => {
-                let offer = in_range(offers, &range).ok_or_else(|| refusal(draft, &range))?;
-                draft.decide(format!("Python {}, from {}", offer.version, range.place.file));
-                Ok(offer)
-            }
-            None => newest(draft),
+            Some(range) => by_range(draft, &range, &fits, dependencies),
+            None => newest(draft, &fits, dependencies),
         };
     };
-    if specifiers(&wanted.text).is_none() && loose(&wanted.text).is_none() {
+    if parse(&wanted).is_none() {
         return Err(wanted.malformed(draft.pack));
     }
-    match in_range(offers, &wanted) {
+    match in_range(draft.offers(), &wanted, |_| true) {
         Some(offer) => {
             draft.decide(format!("Python {}, from {}", offer.version, wanted.place.file));
             Ok(offer)
         }
         None => nearby(draft, &wanted, requires.as_ref()),
     }
+}
+
+/// The newest in a range on which the app's fixed releases work, if there is
+/// one, else the newest in it.
+fn by_range(
+    draft: &mut Draft<'_>,
+    range: &Wanted,
+    fits: &Fits,
+    dependencies: &Dependencies,
+) -> Result<&'static Offer, DetectError> {
+    let offers = draft.offers();
+    let fitting = in_range(offers, range, |offer| fits.misfit(offer, dependencies).is_none());
+    let offer = fitting.or_else(|| in_range(offers, range, |_| true)).ok_or_else(|| refusal(draft, range))?;
+    draft.decide(format!("Python {}, from {}", offer.version, range.place.file));
+    Ok(offer)
 }
 
 /// Another patch of the same line, or what `requires-python` allows.
@@ -46,7 +65,7 @@ fn nearby(
     let offers = draft.offers();
     let same_line =
         exact.as_deref().filter(|parts| parts.len() == 3).and_then(|parts| version::same_line(offers, parts));
-    let allowed = requires.filter(|_| exact.is_some()).and_then(|range| in_range(offers, range));
+    let allowed = requires.filter(|_| exact.is_some()).and_then(|range| in_range(offers, range, |_| true));
     let Some(offer) = same_line.or(allowed) else { return Err(refusal(draft, wanted)) };
     draft.decide(format!("Python {}, from {}", offer.version, wanted.place.file));
     let asked = version::shorten(&wanted.text);
@@ -55,19 +74,57 @@ fn nearby(
 }
 
 fn refusal(draft: &Draft<'_>, wanted: &Wanted) -> DetectError {
-    if specifiers(&wanted.text).is_none() && loose(&wanted.text).is_none() {
+    if parse(wanted).is_none() {
         return wanted.malformed(draft.pack);
     }
     wanted.missing(draft.pack, draft.catalog.source)
 }
 
-fn newest(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
-    let offer = draft.offers().first().ok_or_else(|| DetectError::Broken {
-        pack: draft.pack.key.clone(),
-        reason: "offers nothing".to_owned(),
-    })?;
-    draft.decide(format!("Python {}, the default (no .python-version)", offer.version));
-    Ok(offer)
+/// The newest on which the releases that the app fixes work.
+fn newest(
+    draft: &mut Draft<'_>,
+    fits: &Fits,
+    dependencies: &Dependencies,
+) -> Result<&'static Offer, DetectError> {
+    let offers = draft.offers();
+    let first = draft.newest()?;
+    let Some((package, pinned)) = fits.misfit(first, dependencies) else {
+        draft.decide(format!("Python {}, the default (no .python-version)", first.version));
+        return Ok(first);
+    };
+    let older = offers.iter().find(|offer| fits.misfit(offer, dependencies).is_none()).unwrap_or(first);
+    draft.decide(format!(
+        "Python {}: {package} {pinned} is older than Python {}",
+        older.version, first.version
+    ));
+    Ok(older)
+}
+
+/// The first releases of packages that work on a Python: `fits.toml`.
+struct Fits(BTreeMap<String, BTreeMap<String, String>>);
+
+impl Fits {
+    fn load(pack: &Pack) -> Result<Self, DetectError> {
+        let broken = |error: toml::de::Error| DetectError::Broken {
+            pack: pack.key.clone(),
+            reason: format!("fits.toml: {error}"),
+        };
+        toml::from_str(pack::file(&pack.key, "fits.toml")?).map(Self).map_err(broken)
+    }
+
+    /// A dependency whose fixed release is too old for a Python.
+    fn misfit(&self, offer: &Offer, dependencies: &Dependencies) -> Option<(String, Version)> {
+        let version = Version::from_str(&offer.version).ok()?;
+        let upto = |line: &str| Version::from_str(line).is_ok_and(|line| line <= version);
+        let tables = self.0.iter().filter(|(line, _)| upto(line)).map(|(_, first)| first);
+        let old = |name: &String, first: &String| {
+            let pinned = dependencies.pins.get(name)?;
+            Version::from_str(first)
+                .is_ok_and(|first| *pinned < first)
+                .then(|| (name.clone(), pinned.clone()))
+        };
+        tables.flatten().find_map(|(name, first)| old(name, first))
+    }
 }
 
 /// The version that a file names, in the order of precedence.
@@ -88,44 +145,94 @@ fn named(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
 }
 
 fn pipfile(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
-    let Some(text) = files.text("Pipfile")? else { return Ok(None) };
-    let table = source::toml("Pipfile", &text)?;
-    let requires = table.get("requires").and_then(toml::Value::as_table);
-    let key = |name| requires.and_then(|section| section.get(name)).and_then(toml::Value::as_str);
-    let text = key("python_full_version").or_else(|| key("python_version"));
-    Ok(text.map(|text| Wanted { text: text.to_owned(), place: Place::file("Pipfile") }))
+    const KEYS: [&str; 2] = ["python_full_version", "python_version"];
+    let wanted = |file: &str, text: &str, found: Option<(&str, &str)>| {
+        found.map(|(key, value)| Wanted {
+            text: value.to_owned(),
+            place: Place::line(file, project::line_of_key(text, key)),
+        })
+    };
+    if let Some(text) = files.text("Pipfile")? {
+        let table = source::toml("Pipfile", &text)?;
+        let requires = table.get("requires");
+        let found = KEYS.into_iter().find_map(|key| Some((key, requires?.get(key)?.as_str()?)));
+        if found.is_some() {
+            return Ok(wanted("Pipfile", &text, found));
+        }
+    }
+    let Some(text) = files.text("Pipfile.lock")? else { return Ok(None) };
+    let value = source::json("Pipfile.lock", &text)?;
+    let requires = value.get("_meta").and_then(|meta| meta.get("requires"));
+    let found = KEYS.into_iter().find_map(|key| Some((key, requires?.get(key)?.as_str()?)));
+    Ok(wanted("Pipfile.lock", &text, found))
 }
 
 fn requires_python(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
-    const FILE: &str = "pyproject.toml";
-    let Some(text) = files.text(FILE)? else { return Ok(None) };
-    let table = source::toml(FILE, &text)?;
-    let range =
-        table.get("project").and_then(|project| project.get("requires-python")).and_then(toml::Value::as_str);
-    let line =
-        text.lines().position(|line| line.trim_start().starts_with("requires-python")).map_or(0, |at| at + 1);
-    Ok(range.map(|range| Wanted { text: range.to_owned(), place: Place::line(FILE, line) }))
+    let stated = Project::read(files)?.and_then(|project| project.requires_python());
+    Ok(stated.or_else(|| project::setup_requires_python(files)))
 }
 
-fn in_range(offers: &'static [Offer], wanted: &Wanted) -> Option<&'static Offer> {
-    let range = loose(&wanted.text).or_else(|| specifiers(&wanted.text))?;
-    let fits =
+fn in_range(
+    offers: &'static [Offer],
+    wanted: &Wanted,
+    fits: impl Fn(&Offer) -> bool,
+) -> Option<&'static Offer> {
+    let range = parse(wanted)?;
+    let contained =
         |offer: &&Offer| Version::from_str(&offer.release).is_ok_and(|release| range.contains(&release));
-    offers.iter().find(fits)
+    offers.iter().filter(contained).find(|offer| fits(offer))
 }
 
 fn plain(text: &str) -> &str {
-    text.strip_prefix("python-").or_else(|| text.strip_prefix("python")).unwrap_or(text)
+    let text = text.trim();
+    ["cpython-", "cpython@", "python-", "python"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix))
+        .unwrap_or(text)
 }
 
-/// `3`, `3.11` and `3.11.4`: everything that begins so.
-fn loose(text: &str) -> Option<VersionSpecifiers> {
-    let text = plain(text);
-    let parts = version::numbers(text)?;
-    let range = if parts.len() == 3 { format!("=={text}") } else { format!("=={text}.*") };
-    VersionSpecifiers::from_str(&range).ok()
+/// What a version means: `3`, `3.11` and `3.11.4` everything that begins so,
+/// PEP 440's ranges, and Poetry's.
+fn parse(wanted: &Wanted) -> Option<VersionSpecifiers> {
+    let text = plain(&wanted.text);
+    let range = match version::numbers(text) {
+        Some(parts) if parts.len() == 3 => format!("=={text}"),
+        Some(_) => format!("=={text}.*"),
+        None => text.to_owned(),
+    };
+    // Alternatives of Poetry's: the last is the newest.
+    let last = range.rsplit("||").next().unwrap_or(&range).trim();
+    VersionSpecifiers::from_str(last).ok().or_else(|| VersionSpecifiers::from_str(&poetry::range(last)?).ok())
 }
 
-fn specifiers(text: &str) -> Option<VersionSpecifiers> {
-    VersionSpecifiers::from_str(plain(text)).ok()
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ways_of_writing_a_version() {
+        let holds = |text: &str, version: &str| {
+            let wanted = Wanted { text: text.to_owned(), place: Place::file("x") };
+            parse(&wanted).unwrap().contains(&Version::from_str(version).unwrap())
+        };
+        for text in [
+            "3",
+            "3.11",
+            "3.11.4",
+            "python-3.11.4",
+            "cpython-3.11",
+            "~=3.11",
+            ">=3.9,<3.12",
+            "^3.11",
+            "==3.11.*",
+        ] {
+            assert!(holds(text, "3.11.4"), "{text}");
+        }
+        for text in ["3.1", "3.12", "<3.11", "~3.10", "!=3.11.4", "^2.7 || ^3.12"] {
+            assert!(!holds(text, "3.11.4"), "{text}");
+        }
+        let wanted = Wanted { text: "three".to_owned(), place: Place::file("x") };
+        assert_eq!(parse(&wanted), None);
+    }
 }

@@ -1,20 +1,27 @@
 //! `requirements.txt`, read as what it is: a list of requirements.
 
-use std::collections::BTreeSet;
-
 use super::super::error::{DetectError, Place};
 use super::super::source::Files;
+use super::dependencies::{Dependencies, name};
 
 /// What a requirements file, with those that it includes, asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Requirements {
-    /// Normalised names.
-    pub names: BTreeSet<String>,
+    /// What they name.
+    pub dependencies: Dependencies,
     /// The file and those included, by path.
     pub files: Vec<String>,
     /// Whether it names local paths, or files that cannot be copied alone.
     pub local: bool,
+    /// The first line that pip knows and uv refuses.
+    pub only_pip: Option<Place>,
+    /// Whether packages come from more than one index.
+    pub extra_index: bool,
 }
+
+/// Options of one requirement that only pip knows.
+const PIP_OPTIONS: [&str; 4] =
+    [" --config-settings", " --config-setting", " --global-option", " --install-option"];
 
 /// Deepest chain of `-r` that is followed.
 const DEPTH: usize = 8;
@@ -41,8 +48,12 @@ fn include(
     found.local |= !path.bytes().all(plain);
     found.files.push(path.to_owned());
     for (line, text) in logical_lines(&text) {
+        found.extra_index |= text.starts_with("--extra-index-url");
+        if found.only_pip.is_none() && is_only_pips(&text) {
+            found.only_pip = Some(Place::line(path, line));
+        }
         match classify(&text) {
-            Line::Package(name) if installs => drop(found.names.insert(name)),
+            Line::Package(requirement) if installs => found.dependencies.require(&requirement),
             Line::Nothing | Line::Package(_) => {}
             Line::Local => found.local = true,
             Line::Include(target, requires) => {
@@ -90,6 +101,15 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     lines
 }
 
+/// Whether pip reads a line that uv refuses.
+fn is_only_pips(line: &str) -> bool {
+    let editable = line.strip_prefix("-e").or_else(|| line.strip_prefix("--editable"));
+    if let Some(subject) = editable {
+        return subject.contains("://") && !subject.trim_start_matches([' ', '=']).starts_with("file:");
+    }
+    PIP_OPTIONS.iter().any(|option| line.contains(option))
+}
+
 /// What a line is.
 enum Line<'a> {
     Nothing,
@@ -105,7 +125,8 @@ fn classify(line: &str) -> Line<'_> {
     }
     for option in ["-r", "--requirement", "-c", "--constraint"] {
         if let Some(rest) = line.strip_prefix(option)
-            && let Some(target) = rest.strip_prefix([' ', '=', '\t']).map(str::trim)
+            && let Some(target) =
+                rest.strip_prefix([' ', '=', '\t']).map(str::trim).or_else(|| joined(option, rest))
             && !target.contains("://")
         {
             return Line::Include(target, matches!(option, "-r" | "--requirement"));
@@ -119,10 +140,15 @@ fn classify(line: &str) -> Line<'_> {
     if subject.starts_with('-') {
         return Line::Nothing;
     }
-    match egg(subject).or_else(|| name(subject)) {
-        Some(name) => Line::Package(name),
+    match egg(subject).or_else(|| name(subject).map(|_| subject.to_owned())) {
+        Some(requirement) => Line::Package(requirement),
         None => Line::Nothing,
     }
+}
+
+/// The value of `-rbase.txt`.
+fn joined<'t>(option: &str, rest: &'t str) -> Option<&'t str> {
+    (option.len() == 2 && !rest.is_empty()).then_some(rest)
 }
 
 /// The name in `git+https://…#egg=name`.
@@ -136,35 +162,9 @@ fn egg(requirement: &str) -> Option<String> {
         .filter(|name| !name.is_empty())
 }
 
-/// The normalised name that a requirement begins with (PEP 503).
-pub(super) fn name(requirement: &str) -> Option<String> {
-    let letter = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    let end = requirement.find(|c| !letter(c)).unwrap_or(requirement.len());
-    let raw = requirement[..end].trim_end_matches(['.', '_', '-']);
-    if raw.is_empty() || raw.contains("://") || requirement[end..].starts_with([':', '+', '/']) {
-        return None;
-    }
-    let mut normal = String::new();
-    for part in raw.to_ascii_lowercase().split(['.', '_', '-']).filter(|part| !part.is_empty()) {
-        if !normal.is_empty() {
-            normal.push('-');
-        }
-        normal.push_str(part);
-    }
-    Some(normal)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_normalised_and_never_found_inside_others() {
-        assert_eq!(name("Flask_SQLAlchemy[x]>=2 ; python_version<'3'").as_deref(), Some("flask-sqlalchemy"));
-        assert_eq!(name("django==4.2").as_deref(), Some("django"));
-        assert_eq!(name("https://example.com/flask.whl"), None);
-        assert_eq!(name("git+https://example.com/flask"), None);
-    }
 
     #[test]
     fn options_comments_and_continuations_are_not_packages() {
@@ -173,7 +173,27 @@ mod tests {
             .iter()
             .filter_map(|(_, line)| if let Line::Package(name) = classify(line) { Some(name) } else { None })
             .collect();
-        assert_eq!(names, ["django", "my-pkg"]);
+        assert_eq!(names, ["Django==4.2 --hash=sha256:00", "my-pkg"]);
+    }
+
+    #[test]
+    fn what_only_pip_reads_is_known() {
+        for pips in ["-e git+https://x/y#egg=z", "six --global-option=x"] {
+            assert!(is_only_pips(pips), "{pips}");
+        }
+        let shared = [
+            "-e .",
+            "-e ./lib",
+            "-r base.txt",
+            "-rbase.txt",
+            "--index-url=https://x",
+            "six==1 --hash=sha256:0",
+            "-i x",
+            "",
+        ];
+        for both in shared {
+            assert!(!is_only_pips(both), "{both}");
+        }
     }
 
     #[test]

@@ -1,0 +1,158 @@
+//! Django's settings, as far as they can be told without running them.
+
+use super::super::source::Files;
+use super::search::module_path;
+
+/// A Django project.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Django {
+    /// The folder of `manage.py`; empty for the root.
+    pub root: String,
+    /// `mysite.wsgi:application`.
+    pub application: Option<String>,
+    /// Whether `application` speaks ASGI only.
+    pub asgi: bool,
+    /// Whether static files are to be collected.
+    pub static_root: bool,
+    /// Whether the database is a file in the container.
+    pub sqlite: bool,
+    /// The settings that the server uses, where `manage.py` uses others.
+    pub settings: Option<String>,
+}
+
+/// The project whose `manage.py` is in the root or in the only folder with one.
+pub(super) fn find(files: Files<'_>) -> Option<Django> {
+    let root = root(files)?;
+    let at = |path: &str| if root.is_empty() { path.to_owned() } else { format!("{root}/{path}") };
+    let managed = settings_module(&files.hint(&at("manage.py"))?)?;
+    let wsgi_file = only_file(files, &root, "wsgi.py");
+    let asgi_file = only_file(files, &root, "asgi.py");
+    let module_of = |path: &Option<String>| settings_module(&files.hint(&at(path.as_ref()?))?);
+    let served = module_of(&wsgi_file).or_else(|| module_of(&asgi_file)).unwrap_or_else(|| managed.clone());
+    let texts = settings_texts(files, &root, &served);
+    let assigned = |name: &str| texts.iter().any(|text| assignment(text, name).is_some());
+    let wsgi = texts.iter().find_map(|text| dotted(assignment(text, "WSGI_APPLICATION")?));
+    let wsgi = wsgi.or_else(|| application(wsgi_file.as_deref()?));
+    let asgi_named = texts.iter().find_map(|text| dotted(assignment(text, "ASGI_APPLICATION")?));
+    let speaks_asgi = |text: &String| ["channels", "daphne"].iter().any(|app| quotes(text, app));
+    // What is written in ASGI_APPLICATION counts where something needs it.
+    let wsgi = wsgi.filter(|_| asgi_named.is_none() || !texts.iter().any(speaks_asgi));
+    let (application, asgi) = match wsgi {
+        Some(application) => (Some(application), false),
+        None => (asgi_named.or_else(|| application(asgi_file.as_deref()?)), true),
+    };
+    let static_root = assigned("STATIC_ROOT");
+    let sqlite = on_sqlite(&texts);
+    let settings = (served != managed).then_some(served);
+    Some(Django { root, application, asgi, static_root, sqlite, settings })
+}
+
+/// Whether a text has this word in quotes.
+fn quotes(text: &str, word: &str) -> bool {
+    text.contains(&format!("\"{word}\"")) || text.contains(&format!("'{word}'"))
+}
+
+fn root(files: Files<'_>) -> Option<String> {
+    if files.has("manage.py") {
+        return Some(String::new());
+    }
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/".contains(&c);
+    let folder = |path: &'_ str| path.strip_suffix("/manage.py").map(str::to_owned);
+    let mut folders = files.paths().filter(|path| path.matches('/').count() <= 2).filter_map(folder);
+    let first = folders.next()?;
+    let usable = first.bytes().all(plain) && !first.starts_with(['-', '.']);
+    (usable && folders.next().is_none()).then_some(first)
+}
+
+/// Whether the database is SQLite whatever the environment says.
+fn on_sqlite(texts: &[String]) -> bool {
+    let configurable = ["environ", "getenv", "env(", "env.", "dj_database_url", "config("];
+    let from_environment = |text: &String| {
+        let mut databases = text.lines().filter(|line| line.contains("DATABASE"));
+        databases.any(|line| configurable.iter().any(|word| line.contains(word)))
+    };
+    texts.iter().any(|text| text.contains("django.db.backends.sqlite3"))
+        && !texts.iter().any(from_environment)
+}
+
+/// The module in `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`.
+fn settings_module(text: &str) -> Option<String> {
+    let (_, after) = text.split_once("DJANGO_SETTINGS_MODULE")?;
+    let mut words = after.split(['"', '\'']).skip(1);
+    let named = words.find(|word| !word.trim_matches([',', ' ', '\n', ')', ']', '=']).is_empty())?;
+    module_path(named).map(|_| named.to_owned())
+}
+
+/// Texts of a settings module and of those beside it that it may import.
+fn settings_texts(files: Files<'_>, root: &str, module: &str) -> Vec<String> {
+    let Some(path) = module_path(module) else { return Vec::new() };
+    let path = if root.is_empty() { path } else { format!("{root}/{path}") };
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let own = format!("{path}.py");
+    let base = ["base.py", "common.py", "settings.py", "__init__.py"].map(|file| format!("{folder}/{file}"));
+    let package = format!("{path}/__init__.py");
+    let shared = folder.ends_with("settings");
+    let beside = base.into_iter().filter(|_| shared);
+    [own, package].into_iter().chain(beside).filter_map(|path| files.hint(&path)).collect()
+}
+
+/// The right side of `NAME = …` at the beginning of a line.
+fn assignment<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| {
+        let rest = line.strip_prefix(name)?.trim_start();
+        // `STATIC_ROOT: str = …`
+        let rest = if rest.starts_with(':') { &rest[rest.find('=')?..] } else { rest };
+        rest.strip_prefix('=').filter(|rest| !rest.starts_with('=')).map(str::trim)
+    })
+}
+
+/// `"mysite.wsgi.application"` → `mysite.wsgi:application`.
+fn dotted(value: &str) -> Option<String> {
+    let name = value.split(['"', '\'']).nth(1)?;
+    module_path(name)?;
+    name.rsplit_once('.').map(|(module, variable)| format!("{module}:{variable}"))
+}
+
+/// The first such file one or two folders below the root of the project.
+fn only_file(files: Files<'_>, root: &str, name: &str) -> Option<String> {
+    let prefix = if root.is_empty() { String::new() } else { format!("{root}/") };
+    let inner = |path: &'_ str| {
+        let inner = path.strip_prefix(&prefix)?;
+        let folders = inner.strip_suffix(name)?.strip_suffix('/')?;
+        (folders.matches('/').count() <= 1).then(|| inner.to_owned())
+    };
+    let mut found: Vec<String> = files.paths().filter_map(inner).collect();
+    found.sort_by_key(|path| path.matches('/').count());
+    found.into_iter().find(|path| application(path).is_some())
+}
+
+/// `mysite/wsgi.py` → `mysite.wsgi:application`.
+fn application(path: &str) -> Option<String> {
+    let module = path.strip_suffix(".py")?.replace('/', ".");
+    module_path(&module).map(|_| format!("{module}:application"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_assignments_at_the_line_start_count() {
+        assert_eq!(assignment("# STATIC_ROOT = 1\nSTATIC_ROOT_X = 2\n", "STATIC_ROOT"), None);
+        assert_eq!(assignment("STATIC_ROOT = BASE_DIR / 's'\r\n", "STATIC_ROOT"), Some("BASE_DIR / 's'"));
+        assert_eq!(assignment("STATIC_ROOT: str = 's'\n", "STATIC_ROOT"), Some("'s'"));
+        assert_eq!(dotted("'a.wsgi.application'").unwrap(), "a.wsgi:application");
+        assert_eq!(dotted("'a;id.wsgi.application'"), None);
+    }
+
+    #[test]
+    fn the_settings_module_is_what_setdefault_sets() {
+        let line = "    os.environ.setdefault(\"DJANGO_SETTINGS_MODULE\", \"config.settings.local\")\n";
+        assert_eq!(settings_module(line).as_deref(), Some("config.settings.local"));
+        let two = "os.environ.setdefault(\n    'DJANGO_SETTINGS_MODULE',\n    'shop.settings',\n)";
+        assert_eq!(settings_module(two).as_deref(), Some("shop.settings"));
+        assert_eq!(settings_module("os.environ['DJANGO_SETTINGS_MODULE'] = 'a.b'").as_deref(), Some("a.b"));
+        assert_eq!(settings_module("setdefault('DJANGO_SETTINGS_MODULE', 'a;id')"), None);
+    }
+}

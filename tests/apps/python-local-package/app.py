@@ -1,0 +1,9 @@
+from flask import Flask
+from tally import count
+
+app = Flask(__name__)
+
+
+@app.get("/")
+def index():
+    return count()

@@ -1,0 +1,1 @@
+def count(): return "three local sheep"
