@@ -6,7 +6,10 @@ paas=$1 home=$2
 echo ready
 cat >/dev/null
 running() { "$paas" --data-dir "$home/data" status >/dev/null 2>&1; }
-if ! running && [ -f "$home/serve.sh" ]; then
+pid=$(cat "$home/serve.pid" 2>/dev/null)
+# One that lives and cannot answer, since its engine is on the way down, is
+# ended below; another beside it would only hide it.
+if ! kill -0 "${pid:-none}" 2>/dev/null && ! running && [ -f "$home/serve.sh" ]; then
     # A test killed it: it is needed to clean up, and to stop its proxy.
     sh "$home/serve.sh" >>"$home/serve.log" 2>&1 </dev/null &
     echo $! >"$home/serve.pid"
