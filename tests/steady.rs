@@ -125,7 +125,7 @@ fn a_deploy_cut_short_by_a_kill_is_undone_on_restart() {
 }
 
 #[test]
-fn config_scale_and_restart_lose_no_request() {
+fn config_scale_restart_and_rollback_lose_no_request() {
     let (server, _turn) = alone();
     let app = server.app("changes");
     let repository = app.saying("still");
@@ -136,6 +136,7 @@ fn config_scale_and_restart_lose_no_request() {
         app.ssh("ps:restart", &[]).ok();
         app.ssh("ps:scale", &["web=1"]).ok();
         app.ssh("config:unset", &["A"]).ok();
+        app.ssh("rollback", &["v1"]).ok();
     });
     assert_eq!(record.errors, Vec::<String>::new());
     assert_eq!(record.bodies, ["still"]);
