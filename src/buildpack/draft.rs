@@ -3,6 +3,7 @@
 use minijinja::Value;
 use std::collections::BTreeMap;
 
+use super::assets::{self, Assets};
 use super::base::{self, CA_FILE, CA_TARGET};
 use super::catalog::Catalog;
 use super::error::DetectError;
@@ -22,7 +23,6 @@ pub(super) const CONTEXT_ROOT: &str = "app";
 
 /// The Dockerfile of an app, of a buildpack or of all that bring none.
 const TEMPLATE: &str = "Dockerfile.j2";
-const COMMON: &str = "common";
 
 /// Our static server, in the base of `buildpacks/static`.
 const SITE_SERVER: &str = "/usr/local/bin/serve-site";
@@ -210,10 +210,22 @@ impl<'a> Draft<'a> {
         Ok(Some((render(&pack.key, "stage.j2", values)?, base)))
     }
 
+    /// The stage for assets, where the language has none of its own.
+    fn assets(&mut self) -> Result<Option<Assets>, DetectError> {
+        if !self.pack.assets {
+            return Ok(None);
+        }
+        let found = assets::read(self.files, self.catalog, &self.prologue())?;
+        let said = found.iter().flat_map(|assets| assets.said.iter());
+        said.for_each(|line| self.decide(line));
+        Ok(found)
+    }
+
     /// The finished plan: the template filled in with `values` and what every
     /// template gets.
     pub fn finish(mut self, offer: &Offer, values: Value) -> Result<BuildPlan, DetectError> {
         self.note_unrouted();
+        let assets = self.assets()?;
         let bases = base::pair(self.pack, offer, self.catalog)?;
         let web = self.processes.get(&ProcessType::web());
         let cmd = web.map(cmd_line).unwrap_or_default();
@@ -227,8 +239,13 @@ impl<'a> Draft<'a> {
             scope => self.catalog.cache_scope.as_str(),
             site => site.unwrap_or_default(), cmd,
         };
-        let owner = if registry::has(&self.pack.key, TEMPLATE)? { self.pack.key.as_str() } else { COMMON };
+        let owner =
+            if registry::has(&self.pack.key, TEMPLATE)? { self.pack.key.as_str() } else { pack::COMMON };
         let text = render(owner, TEMPLATE, minijinja::context! { ..common, ..values })?;
+        let text = match &assets {
+            Some(assets) => assets::instead(&text, &assets.text),
+            None => text,
+        };
         let mut files = self.context;
         if let Some(bundle) = &self.catalog.ca_bundle {
             files.insert(CA_FILE.to_owned(), bundle.clone());
@@ -240,6 +257,7 @@ impl<'a> Draft<'a> {
         let versioned = || format!("{} {}", self.pack.name, offer.version);
         let mut needed = vec![bases.run, bases.build];
         needed.extend(site_base);
+        needed.extend(assets.map(|assets| assets.base));
         needed.dedup();
         Ok(BuildPlan {
             language: self.pack.key.clone(),

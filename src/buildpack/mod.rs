@@ -4,6 +4,7 @@
 //! Dockerfile templates, run-time environment); here is what must be reasoned
 //! about: which language, which version, which command.
 
+mod assets;
 mod base;
 mod catalog;
 mod describe;

@@ -59,6 +59,9 @@ pub(super) struct Pack {
     /// Versions beyond those that are listed, in words: `any by …`.
     #[serde(default)]
     pub further: Option<String>,
+    /// Whether a build script of package.json is run beside it.
+    #[serde(default)]
+    pub assets: bool,
     /// What asks the image's processes to end, if it is not SIGTERM.
     #[serde(default)]
     pub stop_signal: Option<String>,
@@ -194,6 +197,9 @@ impl Pack {
         self.bases.of(source)
     }
 }
+
+/// The folder of what buildpacks share.
+pub(super) const COMMON: &str = "common";
 
 /// Languages about which more must be reasoned than data can say.
 const REASONED: [&str; 6] = ["go", "ruby", "python", "node", "static", "debian"];

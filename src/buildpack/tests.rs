@@ -203,6 +203,27 @@ fn every_language_takes_in_what_a_build_is_told() {
 }
 
 #[test]
+fn a_second_language_builds_the_assets() {
+    let manifest = r#"{"engines": {"node": "22"}, "scripts": {"build": "vite build"}}"#;
+    let assets = [("package.json", manifest), ("package-lock.json", "{}")];
+    insta::assert_snapshot!(detected(
+        &[&assets[..], &[("requirements.txt", "flask"), ("app.py", FLASK)]].concat()
+    ));
+    let apps: [&[(&str, &str)]; 2] = [
+        &[("go.mod", "module x\n"), ("main.go", "package main\n")],
+        &[("Gemfile", ""), ("Gemfile.lock", ""), ("config.ru", "")],
+    ];
+    for app in apps {
+        let text = detected(&[&assets[..], app].concat());
+        assert!(text.contains("Node 22 for npm run build, from package.json"), "{text}");
+        assert_eq!(text.matches("--from=assets /app/ ./").count(), 1, "{text}");
+    }
+    let without =
+        detected(&[("package.json", "{}"), ("go.mod", "module x\n"), ("main.go", "package main\n")]);
+    assert!(!without.contains("assets"), "{without}");
+}
+
+#[test]
 fn only_what_the_administrator_allows_builds() {
     let with = |allow: &[&str], files: &[(&str, &str)]| {
         let allow = Some(allow.iter().map(|&name| name.to_owned()).collect());
