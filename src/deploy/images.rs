@@ -38,7 +38,7 @@ impl Pipeline {
         let id = app.id;
         let releases = self.store().read(move |db| store::releases::list(db, id)).await?;
         let reasons = reasons(&releases, self.workers.settings.retention, store::now());
-        let images = self.engine().app_images(&app.name).await?;
+        let images = self.engine().app_images(app.id, &app.name).await?;
         let verdict = |image: crate::engine::AppImage| ImageVerdict {
             releases: numbers(&releases, &image.reference),
             kept: reasons.get(&image.reference).copied(),

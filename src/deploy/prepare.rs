@@ -7,7 +7,7 @@ use super::pipeline::Pipeline;
 use super::queue::Turn;
 use super::report::Report;
 use crate::buildpack;
-use crate::engine::{BuildLine, BuildRequest, BuiltImage, LogLine};
+use crate::engine::{BuildLine, BuildRequest, BuiltImage, LABEL_APP, LogLine};
 use crate::failpoint::reached;
 use crate::git::tree::Bounds;
 use crate::git::{PushedTree, context};
@@ -247,7 +247,7 @@ impl Pipeline {
             tag: release.image.clone(),
             args,
             secrets: secrets(release, plan)?,
-            labels: BTreeMap::from([("paas.app".to_owned(), job.app.id.0.to_string())]),
+            labels: BTreeMap::from([(LABEL_APP.to_owned(), job.app.id.0.to_string())]),
             timeout: self.workers.settings.build.timeout,
             cancel: job.gone.clone(),
         })

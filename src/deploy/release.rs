@@ -39,7 +39,7 @@ impl Pipeline {
         let states = self.states(app.id).await?;
         self.end_processes(app, &states, Duration::from_secs(10)).await;
         self.engine().remove_network(app.id).await?;
-        for image in self.engine().app_images(&app.name).await? {
+        for image in self.engine().app_images(app.id, &app.name).await? {
             if let Err(error) = self.engine().remove_image(&image.reference).await {
                 tracing::warn!(app = %app.name, image = image.reference, %error, "an image stays");
             }

@@ -1,8 +1,8 @@
 //! Images: whether they are there, and away with them.
 
 use super::error::EngineError;
-use super::{Engine, call, or_missing};
-use crate::model::{AppName, ImageSource};
+use super::{Engine, LABEL_APP, call, or_missing};
+use crate::model::{AppId, AppName, ImageSource};
 use crate::settings::ImageSourceChoice;
 use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
 use std::collections::HashMap;
@@ -56,10 +56,12 @@ impl Engine {
         or_missing(call(|| format!("remove image {reference}"), removal).await.map(|_| ()))
     }
 
-    /// All images of an app, `paas/<app>:…`, sorted by reference.
-    pub async fn app_images(&self, app: &AppName) -> Result<Vec<AppImage>, EngineError> {
-        let repository = format!("paas/{app}");
-        let filters = HashMap::from([("reference", vec![repository.as_str()])]);
+    /// All images of an app, `paas/<app>:…`, sorted by reference. Another server's
+    /// app of the same name has another number.
+    pub async fn app_images(&self, app: AppId, name: &AppName) -> Result<Vec<AppImage>, EngineError> {
+        let (repository, label) = (format!("paas/{name}"), format!("{LABEL_APP}={}", app.0));
+        let filters =
+            HashMap::from([("reference", vec![repository.as_str()]), ("label", vec![label.as_str()])]);
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let images = call(|| "list images".to_owned(), self.docker.list_images(Some(options))).await?;
         let mut found: Vec<AppImage> = images

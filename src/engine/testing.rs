@@ -2,7 +2,7 @@
 //! tiny image, which takes everything along when it goes, on a panic too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::{BuildLine, BuildRequest, BuiltImage, Engine, EngineError, LABEL_NAME};
+use super::{BuildLine, BuildRequest, BuiltImage, Engine, EngineError, LABEL_APP, LABEL_NAME};
 use crate::model::{AppId, AppName, Limits, ProcessName, RunCommand, Workload};
 use bollard::query_parameters::ListImagesOptionsBuilder;
 use bytes::Bytes;
@@ -66,7 +66,10 @@ impl TestApp {
             tag: self.image(),
             args: BTreeMap::new(),
             secrets: BTreeMap::new(),
-            labels: BTreeMap::from([(LABEL_NAME.to_owned(), self.name.to_string())]),
+            labels: BTreeMap::from([
+                (LABEL_NAME.to_owned(), self.name.to_string()),
+                (LABEL_APP.to_owned(), self.id.0.to_string()),
+            ]),
             timeout: Duration::from_secs(60),
             cancel: CancellationToken::new(),
         }
@@ -106,7 +109,7 @@ impl Drop for TestApp {
                 engine.remove(&process.container).await.unwrap();
             }
             engine.remove_network(id).await.unwrap();
-            for image in engine.app_images(&name).await.unwrap() {
+            for image in engine.app_images(id, &name).await.unwrap() {
                 engine.remove_image(&image.reference).await.unwrap();
             }
             // What lost its tag to a later build of the same test.

@@ -30,7 +30,7 @@ async fn a_build_says_what_it_does_and_what_came_of_it() {
     assert_eq!(again.unwrap().id, built.id);
     let cached = |line: &BuildLine| matches!(line, BuildLine::Step { name, cached: true } if name.contains("RUN echo one"));
     assert!(lines.iter().any(cached), "{lines:?}");
-    let images = app.engine.app_images(&app.name).await.unwrap();
+    let images = app.engine.app_images(app.id, &app.name).await.unwrap();
     assert_eq!(images.iter().map(|image| &image.reference).collect::<Vec<_>>(), [&app.image()]);
 }
 
@@ -45,7 +45,7 @@ async fn a_failed_build_names_its_step_and_leaves_no_image() {
     assert_eq!(failure.exit_code, Some(42));
     assert_eq!(failure.lines.last().unwrap(), "line 30");
     assert_eq!(output(&lines).len(), 30);
-    assert!(app.engine.app_images(&app.name).await.unwrap().is_empty());
+    assert!(app.engine.app_images(app.id, &app.name).await.unwrap().is_empty());
 
     let (_, built) = app.build("FROM scratch\nFOO bar\n").await;
     let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
@@ -71,7 +71,7 @@ async fn output_comes_while_the_build_runs_and_cancelling_ends_it_at_once() {
     assert!(matches!(build.await.unwrap(), Err(EngineError::Cancelled)));
     assert!(cancelled.elapsed() < Duration::from_millis(500), "{:?}", cancelled.elapsed());
     assert!(until(Duration::from_secs(5), || async { !runs(&marker) }).await, "the step has been ended");
-    assert!(app.engine.app_images(&app.name).await.unwrap().is_empty());
+    assert!(app.engine.app_images(app.id, &app.name).await.unwrap().is_empty());
 }
 
 #[tokio::test]
