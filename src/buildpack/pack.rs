@@ -202,7 +202,7 @@ impl Pack {
 pub(super) const COMMON: &str = "common";
 
 /// Languages about which more must be reasoned than data can say.
-const REASONED: [&str; 6] = ["go", "ruby", "python", "node", "static", "debian"];
+const REASONED: [&str; 5] = ["go", "ruby", "python", "node", "static"];
 
 /// Reads a `buildpack.toml`; what is wrong with it, with its line if that is known.
 pub(super) fn parse(key: &str, text: &str) -> Result<Pack, (usize, String)> {
@@ -221,7 +221,8 @@ pub(super) fn parse(key: &str, text: &str) -> Result<Pack, (usize, String)> {
     if pack.offers.registry.is_empty() || pack.offers.debian.is_empty() {
         return whole("it offers no version in one of the image sources");
     }
-    if pack.start.is_empty() && !REASONED.contains(&key) {
+    let builds = !pack.detect.is_empty();
+    if builds && pack.start.is_empty() && !REASONED.contains(&key) {
         return whole("there is no [[start]]");
     }
     Ok(pack)
