@@ -3,7 +3,7 @@
 
 use super::health::{self, Check};
 use super::{DeployError, Pipeline};
-use crate::model::{App, ProcessState, Release};
+use crate::model::{App, AppId, ProcessState, Release};
 use crate::store;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 /// How often it is looked who is due: the shortest interval.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What is known of each watched container, by its id.
+/// What is known of the watched apps, and of each of their containers by its id.
 #[derive(Default)]
 pub(super) struct Watched {
+    due: HashMap<AppId, Instant>,
     containers: HashMap<String, Wellness>,
 }
 
 struct Wellness {
-    due: Instant,
+    app: AppId,
     failures: u16,
     /// Takes no requests.
     out: bool,
@@ -31,21 +32,34 @@ impl Watched {
         self.containers.get(container).is_some_and(|wellness| wellness.out)
     }
 
-    /// Whether a container is to be asked now; if so, it is next in an interval.
-    fn is_due(&mut self, container: &str, interval: Duration) -> bool {
+    /// Whether an app is to be asked now; if so, it is next in an interval.
+    fn is_due(&mut self, app: AppId, interval: Duration) -> bool {
         let now = Instant::now();
-        let new = || Wellness { due: now + interval, failures: 0, out: false };
-        let wellness = self.containers.entry(container.to_owned()).or_insert_with(new);
-        let due = wellness.due <= now;
-        if due {
-            wellness.due = now + interval;
+        let due = self.due.entry(app).or_insert(now + interval);
+        let is_due = *due <= now;
+        if is_due {
+            *due = now + interval;
         }
-        due
+        is_due
+    }
+
+    /// Forgets what is gone of an app.
+    fn keep(&mut self, app: AppId, states: &[ProcessState]) {
+        self.containers
+            .retain(|id, known| known.app != app || states.iter().any(|state| state.container == *id));
+    }
+
+    /// Forgets apps that are not watched any more.
+    fn keep_apps(&mut self, releases: &[Release]) {
+        let watched = |app| releases.iter().any(|release| release.app == app);
+        self.due.retain(|app, _| watched(*app));
+        self.containers.retain(|_, known| watched(known.app));
     }
 
     /// Notes an answer; whether that changes where requests go.
-    fn note(&mut self, container: &str, well: bool, attempts: u16) -> bool {
-        let Some(wellness) = self.containers.get_mut(container) else { return false };
+    fn note(&mut self, app: AppId, container: &str, well: bool, attempts: u16) -> bool {
+        let new = || Wellness { app, failures: 0, out: false };
+        let wellness = self.containers.entry(container.to_owned()).or_insert_with(new);
         wellness.failures = if well { 0 } else { wellness.failures.saturating_add(1) };
         let out = wellness.failures >= attempts;
         std::mem::replace(&mut wellness.out, out) != out
@@ -68,33 +82,31 @@ impl Pipeline {
 
     async fn watch_once(self: &Arc<Self>) -> Result<(), DeployError> {
         let releases = self.store().read(store::releases::watched).await?;
-        if releases.is_empty() {
-            self.watched().containers.clear();
-            return Ok(());
-        }
-        let states = self.engine().processes(None).await?;
-        self.watched().containers.retain(|id, _| states.iter().any(|state| state.container == *id));
+        self.watched().keep_apps(&releases);
         for release in releases {
-            let its = |state: &&ProcessState| state.app == release.app && state.release == release.number;
-            for state in states.iter().filter(its).filter(|state| state.process.kind.is_web()) {
-                self.ask_if_due(&release, state);
+            let interval = Duration::from_secs(release.checks.interval.into());
+            if self.watched().is_due(release.app, interval) {
+                let pipeline = self.clone();
+                // Beside everything else: one that hangs keeps no other waiting.
+                self.background.spawn(async move {
+                    if let Err(error) = pipeline.ask_all(&release).await {
+                        tracing::warn!(%error, "an app's health could not be asked for");
+                    }
+                });
             }
         }
         Ok(())
     }
 
-    /// Asks beside everything else: one that hangs keeps no other waiting.
-    fn ask_if_due(self: &Arc<Self>, release: &Release, state: &ProcessState) {
-        let interval = Duration::from_secs(release.checks.interval.into());
-        if !state.running || !self.watched().is_due(&state.container, interval) {
-            return;
-        }
-        let (pipeline, release, state) = (self.clone(), release.clone(), state.clone());
-        self.background.spawn(async move {
-            if let Err(error) = pipeline.ask(&release, &state).await {
-                tracing::warn!(process = %state.process, %error, "its health could not be asked for");
-            }
-        });
+    /// Asks the web processes of one release.
+    async fn ask_all(&self, release: &Release) -> Result<(), DeployError> {
+        let states = self.states(release.app).await?;
+        self.watched().keep(release.app, &states);
+        let web = states
+            .iter()
+            .filter(|state| state.release == release.number && state.running && state.process.kind.is_web());
+        futures_util::future::try_join_all(web.map(|state| self.ask(release, state))).await?;
+        Ok(())
     }
 
     async fn ask(&self, release: &Release, state: &ProcessState) -> Result<(), DeployError> {
@@ -111,7 +123,7 @@ impl Pipeline {
             how: &release.checks,
         };
         let answer = health::ask(&check).await;
-        let changed = self.watched().note(&state.container, answer.is_ok(), release.checks.attempts);
+        let changed = self.watched().note(id, &state.container, answer.is_ok(), release.checks.attempts);
         if changed {
             self.say_wellness(&app, state, answer.err().as_ref());
             self.publish_running(id).await?;
@@ -144,12 +156,29 @@ mod tests {
     #[test]
     fn so_many_failures_in_a_row_take_it_out_and_one_success_brings_it_back() {
         let mut watched = Watched::default();
-        assert!(!watched.is_due("a", Duration::from_secs(60)), "it has just started");
-        assert!(!watched.note("a", false, 2));
-        assert!(!watched.note("a", true, 2));
-        assert!(!watched.note("a", false, 2));
-        assert!(watched.note("a", false, 2) && watched.is_out("a"));
-        assert!(!watched.note("a", false, 2), "nothing new");
-        assert!(watched.note("a", true, 2) && !watched.is_out("a"));
+        let mut note = |well| {
+            let changed = watched.note(AppId(1), "a", well, 2);
+            (changed, watched.is_out("a"))
+        };
+        assert_eq!(note(false), (false, false));
+        assert_eq!(note(true), (false, false));
+        assert_eq!(note(false), (false, false));
+        assert_eq!(note(false), (true, true));
+        assert_eq!(note(false), (false, true), "nothing new");
+        assert_eq!(note(true), (true, false));
+    }
+
+    #[test]
+    fn an_app_is_asked_once_in_its_interval_and_forgotten_when_it_is_not_watched() {
+        let mut watched = Watched::default();
+        assert!(!watched.is_due(AppId(1), Duration::from_secs(60)), "it has just started");
+        assert!(watched.is_due(AppId(2), Duration::ZERO));
+        assert!(watched.is_due(AppId(2), Duration::from_secs(60)));
+        assert!(!watched.is_due(AppId(2), Duration::from_secs(60)));
+        watched.note(AppId(1), "a", false, 1);
+        watched.keep(AppId(1), &[]);
+        assert!(!watched.is_out("a"));
+        watched.keep_apps(&[]);
+        assert!(watched.due.is_empty());
     }
 }
