@@ -83,6 +83,6 @@ fn a_fork_bomb_in_a_build_ends_at_its_limit_and_the_server_goes_on() {
     repository
         .push(&["main"])
         .fails()
-        .says(&["BlockingIOError: [Errno 11]", "Push rejected: the build failed."]);
+        .says(&["BlockingIOError: [Errno 11]", "Push rejected: the build failed"]);
     server.ssh(&["status"]).ok().silent_about("Builds are not limited");
 }

@@ -189,7 +189,7 @@ fn a_crashed_process_stays_visible_with_its_exit_code_and_its_last_words() {
     repository.push(&["main"]).ok();
     let end = std::time::Instant::now() + MINUTE;
     // The engine restarts it at first; what matters is that it is told.
-    while !server.ssh(&["ps", &app.name]).ok().out().contains("42") {
+    while !server.ssh(&["ps", &app.name]).ok().out().contains("exit 42") {
         assert!(std::time::Instant::now() < end, "{}", server.ssh(&["ps", &app.name]).text());
         let _ = server.try_get(&app.name, "/die");
     }
