@@ -126,7 +126,8 @@ fn live_with(server: &'static Server, app: &TestApp, secret: &str) {
     let set = |line: &str| server.ssh_with(&["config:set", &app.name, "-"], line.as_bytes());
     set(&format!("TOKEN='{secret}'\n")).ok().silent_about(secret);
     let repository = telling(app);
-    repository.write("Procfile", "release: test -n \"$TOKEN\"\nweb: python main.py\n");
+    // Not `test -n "$TOKEN"`: the app's own shell would write it into an argument.
+    repository.write("Procfile", "release: printenv TOKEN > /dev/null\nweb: python main.py\n");
     repository.write("paas.toml", "[build]\nsecrets = [\"TOKEN\"]\n");
     repository.commit("Use it in the build, and before traffic");
     repository.push(&["main"]).ok().silent_about(secret);
