@@ -6,6 +6,7 @@
 mod account;
 mod again;
 mod branch;
+mod build;
 mod collect;
 mod config;
 mod environment;
