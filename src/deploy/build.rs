@@ -80,7 +80,7 @@ impl Pipeline {
 
     /// Without the right to, builds run unlimited, and `status` says so.
     fn limit_builds(&self) {
-        let outcome = crate::engine::limit_builds(self.workers.settings.build.limits).err();
+        let outcome = self.engine().limit_builds(self.workers.settings.build.limits).err();
         let mut unlimited = self.unlimited.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let (Some(why), None) = (&outcome, &*unlimited) {
             tracing::warn!(why, "builds are not limited in memory and processes");

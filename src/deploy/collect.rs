@@ -15,7 +15,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// One task per container.
 #[derive(Clone)]
 pub(super) struct Collector {
-    engine: Engine,
+    engine: Arc<dyn Engine>,
     logs: Logs,
     tasks: Arc<Mutex<HashMap<String, Task>>>,
 }
@@ -47,7 +47,7 @@ impl From<&ProcessState> for Origin {
 }
 
 impl Collector {
-    pub fn new(engine: Engine, logs: Logs) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, logs: Logs) -> Self {
         Self { engine, logs, tasks: Arc::default() }
     }
 

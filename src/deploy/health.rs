@@ -25,7 +25,7 @@ const ELSEWHERE: Duration = Duration::from_millis(2500);
 
 /// One new process to be checked.
 pub(super) struct Check<'a> {
-    pub engine: &'a Engine,
+    pub engine: &'a dyn Engine,
     pub container: &'a str,
     pub address: Ipv4Addr,
     pub port: u16,

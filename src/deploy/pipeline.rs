@@ -23,7 +23,7 @@ pub struct Workers {
     /// State.
     pub store: Store,
     /// Containers.
-    pub engine: Engine,
+    pub engine: Arc<dyn Engine>,
     /// App logs.
     pub logs: Logs,
     /// Settings.
@@ -83,8 +83,8 @@ impl Pipeline {
         &self.workers.store
     }
 
-    pub(super) fn engine(&self) -> &Engine {
-        &self.workers.engine
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.workers.engine.as_ref()
     }
 
     /// The app of this name.

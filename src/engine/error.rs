@@ -18,6 +18,17 @@ pub struct BuildFailure {
     pub lines: Vec<String>,
 }
 
+/// What the engine, or the way to it, answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The HTTP status, if it was an answer: 404 for what is not there, 409 for
+    /// what is in the way.
+    pub status: Option<u16>,
+    /// In the engine's own words.
+    pub message: String,
+}
+
 /// Everything that the engine, or the way to it, can refuse.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -71,7 +82,7 @@ pub enum EngineError {
         /// What was asked: `create container paas-x-web-1-1`.
         doing: String,
         /// The engine's answer.
-        source: bollard::errors::Error,
+        source: Refusal,
     },
     /// A call took too long.
     #[error("{doing}: no answer within {limit:?}")]
@@ -107,7 +118,7 @@ pub enum EngineError {
         /// The image.
         reference: String,
         /// Why.
-        source: bollard::errors::Error,
+        source: Refusal,
     },
     /// debootstrap needs root and we are not.
     #[error("debootstrap of {suite} needs root")]
@@ -147,7 +158,7 @@ pub enum EngineError {
         /// The subnet.
         subnet: ipnet::Ipv4Net,
         /// The engine's answer.
-        source: bollard::errors::Error,
+        source: Refusal,
     },
     /// The engine lost touch and may have dropped events: look again.
     #[error("events may be missing")]
@@ -159,7 +170,7 @@ impl EngineError {
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Api { source, .. } | Self::Pull { source, .. } | Self::SubnetTaken { source, .. } => {
-                status_of(source)
+                source.status
             }
             _ => None,
         }
@@ -168,22 +179,5 @@ impl EngineError {
     /// Whether the engine said that there is no such object.
     pub fn is_missing(&self) -> bool {
         self.status() == Some(404)
-    }
-}
-
-/// The HTTP status in an error of the client's.
-pub(super) fn status_of(error: &bollard::errors::Error) -> Option<u16> {
-    match error {
-        bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
-}
-
-/// The engine's own words in an error of the client's.
-pub(super) fn message_of(error: &bollard::errors::Error) -> String {
-    match error {
-        bollard::errors::Error::DockerResponseServerError { message, .. } => message.clone(),
-        bollard::errors::Error::DockerStreamError { error } => error.clone(),
-        other => other.to_string(),
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's errors in the user's words.
 
-use super::error::{BuildFailure, EngineError, message_of};
+use super::error::{BuildFailure, EngineError};
 use crate::model::Problem;
 
 impl From<&EngineError> for Problem {
@@ -26,7 +26,7 @@ impl From<&EngineError> for Problem {
                 Problem::new("The files of the build could not be read", source.to_string(), "Push again.")
             }
             EngineError::Api { doing, source } => {
-                Problem::new(format!("The container engine could not {doing}"), message_of(source), "")
+                Problem::new(format!("The container engine could not {doing}"), source.to_string(), "")
             }
             EngineError::Slow { doing, limit } => Problem::new(
                 format!("The container engine did not {doing} within {}", duration(limit.as_secs())),
@@ -123,7 +123,7 @@ fn base(error: &EngineError) -> Problem {
     match error {
         EngineError::Pull { reference, source } => Problem::new(
             format!("The base image {reference} could not be pulled"),
-            message_of(source),
+            source.to_string(),
             "Without a registry: image_source = \"debian\" in server.toml.",
         ),
         EngineError::NeedsRoot { suite } => Problem::new(
@@ -154,15 +154,15 @@ fn duration(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::Refusal;
     use super::*;
     use crate::model::AppId;
-    use bollard::errors::Error;
     use std::fmt::Write;
     use std::io;
     use std::time::Duration;
 
-    fn refused(status_code: u16, message: &str) -> Error {
-        Error::DockerResponseServerError { status_code, message: message.to_owned() }
+    fn refused(status: u16, message: &str) -> Refusal {
+        Refusal { status: Some(status), message: message.to_owned() }
     }
 
     fn failure(step: Option<&str>, exit_code: Option<i64>, message: &str) -> EngineError {

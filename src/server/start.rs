@@ -5,7 +5,7 @@ use super::door::PlatformDoor;
 use super::proxy_process::{self, ProxyProcess};
 use crate::control;
 use crate::deploy::{Pipeline, Workers};
-use crate::engine::{Engine, EngineError};
+use crate::engine::{DockerEngine, EngineError};
 use crate::logs::Logs;
 use crate::model::ImageSource;
 use crate::settings::{ImageSourceChoice, Settings};
@@ -51,7 +51,7 @@ struct Opened {
 pub async fn check_config(settings: &Settings) -> Result<(), ServerError> {
     check_git().await?;
     crate::buildpack::extend(&settings.buildpacks)?;
-    Engine::connect_among(settings.engine.as_deref(), &crate::settings::engine_sockets()).await?;
+    DockerEngine::connect_among(settings.engine.as_deref(), &crate::settings::engine_sockets()).await?;
     let key = settings.data_dir.join("host_key");
     if key.exists() {
         ssh::host_key(&key)?;
@@ -86,7 +86,7 @@ pub async fn serve(settings: Settings, stop: CancellationToken) -> Result<(), Se
     let hooks = settings.data_dir.join("hooks");
     let workers = Workers {
         store,
-        engine,
+        engine: Arc::new(engine),
         logs,
         settings: settings.clone(),
         source,
@@ -280,12 +280,12 @@ async fn check_git() -> Result<(), ServerError> {
 
 /// Connects to the engine. One that is not there yet may come (a reboot starts
 /// everything at once); one that refuses us will not change its mind.
-async fn engine(settings: &Settings) -> Result<Engine, ServerError> {
+async fn engine(settings: &Settings) -> Result<DockerEngine, ServerError> {
     let begin = std::time::Instant::now();
     let candidates = crate::settings::engine_sockets();
     let mut said = false;
     loop {
-        let error = match Engine::connect_among(settings.engine.as_deref(), &candidates).await {
+        let error = match DockerEngine::connect_among(settings.engine.as_deref(), &candidates).await {
             Ok(engine) => return Ok(engine),
             Err(error) => error,
         };
@@ -304,7 +304,7 @@ async fn engine(settings: &Settings) -> Result<Engine, ServerError> {
 /// The image source; what `auto` found is kept, so that a short outage of the
 /// registry does not change the bases of all apps.
 async fn image_source(
-    engine: &Engine,
+    engine: &DockerEngine,
     store: &Store,
     choice: ImageSourceChoice,
 ) -> Result<ImageSource, ServerError> {

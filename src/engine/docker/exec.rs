@@ -1,10 +1,11 @@
 //! A command in a running container.
 
-use super::{Engine, EngineError, call};
+use super::{DockerEngine, call};
+use crate::engine::EngineError;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use futures_util::StreamExt;
 
-impl Engine {
+impl DockerEngine {
     /// Runs words in a container until they end; their exit code. Their output is
     /// not kept. <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Exec>
     pub async fn run_in(&self, container: &str, words: &[&str]) -> Result<i64, EngineError> {

@@ -7,8 +7,10 @@ mod container;
 mod network;
 mod watch;
 
+use super::build_limits::limit_builds;
 use super::testing::{TestApp, drain, until};
 use super::*;
+use crate::engine::{EventKind, LABEL_PROCESS, LABEL_RELEASE, Output};
 use crate::model::{BaseImage, ImageSource, Problem, ProcessName, Recipe, RunCommand};
 use crate::settings::{BuildSettings, ImageSourceChoice};
 use bollard::models::ContainerInspectResponse;

@@ -1,6 +1,6 @@
 //! debootstrap as a child: its output as it comes, its end as a group.
 
-use super::error::EngineError;
+use crate::engine::EngineError;
 use crate::settings::BuildSettings;
 use std::collections::VecDeque;
 use std::path::Path;

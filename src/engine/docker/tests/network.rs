@@ -23,7 +23,7 @@ async fn a_damaged_network_is_made_anew_and_a_vanished_one_too() {
     assert!(app.engine.inspect(&id).await.unwrap().running);
 
     let other = TestApp::bare().await;
-    let engine = Engine::connect(None).await.unwrap();
+    let engine = DockerEngine::connect(None).await.unwrap();
     engine.ensure_network(app.id, other.subnet).await.unwrap();
     let seen = engine.docker.inspect_network(&name, None).await.unwrap();
     assert_eq!(

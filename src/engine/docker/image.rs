@@ -1,7 +1,7 @@
 //! Images: whether they are there, and away with them.
 
-use super::error::EngineError;
-use super::{Engine, LABEL_APP, call, or_missing};
+use super::{DockerEngine, call, or_missing};
+use crate::engine::{AppImage, EngineError, LABEL_APP};
 use crate::model::{AppId, AppName, ImageSource};
 use crate::settings::ImageSourceChoice;
 use bollard::query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder};
@@ -14,18 +14,7 @@ const PROBE: &str = "docker.io/library/hello-world:latest";
 /// Longest wait for a registry.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
-/// One image of an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppImage {
-    /// `paas/myapp:v3`.
-    pub reference: String,
-    /// `sha256:…`.
-    pub id: String,
-    /// Bytes, layers shared with others included.
-    pub size: i64,
-}
-
-impl Engine {
+impl DockerEngine {
     /// The source of base images to use: `Auto` asks the registry for one tiny
     /// image, for at most three seconds.
     pub async fn probe_source(&self, choice: ImageSourceChoice) -> ImageSource {

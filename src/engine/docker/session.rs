@@ -5,7 +5,7 @@
 //! build gets a client of its own, whose connections all end with its guard;
 //! that also is what makes a dropped build stop at once.
 
-use super::error::EngineError;
+use crate::engine::EngineError;
 use bollard::{BollardRequest, ClientVersion, Docker};
 use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
@@ -48,7 +48,7 @@ pub(super) fn client(
     let (address, token) = (address.clone(), end.clone());
     let transport = move |request| send(address.clone(), token.clone(), request);
     let docker = Docker::connect_with_custom_transport(transport, Some("http://engine"), limit, version)
-        .map_err(|source| EngineError::Api { doing: "build".to_owned(), source })?;
+        .map_err(|source| EngineError::Api { doing: "build".to_owned(), source: source.into() })?;
     Ok((docker, end.drop_guard()))
 }
 

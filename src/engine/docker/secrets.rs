@@ -5,9 +5,8 @@
 //! Two of its methods are known here; their messages have one field each, so
 //! they are read and written by hand.
 
-use super::error::EngineError;
-use super::progress::BuildLine;
 use super::session::{Address, Io};
+use crate::engine::{BuildLine, EngineError};
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};

@@ -1,7 +1,7 @@
 //! One bridge network per app, on subnets of our own range.
 
-use super::error::{EngineError, message_of};
-use super::{Engine, LABEL_APP, call, or_missing};
+use super::{DockerEngine, call, or_missing};
+use crate::engine::{EngineError, LABEL_APP};
 use crate::model::AppId;
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect};
 use ipnet::Ipv4Net;
@@ -23,7 +23,7 @@ fn bridge_name(app: AppId) -> String {
     format!("paas{}", app.0)
 }
 
-impl Engine {
+impl DockerEngine {
     /// Makes sure that the app's network exists on this subnet, and makes it
     /// anew if it is damaged. Free when it is known.
     pub async fn ensure_network(&self, app: AppId, subnet: Ipv4Net) -> Result<(), EngineError> {
@@ -87,7 +87,7 @@ impl Engine {
         match call(|| format!("create network {name}"), self.docker.create_network(wanted(app, subnet))).await
         {
             Ok(_) => Ok(()),
-            Err(EngineError::Api { source, .. }) if message_of(&source).contains("overlap") => {
+            Err(EngineError::Api { source, .. }) if source.message.contains("overlap") => {
                 Err(EngineError::SubnetTaken { app, subnet, source })
             }
             Err(error) => Err(error),

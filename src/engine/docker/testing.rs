@@ -2,7 +2,8 @@
 //! tiny image, which takes everything along when it goes, on a panic too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use super::{BuildLine, BuildRequest, BuiltImage, Engine, EngineError, LABEL_APP, LABEL_NAME};
+use super::DockerEngine;
+use crate::engine::{BuildLine, BuildRequest, BuiltImage, EngineError, LABEL_APP, LABEL_NAME};
 use crate::model::{AppId, AppName, Limits, ProcessName, RunCommand, Workload};
 use bollard::query_parameters::ListImagesOptionsBuilder;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ const BUSYBOX: &str = "/bin/busybox";
 
 /// An app that no one else has.
 pub(super) struct TestApp {
-    pub(super) engine: Engine,
+    pub(super) engine: DockerEngine,
     pub(super) id: AppId,
     pub(super) name: AppName,
     pub(super) subnet: Ipv4Net,
@@ -35,7 +36,7 @@ impl TestApp {
         let octets = [10, 200 + u8::try_from(process % 55).unwrap(), u8::try_from(number / 4).unwrap(), 0];
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::from(octets)) + 64 * (number % 4));
         Self {
-            engine: Engine::connect(None).await.expect("the tests need a Docker engine"),
+            engine: DockerEngine::connect(None).await.expect("the tests need a Docker engine"),
             id: AppId(9_000_000_000 + i64::from(process % 100_000) * 1000 + i64::from(number)),
             name: AppName::parse(&format!("test-{process}-{number}")).unwrap(),
             subnet: Ipv4Net::new(address, 26).unwrap(),
@@ -104,7 +105,7 @@ impl Drop for TestApp {
     fn drop(&mut self) {
         let (id, name) = (self.id, self.name.clone());
         let clean_up = async move {
-            let engine = Engine::connect(None).await.unwrap();
+            let engine = DockerEngine::connect(None).await.unwrap();
             for process in engine.processes(Some(id)).await.unwrap() {
                 engine.remove(&process.container).await.unwrap();
             }

@@ -1,7 +1,7 @@
 //! What a container listens on, read from the kernel's own tables.
 
-use super::Engine;
-use super::error::EngineError;
+use super::DockerEngine;
+use crate::engine::EngineError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The engine's name server inside every container.
@@ -10,7 +10,7 @@ const ENGINE_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 /// State `TCP_LISTEN` in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
-impl Engine {
+impl DockerEngine {
     /// Addresses that a running container listens on (TCP), in order; empty
     /// if it does not run.
     pub async fn listening(&self, container: &str) -> Result<Vec<SocketAddr>, EngineError> {

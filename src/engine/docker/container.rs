@@ -1,9 +1,8 @@
 //! Containers: from a workload to one that runs.
 
-use super::error::EngineError;
-use super::log::LogLine;
 use super::network::network_name;
-use super::{Engine, LABEL_APP, LABEL_NAME, LABEL_PROCESS, LABEL_RELEASE, call};
+use super::{DockerEngine, call};
+use crate::engine::{EngineError, LABEL_APP, LABEL_NAME, LABEL_PROCESS, LABEL_RELEASE, LogLine};
 use crate::model::{RunCommand, Workload};
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
@@ -33,7 +32,7 @@ const SIGNAL_ALL: &str = "TINI_KILL_PROCESS_GROUP=1";
 const NAME_LIMIT: Duration = Duration::from_secs(10);
 const NAME_RETRY: Duration = Duration::from_millis(20);
 
-impl Engine {
+impl DockerEngine {
     /// Creates and starts a container; its id. One of the same name and app is
     /// replaced. On failure, and when dropped, nothing is left.
     pub async fn start(&self, workload: &Workload) -> Result<String, EngineError> {
@@ -139,13 +138,13 @@ impl Engine {
 
 /// A container that goes away with its guard, unless it is kept.
 struct Removal {
-    engine: Engine,
+    engine: DockerEngine,
     id: String,
     kept: bool,
 }
 
 impl Removal {
-    fn new(engine: &Engine, id: String) -> Self {
+    fn new(engine: &DockerEngine, id: String) -> Self {
         Self { engine: engine.clone(), id, kept: false }
     }
 

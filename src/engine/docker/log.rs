@@ -1,7 +1,7 @@
 //! A container's output as the engine keeps it.
 
-use super::Engine;
-use super::error::EngineError;
+use super::DockerEngine;
+use crate::engine::{EngineError, LogLine, Output};
 use bollard::container::LogOutput;
 use bollard::query_parameters::LogsOptionsBuilder;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -10,27 +10,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 /// put together again up to here.
 const LINE_LIMIT: usize = 64 << 10;
 
-/// Which of its two outputs a process wrote to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// One line that a process wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// When the engine read it, nanoseconds since the epoch, UTC.
-    pub nanos: i64,
-    /// Where it was written.
-    pub output: Output,
-    /// The line without its end; not yet safe for a terminal.
-    pub text: String,
-}
-
-impl Engine {
+impl DockerEngine {
     /// Lines newer than `since` (nanoseconds since the epoch), oldest first;
     /// with `follow` until the container's end. Starts when polled.
     pub fn logs(
@@ -79,7 +59,7 @@ impl Pieces {
                 }
                 Some(Err(source)) => {
                     let doing = format!("read the log of {}", self.container);
-                    return Some((Err(EngineError::Api { doing, source }), self));
+                    return Some((Err(EngineError::Api { doing, source: source.into() }), self));
                 }
                 None => return self.joined.rest().map(|line| (Ok(line), self)),
             }

@@ -83,7 +83,7 @@ async fn events_tell_start_death_and_removal() {
 async fn events_go_on_after_the_engine_hung_up() {
     let app = TestApp::new().await;
     let relay = Relay::start().await;
-    let engine = Engine::connect(Some(&relay.url)).await.unwrap();
+    let engine = DockerEngine::connect(Some(&relay.url)).await.unwrap();
     let events = engine.events(None);
     let mut ours = events
         .filter(|event| std::future::ready(event.as_ref().map_or(true, |event| event.app == app.id)))

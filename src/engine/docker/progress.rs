@@ -1,6 +1,6 @@
 //! BuildKit's status messages turned into lines for people.
 
-use super::error::BuildFailure;
+use crate::engine::{BuildFailure, BuildLine};
 use bollard::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog};
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,22 +13,6 @@ const OUTPUT_LIMIT: usize = 64 << 20;
 
 /// Lines of the failing step that are kept for the error.
 const TAIL: usize = 20;
-
-/// One line of a build.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BuildLine {
-    /// A step begins, or was found in the cache: `[2/5] RUN pip install …`.
-    Step {
-        /// As the builder names it, one line.
-        name: String,
-        /// Nothing had to be done.
-        cached: bool,
-    },
-    /// A step printed this; no line end, not yet safe for a terminal.
-    Output(String),
-    /// Ours: output was cut.
-    Notice(String),
-}
 
 /// Everything remembered of a build while its messages come in.
 #[derive(Default)]

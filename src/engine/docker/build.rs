@@ -1,10 +1,10 @@
 //! One build by the engine's own BuildKit.
 
 use super::connect::NO_LIMIT;
-use super::error::{EngineError, message_of};
-use super::progress::{BuildLine, Progress};
+use super::progress::Progress;
 use super::secrets::{self, Hidden};
-use super::{Engine, call, session};
+use super::{DockerEngine, call, message_of, session};
+use crate::engine::{BuildLine, BuildRequest, BuiltImage, Context, EngineError};
 use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bollard::{BollardRequest, Docker};
@@ -12,50 +12,10 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::pin::Pin;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
-/// The files of a build: an uncompressed tar, as it comes.
-pub type Context = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
-
-/// What is to be built.
-pub struct BuildRequest {
-    /// An uncompressed tar of the files, the Dockerfile among them.
-    pub context: Context,
-    /// Path of the Dockerfile in the context.
-    pub dockerfile: String,
-    /// Reference that the image gets, once it is complete.
-    pub tag: String,
-    /// Build arguments.
-    pub args: BTreeMap<String, String>,
-    /// Secrets for `RUN --mount=type=secret,id=NAME`.
-    pub secrets: BTreeMap<String, String>,
-    /// Labels of the image.
-    pub labels: BTreeMap<String, String>,
-    /// Longest time from start to end.
-    pub timeout: Duration,
-    /// Ends the build when cancelled.
-    pub cancel: CancellationToken,
-}
-
-/// A finished image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BuiltImage {
-    /// `sha256:…`.
-    pub id: String,
-    /// TCP ports of EXPOSE, in order.
-    pub exposed_ports: Vec<u16>,
-    /// USER; empty: root.
-    pub user: String,
-    /// Whether it has a CMD or an ENTRYPOINT.
-    pub has_command: bool,
-    /// Bytes.
-    pub size: i64,
-}
-
-impl Engine {
+impl DockerEngine {
     /// Builds an image. Dropping the future cancels the build, as the token does.
     /// Lines are dropped silently once their receiver is gone.
     pub async fn build(
@@ -302,7 +262,7 @@ fn failed(progress: &Progress, broken: Option<io::Error>, error: bollard::errors
         Error::DockerStreamError { .. } | Error::DockerResponseServerError { status_code: 400, .. } => {
             EngineError::Build(Box::new(progress.failure(&message_of(&error))))
         }
-        _ => EngineError::Api { doing: "build".to_owned(), source: error },
+        _ => EngineError::Api { doing: "build".to_owned(), source: error.into() },
     }
 }
 

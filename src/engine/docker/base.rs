@@ -1,9 +1,7 @@
 //! Base images: pulled, bootstrapped from Debian's packages, or built.
 
-use super::build::BuildRequest;
-use super::error::EngineError;
-use super::progress::BuildLine;
-use super::{Engine, debootstrap, rootfs};
+use super::{DockerEngine, debootstrap, rootfs};
+use crate::engine::{BuildLine, BuildRequest, EngineError};
 use crate::model::{BaseImage, Recipe};
 use crate::settings::BuildSettings;
 use bollard::query_parameters::CreateImageOptionsBuilder;
@@ -23,7 +21,7 @@ const DOCKERFILE: &str = ".paas/Dockerfile";
 const IMPORT_CHANGES: [&str; 2] =
     ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "CMD [\"bash\"]"];
 
-impl Engine {
+impl DockerEngine {
     /// Makes sure that the engine has this base, by its recipe if it lacks it;
     /// parents first. The same base is made once, however many ask, and what has
     /// been begun is finished though the caller is dropped: the next one finds it.
@@ -85,7 +83,8 @@ impl Engine {
         let options = CreateImageOptionsBuilder::default().from_image(&full).build();
         let mut answers = self.docker.create_image(Some(options), None, None);
         while let Some(answer) = answers.next().await {
-            let answer = answer.map_err(|source| EngineError::Pull { reference: full.clone(), source })?;
+            let answer = answer
+                .map_err(|source| EngineError::Pull { reference: full.clone(), source: source.into() })?;
             // Layers' progress bars are left out: lines are never redrawn.
             if answer.progress_detail.is_none_or(|detail| detail.total.is_none())
                 && let Some(status) = answer.status
@@ -173,7 +172,10 @@ impl Engine {
             .build();
         let mut answers = self.docker.create_image(Some(options), Some(bollard::body_try_stream(body)), None);
         while let Some(answer) = answers.next().await {
-            answer.map_err(|source| EngineError::Api { doing: format!("import {reference}"), source })?;
+            answer.map_err(|source| EngineError::Api {
+                doing: format!("import {reference}"),
+                source: source.into(),
+            })?;
         }
         let packed = packing.await.map_err(io::Error::other).and_then(|packed| packed);
         packed.map_err(|source| EngineError::Io { doing: "read the new base".to_owned(), source })

@@ -1,8 +1,8 @@
 //! Finding the engine and agreeing on a version with it.
 
-use super::error::EngineError;
 use super::session::Address;
-use super::{Engine, Shared, call};
+use super::{DockerEngine, Shared, call};
+use crate::engine::EngineError;
 use bollard::Docker;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) const NO_LIMIT: u64 = 7 * 24 * 3600;
 /// Longest wait for a sign of life.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-impl Engine {
+impl DockerEngine {
     /// The engine at `url` (`unix://`, `tcp://`, `http://`), or the first found
     /// among [`DEFAULT_SOCKETS`].
     pub async fn connect(url: Option<&str>) -> Result<Self, EngineError> {
@@ -159,10 +159,10 @@ mod tests {
     #[tokio::test]
     async fn the_first_socket_that_exists_is_taken_and_all_are_named_if_none_does() {
         let nowhere = [PathBuf::from("/nonexistent/a"), PathBuf::from("/nonexistent/b")];
-        let error = Engine::connect_among(None, &nowhere).await.err().unwrap();
+        let error = DockerEngine::connect_among(None, &nowhere).await.err().unwrap();
         assert!(matches!(error, EngineError::NotFound { tried } if tried == nowhere));
         let candidates = [PathBuf::from("/nonexistent/a"), PathBuf::from(DEFAULT_SOCKETS[0])];
-        Engine::connect_among(None, &candidates).await.unwrap().ping().await.unwrap();
+        DockerEngine::connect_among(None, &candidates).await.unwrap().ping().await.unwrap();
     }
 
     #[tokio::test]
@@ -171,7 +171,7 @@ mod tests {
         let path = directory.path().join("engine.sock");
         let url = format!("unix://{}", path.display());
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let error = Engine::connect(Some(&url)).await.err().unwrap();
+        let error = DockerEngine::connect(Some(&url)).await.err().unwrap();
         assert!(matches!(error, EngineError::NoAnswer { source: Some(_), .. }), "{error:?}");
 
         std::fs::remove_file(&path).unwrap();
@@ -182,7 +182,7 @@ mod tests {
                 tokio::io::AsyncWriteExt::write_all(&mut stream, b"nonsense\r\n").await.unwrap();
             }
         });
-        let error = Engine::connect(Some(&url)).await.err().unwrap();
+        let error = DockerEngine::connect(Some(&url)).await.err().unwrap();
         assert!(matches!(error, EngineError::NoAnswer { .. }), "{error:?}");
         serving.abort();
     }

@@ -1,7 +1,7 @@
 //! What runs, and how it ends.
 
-use super::error::EngineError;
-use super::{Engine, LABEL_APP, LABEL_PROCESS, LABEL_RELEASE, call, or_missing};
+use super::{DockerEngine, call, or_missing};
+use crate::engine::{EngineError, LABEL_APP, LABEL_PROCESS, LABEL_RELEASE};
 use crate::model::{AppId, ProcessName, ProcessState};
 use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum};
 use bollard::query_parameters::{
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Containers that are inspected at the same time.
 const PARALLEL: usize = 16;
 
-impl Engine {
+impl DockerEngine {
     /// All containers of an app, or of all apps, in whatever state; sorted by
     /// app, release and process.
     pub async fn processes(&self, app: Option<AppId>) -> Result<Vec<ProcessState>, EngineError> {
@@ -64,7 +64,9 @@ impl Engine {
             Some(Ok(answer)) => Ok(answer.status_code),
             // The client's way of saying that the code is not zero.
             Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => Ok(code),
-            Some(Err(source)) => Err(EngineError::Api { doing: format!("wait for {container}"), source }),
+            Some(Err(source)) => {
+                Err(EngineError::Api { doing: format!("wait for {container}"), source: source.into() })
+            }
             None => Err(EngineError::EventGap),
         }
     }
@@ -79,7 +81,7 @@ impl Engine {
         let doing = || format!("stop container {container}");
         let stopping = self.docker.stop_container(container, Some(options));
         let result = match tokio::time::timeout(limit, stopping).await {
-            Ok(result) => result.map_err(|source| EngineError::Api { doing: doing(), source }),
+            Ok(result) => result.map_err(|source| EngineError::Api { doing: doing(), source: source.into() }),
             Err(_) => Err(EngineError::Slow { doing: doing(), limit }),
         };
         or_missing(result)

@@ -1,7 +1,7 @@
 //! What happens to our containers, as it happens.
 
-use super::error::EngineError;
-use super::{Engine, LABEL_APP, LABEL_PROCESS, LABEL_RELEASE};
+use super::DockerEngine;
+use crate::engine::{EngineError, Event, EventKind, LABEL_APP, LABEL_PROCESS, LABEL_RELEASE};
 use crate::model::{AppId, ProcessName};
 use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptions, EventsOptionsBuilder};
@@ -16,40 +16,7 @@ const QUEUE: usize = 1024;
 /// Pause before the engine is asked again after it hung up.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
-    /// It runs.
-    Started,
-    /// It has ended.
-    Died {
-        /// 137: killed.
-        exit_code: i64,
-    },
-    /// The kernel killed one of its processes for memory.
-    Oom,
-    /// It is gone.
-    Destroyed,
-}
-
-/// Something that happened to a container of ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    /// Nanoseconds since the epoch, UTC.
-    pub at: i64,
-    /// The app, from its label.
-    pub app: AppId,
-    /// `3` for `v3`.
-    pub release: u32,
-    /// `web.1`.
-    pub process: ProcessName,
-    /// The engine's id.
-    pub container: String,
-    /// What happened.
-    pub kind: EventKind,
-}
-
-impl Engine {
+impl DockerEngine {
     /// Events from `since` (nanoseconds since the epoch) or from now on, for
     /// ever; ends when the stream is dropped. Asked for at once, not when first
     /// polled. An error item says that the engine hung up, is back, and events may

@@ -100,7 +100,7 @@ async fn a_context_that_breaks_is_named() {
 async fn a_build_over_tcp_leaves_no_connection() {
     let app = TestApp::bare().await;
     let relay = Relay::start().await;
-    let engine = Engine::connect(Some(&relay.url)).await.unwrap();
+    let engine = DockerEngine::connect(Some(&relay.url)).await.unwrap();
     for _ in 0..3 {
         let (sender, receiver) = mpsc::channel(16);
         let (built, _) =
