@@ -10,12 +10,18 @@ import signal
 import sys
 
 from basics import Failure, say
+from build import measure_build
 from detect import measure_detect
 from push import measure_push
 from stage import Stage
 from transfer import measure_transfer
 
-FIGURES = {"detect": measure_detect, "push": measure_push, "transfer": measure_transfer}
+FIGURES = {
+    "detect": measure_detect,
+    "push": measure_push,
+    "transfer": measure_transfer,
+    "build": measure_build,
+}
 
 
 def main(paas, rounds, *which):

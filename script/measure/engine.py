@@ -49,11 +49,11 @@ class Engine:
     def get(self, path, **query):
         return json.loads(self.ask("GET", path, **query))
 
-    def build(self, context, tag, args):
+    def build(self, context, tag, args, dockerfile=".paas/Dockerfile"):
         """Builds by BuildKit; the image's id."""
         answer = self.ask(
             "POST", "/build", context, "application/x-tar",
-            version="2", dockerfile=".paas/Dockerfile", t=tag, rm="1", forcerm="1", buildargs=args,
+            version="2", dockerfile=dockerfile, t=tag, rm="1", forcerm="1", buildargs=args,
         )  # fmt: skip
         found = None
         for line in map(json.loads, answer.splitlines()):
@@ -73,6 +73,11 @@ class Engine:
             )
 
         until(f"{container} to be removed", gone)
+
+    def layers(self, image):
+        """The layers of an image, from the lowest; none if there is no such image."""
+        text = self.ask("GET", f"/images/{image}/json", fine=(404,))
+        return json.loads(text).get("RootFS", {}).get("Layers", [])
 
     def containers(self, *labels):
         return self.get("/containers/json", all="1", filters={"label": list(labels)})

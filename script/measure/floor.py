@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import random
 import re
@@ -56,13 +55,12 @@ class Floor:
     def generated(self):
         """What `paas detect` prints, for the bases on which our own image stands."""
         web = self.engine.get(f"/containers/{self.push.web()}/json")
-        layers = self.engine.get(f"/images/{web['Image']}/json")["RootFS"]["Layers"]
+        layers = self.engine.layers(web["Image"])
         for source in ("debian", "registry"):
             words = (self.stage.paas, "detect", "--image-source", source, self.push.tree)
             text = self.stage.run(*words).split("-----> Dockerfile\n", 1)[1]
             base = re.findall(r"^FROM (\S+)", text, re.MULTILINE)[-1]
-            found = json.loads(self.engine.ask("GET", f"/images/{base}/json", fine=(404,)))
-            below = found.get("RootFS", {}).get("Layers")
+            below = self.engine.layers(base)
             if below and layers[: len(below)] == below:
                 return self.with_certificates(text)
         raise Failure("`paas detect` names no base that the image of the push stands on.")

@@ -1,7 +1,6 @@
 """One line of code changed, until the first answer that shows it."""
 
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -117,7 +116,7 @@ class Push:
         returned = now() - begin
         moments = self.engine.moments(wall, self.web())
         moments = {key: (value - wall) * 1000 for key, value in moments.items()}
-        login, steps = self.login(wall), self.steps()
+        login, steps = self.login(wall), self.stage.steps()
         detect = steps.get("detecting", 0.0)
         parts = {
             "login": login,
@@ -131,12 +130,6 @@ class Push:
         # The app's start as the health check sees it, and a request through the proxy.
         parts["first answer"] = total - sum(parts.values())
         return parts | {"total": total, "push returns": returned}
-
-    def steps(self):
-        """What the server's log says of its last deploy, if it does: milliseconds."""
-        lines = [line for line in self.stage.log("paas").splitlines() if " deployed " in line]
-        found = re.findall(r"([a-z][a-z ]*) (\d+) ms", lines[-1] if lines else "")
-        return {name: float(ms) for name, ms in found}
 
     def theirs(self):
         return self.floor.round()

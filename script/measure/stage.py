@@ -157,6 +157,12 @@ class Stage:
     def command(self, *words, stdin=None):
         return self.run(self.paas, "--data-dir", self.data, *words, stdin=stdin)
 
+    def steps(self):
+        """What the server's log says of its last deploy, if it does: milliseconds."""
+        lines = [line for line in self.log("paas").splitlines() if " deployed " in line]
+        found = re.findall(r"([a-z][a-z ]*) (\d+) ms", lines[-1] if lines else "")
+        return {name: float(ms) for name, ms in found}
+
     def app(self):
         """A name for an app that is destroyed with the stage, and its remote."""
         self.apps += 1
