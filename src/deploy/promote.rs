@@ -31,7 +31,8 @@ impl Pipeline {
             return Err(error);
         }
         reached("committed");
-        let published = self.routes.publish(&app.name, Some(self.route(&app, targets, "H14")));
+        let published =
+            self.routes.publish(&app.name, Some(self.route(&app, release.number, targets, "H14")));
         drop(publishing);
         reached("published");
         if !self.routes.acknowledged(published.version).await {
@@ -114,13 +115,14 @@ impl Pipeline {
         states
     }
 
-    /// An app's route to `targets`.
-    pub(super) fn route(&self, app: &App, targets: Vec<Target>, outage: &str) -> Route {
+    /// An app's route to `targets`, which are `release`'s (0: there is none).
+    pub(super) fn route(&self, app: &App, release: u32, targets: Vec<Target>, outage: &str) -> Route {
         let host = format!("{}.{}", app.name, self.workers.settings.domain);
         Route {
             app: app.name.clone(),
             hosts: crate::model::HostName::parse(&host).into_iter().collect(),
             port: Some(app.port),
+            release,
             targets,
             outage: outage.to_owned(),
         }

@@ -377,7 +377,7 @@ impl Pipeline {
         let app = self.store().write(move |db| store::apps::create(db, &name, &repository, &pools)).await?;
         // Its name answers from now on: that nothing runs yet, not that it is unknown.
         let publishing = self.queue.publishing(app.id).await;
-        self.routes.publish(&app.name, Some(self.route(&app, Vec::new(), "H14")));
+        self.routes.publish(&app.name, Some(self.route(&app, 0, Vec::new(), "H14")));
         drop(publishing);
         Ok(app)
     }

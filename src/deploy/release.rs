@@ -164,7 +164,7 @@ impl Pipeline {
             .filter(|state| state.release != release.number || !missing.contains(&state.process))
             .collect();
         let publishing = self.queue.publishing(app.id).await;
-        let published = self.routes.publish(&app.name, Some(self.route(app, targets, "H14")));
+        let published = self.routes.publish(&app.name, Some(self.route(app, release.number, targets, "H14")));
         drop(publishing);
         reached("published");
         self.routes.acknowledged(published.version).await;

@@ -180,7 +180,7 @@ impl Routes {
     /// A proxy has said something.
     pub fn hear(&self, id: ProxyId, message: FromProxy) {
         self.proxies.send_modify(|proxies| match message {
-            FromProxy::Hello { .. } => {}
+            FromProxy::Hello { .. } | FromProxy::Counts { .. } => {}
             FromProxy::Ack { version, refused_ports } => {
                 proxies.acknowledged.insert(id, version);
                 proxies.refused_ports = refused_ports;
@@ -211,7 +211,14 @@ mod tests {
 
     fn route(release: u32) -> Route {
         let app = AppName::parse("a").unwrap();
-        Route { app, hosts: vec![], port: None, targets: vec![target(release)], outage: "H14".into() }
+        Route {
+            app,
+            hosts: vec![],
+            port: None,
+            release,
+            targets: vec![target(release)],
+            outage: "H14".into(),
+        }
     }
 
     #[tokio::test]

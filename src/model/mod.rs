@@ -22,6 +22,6 @@ pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, Recipe, RunCommand
 pub use problem::Problem;
 pub use public_key::{KeyFault, PublicKey};
 pub use release::{CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, Why};
-pub use route::{FromProxy, Route, RouteTable, Target, ToProxy};
+pub use route::{Count, FromProxy, Route, RouteTable, Target, ToProxy};
 pub use source::{EntryKind, SourceEntry, SourceTree};
 pub use workload::{BuildLimits, Limits, ProcessName, ProcessState, Workload};

@@ -28,11 +28,27 @@ pub struct Route {
     pub hosts: Vec<HostName>,
     /// Its own port on loopback, where any host name will do.
     pub port: Option<u16>,
+    /// The release whose answers these are, for counting them: `3` for `v3`; 0: none.
+    #[serde(default)]
+    pub release: u32,
     /// Processes in turn; empty: every request is answered by `outage`.
     pub targets: Vec<Target>,
     /// Heroku's code while `targets` is empty: `H10` (crashed), `H14` (no web
     /// processes).
     pub outage: String,
+}
+
+/// How many requests a release has answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// The app.
+    pub app: AppName,
+    /// `3` for `v3`.
+    pub release: u32,
+    /// All answers, by the app or by a page of the proxy's in its place.
+    pub answers: u64,
+    /// Those of them with a status from 500 on.
+    pub errors: u64,
 }
 
 /// Everything a proxy knows.
@@ -69,6 +85,11 @@ pub enum FromProxy {
         version: u64,
         /// Ports that could not be listened on, with the reason.
         refused_ports: BTreeMap<u16, String>,
+    },
+    /// Requests answered since the last message of this kind, if there were any.
+    Counts {
+        /// By release.
+        counts: Vec<Count>,
     },
     /// A target that is no longer in the table has finished its last request.
     /// Sent once for each target that a table removed (at once if it was idle).

@@ -1,5 +1,7 @@
 //! The table in force, how the next one replaces it, and what drains.
 
+use super::counts::{Counter, Counts};
+use super::pages::Page;
 use super::upstream::{InFlight, Upstream};
 use crate::model::{AppName, Route, RouteTable, Target};
 use arc_swap::ArcSwap;
@@ -24,6 +26,8 @@ pub(super) enum Entry {
 pub(super) struct Backend {
     /// The app.
     pub(super) app: AppName,
+    /// Of the release that answers.
+    pub(super) counter: Arc<Counter>,
     outage: String,
     upstreams: Vec<Arc<Upstream>>,
     turn: AtomicUsize,
@@ -38,8 +42,8 @@ pub(super) enum Choice {
         /// The target, entered.
         in_flight: InFlight,
     },
-    /// Nowhere: the app has no process; with Heroku's code.
-    Outage(String),
+    /// Nowhere: the app has no process.
+    Outage(Arc<Backend>),
     /// No app has that name.
     Unknown,
 }
@@ -55,6 +59,8 @@ pub(super) struct Board {
     routing: ArcSwap<Routing>,
     state: Mutex<State>,
     drained: Arc<Notify>,
+    /// What was answered.
+    pub(super) counts: Counts,
 }
 
 #[derive(Default)]
@@ -76,8 +82,12 @@ struct Gone {
 impl Board {
     /// A board with `table` in force.
     pub(super) fn new(table: RouteTable) -> Self {
-        let board =
-            Self { routing: ArcSwap::default(), state: Mutex::default(), drained: Arc::new(Notify::new()) };
+        let board = Self {
+            routing: ArcSwap::default(),
+            state: Mutex::default(),
+            drained: Arc::new(Notify::new()),
+            counts: Counts::default(),
+        };
         board.put_in_force(Arc::new(table));
         board
     }
@@ -99,7 +109,7 @@ impl Board {
     pub(super) fn put_in_force(&self, table: Arc<RouteTable>) -> u64 {
         let mut state = self.state();
         let live = state.upstreams(&table, &self.drained);
-        self.routing.store(Arc::new(Routing::new(&table, &live)));
+        self.routing.store(Arc::new(Routing::new(&table, &live, &self.counts)));
         let before = std::mem::replace(&mut state.live, live);
         state.turn += 1;
         state.retire(before);
@@ -116,7 +126,7 @@ impl Board {
                 return Choice::Unknown;
             };
             let Some(upstream) = backend.pick() else {
-                return Choice::Outage(backend.outage.clone());
+                return Choice::Outage(Arc::clone(backend));
             };
             if let Some(in_flight) = upstream.enter() {
                 return Choice::Target { backend: Arc::clone(backend), in_flight };
@@ -203,10 +213,10 @@ impl State {
 }
 
 impl Routing {
-    fn new(table: &RouteTable, upstreams: &HashMap<Target, Arc<Upstream>>) -> Self {
+    fn new(table: &RouteTable, upstreams: &HashMap<Target, Arc<Upstream>>, counts: &Counts) -> Self {
         let mut routing = Self::default();
         for route in table.routes.values() {
-            let backend = Arc::new(Backend::new(route, upstreams));
+            let backend = Arc::new(Backend::new(route, upstreams, counts));
             for host in &route.hosts {
                 routing.hosts.insert(host.as_str().to_owned(), Arc::clone(&backend));
             }
@@ -226,13 +236,25 @@ impl Routing {
 }
 
 impl Backend {
-    fn new(route: &Route, upstreams: &HashMap<Target, Arc<Upstream>>) -> Self {
+    fn new(route: &Route, upstreams: &HashMap<Target, Arc<Upstream>>, counts: &Counts) -> Self {
         Self {
             app: route.app.clone(),
+            counter: counts.of(&route.app, route.release),
             outage: route.outage.clone(),
             upstreams: route.targets.iter().filter_map(|target| upstreams.get(target).cloned()).collect(),
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// The page in place of an answer, and its counting.
+    pub(super) fn instead(&self, page: Page) -> Page {
+        self.counter.note(page.status());
+        page
+    }
+
+    /// The page while there is no process.
+    pub(super) fn outage(&self) -> Page {
+        self.instead(Page::Outage(self.outage.clone()))
     }
 
     /// The target with the fewest requests in flight, in turn among equals;

@@ -107,12 +107,12 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
     let page = loop {
         let (backend, in_flight) = match client.shared.board.choose(client.entry, host) {
             Choice::Target { backend, in_flight } => (backend, in_flight),
-            Choice::Outage(code) => break Page::Outage(code),
+            Choice::Outage(backend) => break backend.outage(),
             Choice::Unknown => break Page::UnknownHost(host.to_owned()),
         };
         if refused_before && in_flight.upstream().is_ejected() {
             if Instant::now() + pause > give_up {
-                break Page::Refusing;
+                break backend.instead(Page::Refusing);
             }
             // Not counted while it waits, and chosen anew: the table may change.
             drop(in_flight);
@@ -124,6 +124,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
         let upstream = Arc::clone(in_flight.upstream());
         match attempt(client, in_flight, errand.request).await {
             Ok(exchange) => {
+                backend.counter.note(exchange.response.status());
                 return Ok(Delivery::new(
                     exchange,
                     errand.upgrade,
@@ -138,7 +139,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 errand.request = *request;
                 refused_before = true;
             }
-            Err(Failure::Page(page)) => break page,
+            Err(Failure::Page(page)) => break backend.instead(page),
         }
     };
     Err((page, errand.method, errand.uri))

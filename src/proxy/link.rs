@@ -119,7 +119,7 @@ async fn persist(path: &Path, table: Arc<RouteTable>) {
     }
 }
 
-/// Sends acknowledgements, and then what has drained.
+/// Sends acknowledgements, and then what has drained; and what was answered.
 ///
 /// A removed target is reported after the table that removed it was
 /// acknowledged on this connection: before that, the other side has not heard
@@ -131,6 +131,8 @@ async fn speak(
 ) -> io::Result<()> {
     let mut turn = None;
     board.report_again();
+    let counted = board.counts.ripe();
+    tokio::pin!(counted);
     loop {
         tokio::select! {
             ack = queue.recv() => {
@@ -139,6 +141,13 @@ async fn speak(
                 turn = Some(ack.turn);
             }
             () = board.drain_news() => {}
+            () = &mut counted => {
+                counted.set(board.counts.ripe());
+                let counts = board.counts.take();
+                if !counts.is_empty() {
+                    frame::write(&mut writer, &FromProxy::Counts { counts }).await?;
+                }
+            }
         }
         let drained = turn.map(|turn| board.take_drained(turn)).unwrap_or_default();
         for target in drained {

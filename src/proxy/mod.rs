@@ -10,6 +10,7 @@ mod access;
 mod board;
 mod body;
 mod client_stream;
+mod counts;
 mod error;
 mod forward;
 mod framing;

@@ -42,6 +42,11 @@ impl Page {
         }
     }
 
+    /// The status that the client gets.
+    pub(super) fn status(&self) -> StatusCode {
+        self.words().status
+    }
+
     /// The page as HTML for those whose `Accept` asks for it, else as plain text.
     pub(super) fn response(&self, accept: Option<&HeaderValue>) -> Response<ReplyBody> {
         let words = self.words();

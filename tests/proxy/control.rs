@@ -1,7 +1,7 @@
 //! Without a control plane, and with a bad one.
 
 use crate::world::*;
-use paas::model::FromProxy;
+use paas::model::{FromProxy, Route};
 use paas::proxy;
 use paas::proxy::ProxyLimits;
 use std::path::Path;
@@ -25,6 +25,28 @@ async fn the_control_plane_may_go_and_come_back() {
     control.publish(2, vec![route("blog", &[&new])]).await;
     assert_eq!(control.drained().await, old.target(), "what is gone is said again");
     control.silence().await;
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_release_and_those_in_the_apps_place_too() {
+    let (old, gone) = (App::start(1).await, App::start(2).await);
+    gone.stop.cancel();
+    let (proxy, mut control) = Proxy::with(vec![route("blog", &[&old])]).await;
+    for _ in 0..3 {
+        proxy.get("blog.localhost").await;
+    }
+    assert!(proxy.get("nobody.localhost").await.starts_with("HTTP/1.1 404 "));
+    assert_eq!(control.counted(1, 3).await, 0);
+    control.publish(2, vec![route("blog", &[&gone])]).await;
+    assert!(proxy.get("blog.localhost").await.starts_with("HTTP/1.1 503 "));
+    assert_eq!(control.counted(2, 1).await, 1, "nothing listens there");
+    let crashed = Route { targets: Vec::new(), ..route("blog", &[&gone]) };
+    control.publish(3, vec![crashed]).await;
+    // What happens while nobody listens is told later.
+    drop(control);
+    assert!(proxy.get("blog.localhost").await.starts_with("HTTP/1.1 503 "));
+    let mut control = proxy.control().await;
+    assert_eq!(control.counted(2, 1).await, 1);
 }
 
 #[tokio::test]

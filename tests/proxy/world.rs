@@ -7,7 +7,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use paas::frame;
-use paas::model::{AppName, FromProxy, HostName, Route, RouteTable, Target, ToProxy};
+use paas::model::{AppName, Count, FromProxy, HostName, Route, RouteTable, Target, ToProxy};
 use paas::proxy;
 use paas::proxy::{ProxyError, ProxyLimits, ProxyOptions};
 use std::collections::BTreeMap;
@@ -108,6 +108,8 @@ pub struct Control {
     pub stream: UnixStream,
     pub hello: FromProxy,
     pub listener: UnixListener,
+    /// Answers and errors by release, as far as they were told.
+    pub counted: BTreeMap<u32, (u64, u64)>,
 }
 
 impl Control {
@@ -115,19 +117,48 @@ impl Control {
         let accepting = tokio::time::timeout(Duration::from_secs(5), listener.accept());
         let (mut stream, _) = accepting.await.expect("the proxy connects").unwrap();
         let hello = frame::read(&mut stream).await.unwrap().unwrap();
-        Self { stream, hello, listener }
+        Self { stream, hello, listener, counted: BTreeMap::new() }
     }
 
+    /// The next message that is no numbers; those are added up.
     pub async fn next(&mut self) -> FromProxy {
-        let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
-        reading.await.expect("the proxy says something").unwrap().unwrap()
+        loop {
+            let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
+            match reading.await.expect("the proxy says something").unwrap().unwrap() {
+                FromProxy::Counts { counts } => self.add(counts),
+                other => return other,
+            }
+        }
     }
 
-    /// Nothing more comes for a while.
+    fn add(&mut self, counts: Vec<Count>) {
+        for count in counts {
+            let sum = self.counted.entry(count.release).or_default();
+            *sum = (sum.0 + count.answers, sum.1 + count.errors);
+        }
+    }
+
+    /// Waits until so many answers of a release were told; with how many errors.
+    pub async fn counted(&mut self, release: u32, answers: u64) -> u64 {
+        loop {
+            let (told, errors) = self.counted.get(&release).copied().unwrap_or_default();
+            assert!(told <= answers, "{told} answers of v{release}");
+            if told == answers {
+                return errors;
+            }
+            let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
+            match reading.await.expect("the proxy says something").unwrap().unwrap() {
+                FromProxy::Counts { counts } => self.add(counts),
+                FromProxy::Drained { .. } => {}
+                other => panic!("{other:?} instead of numbers"),
+            }
+        }
+    }
+
+    /// Nothing more comes for a while, but for numbers.
     pub async fn silence(&mut self) {
-        let mut byte = [0];
-        let reading = tokio::time::timeout(Duration::from_millis(200), self.stream.read(&mut byte));
-        assert!(reading.await.is_err(), "the proxy said something unexpected");
+        let silent = tokio::time::timeout(Duration::from_millis(200), self.next());
+        assert!(silent.await.is_err(), "the proxy said something unexpected");
     }
 
     /// Publishes and waits for the acknowledgement; the ports refused.
@@ -161,6 +192,7 @@ pub fn route(app: &str, targets: &[&App]) -> Route {
         app: AppName::parse(app).unwrap(),
         hosts: vec![HostName::parse(&format!("{app}.localhost")).unwrap()],
         port: None,
+        release: targets.first().map_or(0, |target| target.release),
         targets: targets.iter().map(|target| target.target()).collect(),
         outage: "H10".to_owned(),
     }
