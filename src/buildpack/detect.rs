@@ -8,7 +8,7 @@ use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::{self, Files};
 use super::subfolder::Subfolder;
-use super::{generic, go, node, own, python, ruby, static_files};
+use super::{generic, go, hint, node, own, python, ruby, static_files};
 use crate::model::dockerignore::Patterns;
 use crate::model::{BuildPlan, SourceEntry, SourceTree};
 
@@ -37,7 +37,15 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     check_app_json(files)?;
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
     let declared = procfile.is_some();
-    let plan = with_procfile(files, catalog, settings, procfile)?;
+    let mut plan = with_procfile(files, catalog, settings, procfile).map_err(|error| match error {
+        DetectError::NoProcess { .. } | DetectError::SeveralBinaries(_) => {
+            hint::misnamed(files, &["Procfile"]).unwrap_or(error)
+        }
+        error => error,
+    })?;
+    if let Some(DetectError::Misnamed { found, wanted }) = hint::misnamed(files, &["Procfile", "paas.toml"]) {
+        plan.notices.push(format!("{found} is passed over: it must be called {wanted}"));
+    }
     Ok(BuildPlan { procfile: declared, checks: settings.checks.clone(), ..plan })
 }
 
@@ -159,7 +167,25 @@ fn matching(
     };
     let page = node::is_page(files);
     let packs = pack::all()?.iter().filter(|pack| pack.key != "node" || !page);
-    Ok(packs.filter_map(|pack| sign(pack).map(|file| (pack, file))).collect())
+    let found: Vec<_> = packs.filter_map(|pack| sign(pack).map(|file| (pack, file))).collect();
+    if found.is_empty() && settings.build.builder.is_none() {
+        return by_suffix(files);
+    }
+    Ok(found)
+}
+
+/// Languages whose scripts are enough, where nothing says more.
+const SUFFIXES: [(&str, &str); 2] = [("python", ".py"), ("ruby", ".rb")];
+
+fn by_suffix(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, DetectError> {
+    let script = |suffix: &str| {
+        let named = |path: &str| {
+            path.strip_suffix(suffix).is_some_and(|stem| !stem.is_empty() && !stem.contains('/'))
+        };
+        files.paths().any(named)
+    };
+    let fitting = SUFFIXES.into_iter().filter(|(_, suffix)| script(suffix));
+    fitting.map(|(key, suffix)| Ok((pack::get(key)?, suffix))).collect()
 }
 
 fn chosen(
@@ -179,12 +205,17 @@ fn note_choice(draft: &mut Draft<'_>, matches: &[(&'static Pack, &'static str)],
         return;
     }
     if let Some((pack, file)) = matches.iter().find(|(pack, _)| pack.key == key) {
-        draft.decide(format!("{}, because of {file}", pack.name));
+        draft.decide(format!("{}, because of {}", pack.name, told(file)));
     }
     for (other, file) in matches.iter().filter(|(pack, _)| pack.key != key) {
         let chooses = format!("builder = \"{}\" under [build] in {}", other.key, paas_toml::FILE);
-        draft.decide(format!("also {}, because of {file}; {chooses} chooses it", other.name));
+        draft.decide(format!("also {}, because of {}; {chooses} chooses it", other.name, told(file)));
     }
+}
+
+/// A file, or all that end so.
+fn told(file: &str) -> String {
+    if SUFFIXES.iter().any(|(_, suffix)| *suffix == file) { format!("*{file}") } else { file.to_owned() }
 }
 
 fn note_procfile(draft: &mut Draft<'_>) {
@@ -218,6 +249,9 @@ fn nothing(files: Files<'_>, ignored: usize) -> Result<DetectError, DetectError>
         if files.has(&format!("{folder}/Dockerfile")) || pack::all()?.iter().any(fits) {
             fitting.push(folder.to_owned());
         }
+    }
+    if let Some(error) = hint::reason(files, &fitting) {
+        return Ok(error);
     }
     let subdirectory = if fitting.len() == 1 { fitting.pop() } else { None };
     Ok(DetectError::NothingMatched { seen, subdirectory, ignored })

@@ -56,6 +56,30 @@ pub enum DetectError {
         /// How many files `.dockerignore` keeps out.
         ignored: usize,
     },
+    /// A file that is nearly called what it must be called.
+    #[error("{found} should be {wanted}")]
+    Misnamed {
+        /// Its name.
+        found: String,
+        /// The name that is looked for.
+        wanted: String,
+    },
+    /// Files of a language or tool that no buildpack builds.
+    #[error("{file} is {what}'s")]
+    Foreign {
+        /// The file that says so.
+        file: String,
+        /// `Rust`.
+        what: &'static str,
+    },
+    /// Several containers described in one file, and nothing else.
+    #[error("{file} describes several containers")]
+    Compose {
+        /// `compose.yaml`.
+        file: String,
+        /// Folders that could be apps.
+        folders: Vec<String>,
+    },
     /// The administrator does not allow what would build the app.
     #[error("{builder} is not allowed")]
     NotAllowed {

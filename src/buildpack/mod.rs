@@ -15,6 +15,7 @@ mod folder;
 mod gem_version;
 mod generic;
 mod go;
+mod hint;
 mod nginx;
 mod node;
 mod own;

@@ -73,6 +73,7 @@ fn from_settings(plan: &mut BuildPlan, build: &Build) {
         ("version", build.version.as_ref().map(|given| given.line)),
         ("install", build.install.as_ref().map(|given| given.line)),
         ("build", build.build.as_ref().map(|given| given.line)),
+        ("packages", build.packages.as_ref().map(|given| given.line)),
         ("apt", build.apt.as_ref().map(|given| given.line)),
         ("env", (!build.env.is_empty()).then_some(0)),
     ];

@@ -339,7 +339,11 @@ fn app_objects_are_found_where_they_are() {
         web(&[flask, ("src/shop/site.py", FLASK)]),
         "gunicorn --pythonpath src --bind 0.0.0.0:$PORT shop.site:app"
     );
-    assert_eq!(web(&[("requirements.txt", "flask-cors\n"), ("app.py", FLASK)]), "python app.py");
+    assert_eq!(
+        web(&[("requirements.txt", "flask-cors\n"), ("app.py", FLASK)]),
+        web(&[flask, ("app.py", FLASK)])
+    );
+    assert_eq!(web(&[("app.py", FLASK)]), "python app.py");
 }
 
 #[test]
@@ -428,4 +432,48 @@ proptest! {
         let _ = planned(&[("main.py", ""), ("config.ru", ""), (name, &text)]);
         let _ = planned(&[(name, &text)]);
     }
+}
+
+#[test]
+fn go_packages_are_those_that_the_app_names() {
+    let main = "package main\n";
+    let tree = |module: &'static str, settings: &'static str| {
+        [
+            ("go.mod", module),
+            ("paas.toml", settings),
+            ("a/main.go", main),
+            ("svc/b/main.go", main),
+            ("svc/c/main.go", main),
+        ]
+    };
+    let built = |module, settings| {
+        said(&tree(module, settings)).lines().filter(|line| line.starts_with("go build")).collect::<String>()
+    };
+    let plain = "module example.com/c\n";
+    assert_eq!(built(plain, "[build]\npackages = ['./a']\n"), "go build ./a");
+    assert_eq!(built(plain, "[build]\npackages = ['./svc/...']\n"), "go build ./svc/b ./svc/c");
+    assert_eq!(
+        built("module example.com/c\n// +heroku install ./a ./svc/...\n", "[build]\n"),
+        "go build ./a ./svc/b ./svc/c"
+    );
+    let missing = planned(&tree(plain, "[build]\npackages = ['./none']\n"));
+    assert!(matches!(missing, Err(DetectError::BadValue { .. })), "{missing:?}");
+}
+
+#[test]
+fn a_refusal_says_what_the_repository_is() {
+    let refused = |files: &[(&str, &str)]| crate::model::Problem::from(planned(files).unwrap_err()).title;
+    assert_eq!(refused(&[("Cargo.toml", "")]), "Rust is not among the languages that are built here");
+    assert_eq!(
+        refused(&[("compose.yaml", ""), ("web/Dockerfile", "FROM debian\n")]),
+        "compose.yaml is not what an app is deployed from"
+    );
+    assert_eq!(refused(&[("dockerfile", "FROM debian\n")]), "dockerfile should be called Dockerfile");
+    assert_eq!(refused(&[("bot.py", "import x\n")]), "nothing says what to start");
+    assert_eq!(
+        refused(&[("bot.py", "import x\n"), ("Procfile.txt", "web: x\n")]),
+        "Procfile.txt should be called Procfile"
+    );
+    assert_eq!(web(&[("task.py", ""), ("Procfile", "web: python task.py\n")]), "python task.py");
+    assert!(said(&[("main.py", ""), ("procfile", "web: x\n")]).contains("procfile is passed over"));
 }

@@ -40,6 +40,17 @@ impl From<&DetectError> for Problem {
             DetectError::NothingMatched { seen, subdirectory, ignored } => {
                 nothing_matched(seen, subdirectory.as_deref(), *ignored)
             }
+            DetectError::Misnamed { found, wanted } => Self::new(
+                format!("{found} should be called {wanted}"),
+                "Names of files are read to the letter, and this one has no meaning here.",
+                format!("Rename it, commit and push again:\n  git mv {found} {wanted}"),
+            ),
+            DetectError::Foreign { file, what } => Self::new(
+                format!("{what} is not among the languages that are built here"),
+                format!("{} is there, and nothing that a buildpack builds.", shorten(file)),
+                "Bring a Dockerfile, such as\n  FROM debian:bookworm-slim\n  COPY . /app\n  CMD [\"/app/start\"]",
+            ),
+            DetectError::Compose { file, folders } => compose(file, folders),
             DetectError::NotAllowed { builder, place, allowed } => Self::new(
                 format!("{builder} is not allowed on this server"),
                 format!("{place} would be built by it; the administrator allows {}.", list(allowed)),
@@ -170,11 +181,26 @@ fn nothing_matched(seen: &[String], subdirectory: Option<&str>, ignored: usize) 
     };
     let next = match subdirectory {
         Some(folder) => format!(
-            "{folder}/ looks like an app: move its files to the root, or push it alone: git subtree push --prefix {folder} paas main"
+            "{folder}/ looks like an app. To deploy it, commit a paas.toml with\n  [build]\n  root = {folder:?}"
         ),
         None => "Add one of them, or a Dockerfile such as\n  FROM debian:bookworm-slim\n  COPY . /app\n  CMD [\"/app/start\"]".to_owned(),
     };
     Problem::new("no language was recognised", cause, next)
+}
+
+fn compose(file: &str, folders: &[String]) -> Problem {
+    let next = match folders {
+        [] => "Bring a Dockerfile in the root, or the files of a language.".to_owned(),
+        [folder, ..] => format!(
+            "Folders that could be apps: {}. To deploy one, commit a paas.toml with\n  [build]\n  root = {folder:?}",
+            list(folders)
+        ),
+    };
+    Problem::new(
+        format!("{file} is not what an app is deployed from"),
+        "It describes several containers; an app here is one image, and databases are others' business.",
+        next,
+    )
 }
 
 fn procfile(line: usize, fault: &ProcfileFault) -> Problem {
@@ -251,6 +277,10 @@ mod tests {
                 place: Place::file("Dockerfile"),
                 allowed: names(&["python", "node"]),
             },
+            DetectError::Misnamed { found: text("Containerfile"), wanted: text("Dockerfile") },
+            DetectError::Foreign { file: text("Cargo.toml"), what: "Rust" },
+            DetectError::Compose { file: text("compose.yaml"), folders: Vec::new() },
+            DetectError::Compose { file: text("compose.yaml"), folders: names(&["api", "web"]) },
             DetectError::Symlink(text("Procfile")),
             DetectError::MissingFile { file: text("base.txt"), named_by: Place::line("requirements.txt", 2) },
             DetectError::TooLarge { file: text("package.json"), limit: 4 << 20 },

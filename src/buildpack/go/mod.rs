@@ -7,9 +7,10 @@ mod sources;
 use minijinja::context;
 
 use super::draft::{Draft, exec};
-use super::error::DetectError;
+use super::error::{DetectError, Place};
+use super::paas_toml::go_package;
 use crate::model::{BuildPlan, RunCommand};
-use module::{Module, binary, plain};
+use module::{Module, binary};
 use release::Choice;
 use sources::Sources;
 
@@ -44,12 +45,11 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
 /// What is built: what is asked for, else the root's program, else those under
 /// cmd/, else all; and whatever a Procfile names.
 fn packages(draft: &Draft<'_>, modules: &[Module], sources: &Sources) -> Result<Vec<String>, DetectError> {
-    let asked: Vec<String> = modules.iter().flat_map(|module| module.install.iter().cloned()).collect();
-    if !asked.is_empty() {
-        return Ok(asked);
-    }
-    let usable = |folder: &&String| *folder == "." || plain(folder);
+    let usable = |folder: &&String| go_package(folder);
     let mains: Vec<String> = sources.mains.iter().filter(usable).cloned().collect();
+    if let Some((asked, place)) = asked_for(draft, modules) {
+        return named(&asked, &mains, &place);
+    }
     let root = mains.iter().filter(|folder| *folder == ".");
     let commands = mains.iter().filter(|folder| folder.starts_with("./cmd/"));
     let mut chosen: Vec<String> = root.cloned().collect();
@@ -66,6 +66,41 @@ fn packages(draft: &Draft<'_>, modules: &[Module], sources: &Sources) -> Result<
     for folder in mains {
         if named.contains(&binary(&folder, modules)) && !chosen.contains(&folder) {
             chosen.push(folder);
+        }
+    }
+    Ok(chosen)
+}
+
+/// The packages that the app itself names, and where.
+fn asked_for(draft: &Draft<'_>, modules: &[Module]) -> Option<(Vec<String>, Place)> {
+    let install: Vec<String> = modules.iter().flat_map(|module| module.install.iter().cloned()).collect();
+    if !install.is_empty() {
+        return Some((install, Place::file("go.mod")));
+    }
+    let given = draft.settings.build.packages.as_ref()?;
+    Some((given.value.clone(), given.place()))
+}
+
+/// The programs that these packages and patterns (`./cmd/...`) mean.
+fn named(asked: &[String], mains: &[String], place: &Place) -> Result<Vec<String>, DetectError> {
+    let mut chosen: Vec<String> = Vec::new();
+    for word in asked {
+        let word = if word == "." { "." } else { word.trim_end_matches('/') };
+        let below = word.strip_suffix("...").map(|folder| folder.trim_end_matches('/'));
+        let means = |main: &&String| match below {
+            Some(folder) => folder == "." || *main == folder || main.starts_with(&format!("{folder}/")),
+            None => *main == word,
+        };
+        let found: Vec<&String> = mains.iter().filter(means).collect();
+        if found.is_empty() {
+            let possible = mains.to_vec();
+            let (key, value) = ("a package".to_owned(), word.to_owned());
+            return Err(DetectError::BadValue { place: place.clone(), key, value, possible });
+        }
+        for main in found {
+            if !chosen.contains(main) {
+                chosen.push(main.clone());
+            }
         }
     }
     Ok(chosen)

@@ -1,6 +1,7 @@
 //! `go.mod` and `go.work`, as far as they matter here.
 
 use crate::buildpack::error::{DetectError, Place};
+use crate::buildpack::paas_toml::go_package;
 use crate::buildpack::source::Files;
 use crate::buildpack::version::Wanted;
 
@@ -94,7 +95,7 @@ pub(super) fn read(folder: &str, file: &str, text: &str) -> Module {
             path.trim().trim_matches('"').clone_into(&mut module.path);
         } else if let Some(packages) = line.strip_prefix("// +heroku install ") {
             module.install =
-                packages.split_whitespace().filter(|word| plain(word)).map(str::to_owned).collect();
+                packages.split_whitespace().filter(|word| go_package(word)).map(str::to_owned).collect();
         } else if let Some(rest) = line.strip_prefix("// +heroku goVersion ") {
             module.pinned = wanted(rest);
         } else if let Some(rest) = line.strip_prefix("toolchain ") {
@@ -110,11 +111,6 @@ pub(super) fn read(folder: &str, file: &str, text: &str) -> Module {
         module.of_c = module.of_c.or_else(|| OF_C.iter().find(known).copied());
     }
     module
-}
-
-/// A package that is safe in a shell line.
-pub(super) fn plain(word: &str) -> bool {
-    word.starts_with("./") && word.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-/".contains(&c))
 }
 
 /// The name that `go build` gives to the binary of a package (`.`, `./cmd/web`):
@@ -169,6 +165,9 @@ mod tests {
 
     #[test]
     fn words_for_the_shell_are_plain() {
-        assert!(plain("./cmd/web") && !plain("./cmd/$(id)") && !plain("-o") && !plain("./a b"));
+        let plain = ["./cmd/web", ".", "./cmd/...", "./..."];
+        assert!(plain.into_iter().all(go_package));
+        let hostile = ["./cmd/$(id)", "-o", "./a b", "../x", "./a/../../x", "", "/etc", "x"];
+        assert!(!hostile.into_iter().any(go_package));
     }
 }

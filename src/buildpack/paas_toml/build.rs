@@ -37,6 +37,8 @@ pub(in crate::buildpack) struct Build {
     pub build: Option<Given<String>>,
     /// Command of web.
     pub start: Option<Given<String>>,
+    /// Go packages that become programs.
+    pub packages: Option<Given<Vec<String>>>,
     /// Packages of Debian, in the build and in the image.
     pub apt: Option<Given<Vec<String>>>,
     /// Variables of the build.
@@ -58,6 +60,7 @@ impl Build {
             install: command(&mut section, "install")?,
             build: command(&mut section, "build")?,
             start: command(&mut section, "start")?,
+            packages: packages(&mut section)?,
             apt: section.texts("apt")?,
             ..Self::default()
         };
@@ -87,6 +90,25 @@ fn installer(section: &mut Section<'_, '_>) -> Result<Option<Given<String>>, Det
         }
         _ => Ok(given),
     }
+}
+
+/// Folders of Go packages: `.`, `./cmd/web`, `./cmd/...`.
+fn packages(section: &mut Section<'_, '_>) -> Result<Option<Given<Vec<String>>>, DetectError> {
+    let given = section.texts("packages")?;
+    let plain = |name: &String| go_package(name);
+    match given.as_ref().and_then(|given| Some((given, given.value.iter().find(|name| !plain(name))?))) {
+        Some((given, bad)) => {
+            Err(bad_value(given.line, "packages", bad, &["a list of folders such as ./cmd/web"]))
+        }
+        None => Ok(given),
+    }
+}
+
+/// Whether a word names a package by its folder, and is nothing to a shell.
+pub(in crate::buildpack) fn go_package(word: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/".contains(&c);
+    let up = word.split('/').any(|part| part == "..");
+    word == "." || word.starts_with("./") && !up && word.bytes().all(plain)
 }
 
 fn command(section: &mut Section<'_, '_>, name: &'static str) -> Result<Option<Given<String>>, DetectError> {

@@ -12,7 +12,7 @@ use super::source::{Files, toml_error};
 use crate::model::HealthCheck;
 use section::{Section, bad, bad_value};
 
-pub(super) use build::Build;
+pub(super) use build::{Build, go_package};
 pub(super) use section::Given;
 pub(super) use site::{Redirect, Static};
 
@@ -136,6 +136,9 @@ mod tests {
         assert_eq!(refused("[build]\nstart = ' '"), "2 start");
         assert_eq!(refused("[build]\nbuild = \"a\\u0000b\""), "2 build");
         assert_eq!(refused("[build]\napt = 'x'"), "2 apt");
+        assert_eq!(refused("[build]\npackages = ['./a', '-o']"), "2 packages");
+        assert_eq!(refused("[build]\npackages = ['./$(id)']"), "2 packages");
+        assert_eq!(refused("[build]\npackages = ['./../x']"), "2 packages");
         assert_eq!(refused("[build]\nroot = '../x'"), "2 root");
         assert_eq!(refused("[build]\ndockerfile = '/etc/x'"), "2 dockerfile");
     }

@@ -75,9 +75,17 @@ fn on_sqlite(texts: &[String]) -> bool {
         && !texts.iter().any(from_environment)
 }
 
-/// The module in `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`.
+/// The module in `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`, or in
+/// the variable that stands there; of several, the one that is used last.
 fn settings_module(text: &str) -> Option<String> {
-    let (_, after) = text.split_once("DJANGO_SETTINGS_MODULE")?;
+    let (before, after) = text.split_once("DJANGO_SETTINGS_MODULE")?;
+    let value = after.trim_start_matches(['"', '\'', ']']).trim_start_matches([',', ' ', '=', '\n']);
+    let word = value.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+    if !word.is_empty() {
+        let assigned = before.lines().rev().find_map(|line| assignment(line.trim_start(), word))?;
+        let named = assigned.split(['"', '\'']).skip(1).step_by(2).filter(|text| text.contains('.'));
+        return named.filter(|text| module_path(text).is_some()).last().map(str::to_owned);
+    }
     let mut words = after.split(['"', '\'']).skip(1);
     let named = words.find(|word| !word.trim_matches([',', ' ', '\n', ')', ']', '=']).is_empty())?;
     module_path(named).map(|_| named.to_owned())
@@ -154,5 +162,7 @@ mod tests {
         assert_eq!(settings_module(two).as_deref(), Some("shop.settings"));
         assert_eq!(settings_module("os.environ['DJANGO_SETTINGS_MODULE'] = 'a.b'").as_deref(), Some("a.b"));
         assert_eq!(settings_module("setdefault('DJANGO_SETTINGS_MODULE', 'a;id')"), None);
+        let chosen = "    module = 'shop.production' if 'HOST' in os.environ else 'shop.settings'\n    os.environ.setdefault('DJANGO_SETTINGS_MODULE', module)\n";
+        assert_eq!(settings_module(chosen).as_deref(), Some("shop.settings"));
     }
 }

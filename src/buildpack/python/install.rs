@@ -16,6 +16,8 @@ const UV: &str = "/opt/uv/bin/uv";
 const PIP: [&str; 4] = ["/opt/uv/bin/pip", "--python", "/opt/venv/bin/python", "install"];
 /// What Poetry, PDM and Pipenv export.
 const EXPORTED: &str = "/opt/requirements.txt";
+/// What pins and verifies packages that an export lacks.
+const CONSTRAINTS: [&str; 2] = [".paas/constraints.txt", "/opt/constraints.txt"];
 /// What we write for a project of Poetry's without a lock.
 const POETRY_REQUIREMENTS: &str = ".paas/requirements.txt";
 /// Where requirements are looked for, the usual place first.
@@ -27,6 +29,11 @@ const REQUIREMENTS: [&str; 6] = [
     "requirements/requirements.txt",
     "requirements/common.txt",
 ];
+
+/// What pip-tools and uv make a requirements.txt of.
+const UNLOCKED: &str = "requirements.in";
+/// Environments of conda, whose packages are not those of the package index.
+const CONDA: [&str; 3] = ["environment.yml", "environment.yaml", "conda.yml"];
 
 /// One command of the build.
 #[derive(Debug, Default)]
@@ -150,11 +157,34 @@ fn unlocked(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
     match project.filter(Project::declared) {
         Some(project) => from_pyproject(draft, &project),
         None if files.has("setup.py") || files.has("setup.cfg") => Ok(from_setup(draft)),
-        None => {
-            draft.decide("nothing to install: there is no requirements.txt");
-            Ok(Install::default())
-        }
+        None => no_manifest(draft),
     }
+}
+
+/// The usual files are not there: one that is nearly called so, or nothing.
+fn no_manifest(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
+    let files = draft.files;
+    let mut named = files.paths().filter(|path| {
+        let stem =
+            path.strip_suffix(".txt").filter(|stem| stem.contains("requirements") && !stem.contains('/'));
+        stem.is_some_and(|stem| !["dev", "test", "lint", "doc"].iter().any(|word| stem.contains(word)))
+    });
+    if let (Some(file), None) = (named.next(), named.next()) {
+        return from_requirements(draft, file);
+    }
+    if files.has(UNLOCKED) {
+        draft.warn(format!("{UNLOCKED} fixes no versions: they may change between builds; commit the requirements.txt that it is compiled to"));
+        return from_requirements(draft, UNLOCKED);
+    }
+    if let Some(file) = files.first_of(&CONDA) {
+        return Err(DetectError::Unsupported {
+            place: Place::file(file),
+            what: "an environment of conda".to_owned(),
+            instead: "List what the app needs from the Python package index in requirements.txt, or bring a Dockerfile.".to_owned(),
+        });
+    }
+    draft.decide("nothing to install: there is no requirements.txt");
+    Ok(Install::default())
 }
 
 /// The manifest beside a lock.
@@ -189,7 +219,8 @@ fn from_uv(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
 /// The install of what a lock exported.
 fn exported(draft: &Draft<'_>, lock: &Lock) -> Step {
     let strict: &[&str] = if lock.unhashed { &[] } else { &["--require-hashes"] };
-    installing(draft, &[&["-r", EXPORTED], strict].concat())
+    let pinned: &[&str] = if lock.constraints.is_empty() { &[] } else { &["-c", CONSTRAINTS[1]] };
+    installing(draft, &[&["-r", EXPORTED], pinned, strict].concat())
 }
 
 fn from_poetry(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
@@ -206,10 +237,14 @@ fn from_poetry(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
 fn from_pdm(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
     beside(draft, PYPROJECT, "pdm.lock")?;
     let project = Project::read(draft.files)?;
-    let lock = locks::toml_lock(draft.files, "pdm.lock")?;
+    let lock = Lock { constraints: String::new(), ..locks::toml_lock(draft.files, "pdm.lock")? };
     draft.decide("pdm export and uv pip install, from pdm.lock");
     let check = step(&["/opt/tool/bin/pdm", "lock", "--check"], "");
-    let export = ["/opt/tool/bin/pdm", "export", "--prod", "-f", "requirements", "-o", EXPORTED];
+    let mut export = vec!["/opt/tool/bin/pdm", "export", "--prod", "-f", "requirements", "-o", EXPORTED];
+    if !lock.markers {
+        draft.warn("pdm.lock does not say which packages are for which system: all are installed; pdm lock --strategy inherit_metadata has it say so");
+        export.push("--no-markers");
+    }
     Ok(from_export(draft, lock, "pdm", &[PYPROJECT, "pdm.lock"], vec![check, step(&export, "")])
         .with_project(draft, project.as_ref()))
 }
@@ -228,7 +263,7 @@ fn from_pipenv(draft: &mut Draft<'_>, locked: bool) -> Result<Install, DetectErr
     }
     draft.decide("pipenv lock and uv pip install, from Pipfile");
     draft.warn("there is no Pipfile.lock: versions may change between builds; commit the one that pipenv lock writes");
-    let lock = Lock { dependencies: locks::pipfile(draft.files)?, unhashed: true, local: false };
+    let lock = Lock { dependencies: locks::pipfile(draft.files)?, unhashed: true, ..Lock::default() };
     Ok(from_export(draft, lock, "pipenv", &["Pipfile"], vec![step(&[PIPENV, "lock"], ""), export]))
 }
 
@@ -242,10 +277,16 @@ fn from_export(
     let install = exported(draft, &lock);
     let steps = steps.into_iter().chain([install]).collect();
     let found = Install { tool: Some(tool), steps, ..Install::of(lock.dependencies) };
-    if lock.local {
-        return found.copying_all(draft, "the lock file names local paths");
+    let mut found = if lock.local {
+        found.copying_all(draft, "the lock file names local paths")
+    } else {
+        found.copying(manifests)
+    };
+    if !lock.constraints.is_empty() {
+        draft.context.insert(CONSTRAINTS[0].to_owned(), lock.constraints.into_bytes());
+        found.manifests.push(words(&CONSTRAINTS));
     }
-    found.copying(manifests)
+    found
 }
 
 fn from_pyproject(draft: &mut Draft<'_>, project: &Project) -> Result<Install, DetectError> {

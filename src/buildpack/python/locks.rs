@@ -1,11 +1,15 @@
 //! Lock files: what they fix, read without the tools that wrote them.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use pep440_rs::Version;
 use serde_json::Value as Json;
 use toml::Value as Toml;
 
 use super::super::error::DetectError;
 use super::super::source::{self, Files};
-use super::dependencies::Dependencies;
+use super::dependencies::{Dependencies, name};
 
 /// What a lock file holds.
 #[derive(Debug, Default)]
@@ -16,6 +20,10 @@ pub(super) struct Lock {
     pub local: bool,
     /// Whether something comes from where no hash can be given, as git does.
     pub unhashed: bool,
+    /// PDM's: whether it says for which systems a package is.
+    pub markers: bool,
+    /// Poetry's: every package with its release and hashes, as constraints.
+    pub constraints: String,
 }
 
 /// Sources of a package that are folders or files of the repository.
@@ -25,7 +33,10 @@ const LOCAL: [&str; 5] = ["editable", "directory", "path", "file", "develop"];
 pub(super) fn toml_lock(files: Files<'_>, file: &str) -> Result<Lock, DetectError> {
     let text = files.text(file)?.unwrap_or_default();
     let table = source::toml(file, &text)?;
-    let mut lock = Lock::default();
+    let strategy = table.get("metadata").and_then(|metadata| metadata.get("strategy"));
+    let inherits = |list: &Vec<Toml>| list.iter().any(|word| word.as_str() == Some("inherit_metadata"));
+    let markers = strategy.and_then(Toml::as_array).is_none_or(inherits);
+    let mut lock = Lock { markers, ..Lock::default() };
     for package in table.get("package").and_then(Toml::as_array).into_iter().flatten() {
         let key = |name: &str| package.get(name).and_then(Toml::as_str);
         if let Some(name) = key("name") {
@@ -40,7 +51,37 @@ pub(super) fn toml_lock(files: Files<'_>, file: &str) -> Result<Lock, DetectErro
         lock.unhashed |= has("git") || matches!(kind, Some("git" | "url"));
     }
     lock.unhashed |= lock.local;
+    lock.constraints = constraints(&table);
     Ok(lock)
+}
+
+/// What an export may lack: Poetry loses some that only an extra brings (uvloop
+/// of `uvicorn[standard]`). Packages with several releases are left out.
+fn constraints(table: &toml::Table) -> String {
+    let packages = || table.get("package").and_then(Toml::as_array).into_iter().flatten();
+    let named = |package: &Toml| package.get("name").and_then(Toml::as_str).and_then(name);
+    let mut releases: BTreeMap<String, usize> = BTreeMap::new();
+    packages().filter_map(named).for_each(|name| *releases.entry(name).or_default() += 1);
+    let mut lines: Vec<String> = Vec::new();
+    for package in packages() {
+        let Some(name) = named(package) else { continue };
+        let version =
+            package.get("version").and_then(Toml::as_str).and_then(|text| Version::from_str(text).ok());
+        let files = package.get("files").and_then(Toml::as_array).into_iter().flatten();
+        let hashes =
+            files.filter_map(|file| file.get("hash").and_then(Toml::as_str)).filter(|hash| is_sha256(hash));
+        let hashes: String = hashes.map(|hash| format!(" --hash={hash}")).collect();
+        let only = releases.get(&name) == Some(&1);
+        if let Some(version) = version.filter(|_| only && !hashes.is_empty()) {
+            lines.push(format!("{name}=={version}{hashes}\n"));
+        }
+    }
+    lines.concat()
+}
+
+fn is_sha256(hash: &str) -> bool {
+    hash.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// Reads `Pipfile.lock`.

@@ -22,7 +22,9 @@ pub(super) fn choose(
     let requires = requires_python(draft.files)?;
     let fits = Fits::load(draft.pack)?;
     let given = draft.version();
-    let Some(wanted) = given.map_or_else(|| named(draft.files), |given| Ok(Some(given)))? else {
+    let wanted = given.map_or_else(|| named(draft.files), |given| Ok(Some(given)))?;
+    // mise and uv write that for the newest there is.
+    let Some(wanted) = wanted.filter(|wanted| wanted.text != "latest") else {
         return match requires {
             Some(range) => by_range(draft, &range, &fits, dependencies),
             None => newest(draft, &fits, dependencies),

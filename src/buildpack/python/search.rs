@@ -45,6 +45,16 @@ pub(super) struct Source<'a> {
     pub text: String,
 }
 
+impl Source<'_> {
+    /// Whether it imports a module (`flask`) or something of it (`flask.views`).
+    pub fn imports(&self, module: &str) -> bool {
+        let inside = |name: &str| {
+            name.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        imports(&self.text).any(inside)
+    }
+}
+
 /// An app object.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -101,6 +111,37 @@ fn found(files: Files<'_>, source: &Source<'_>, variable: String, factory: bool)
     Found { file: source.path.to_owned(), root, module, variable, factory, runs_at }
 }
 
+/// Whether any of them imports a module.
+pub(super) fn imported(sources: &[Source<'_>], module: &str) -> bool {
+    sources.iter().any(|source| source.imports(module))
+}
+
+/// What a server finds in `wsgi.py` or `asgi.py` without asking a framework:
+/// `application`, else `app`.
+pub(super) fn callable(files: Files<'_>, sources: &[Source<'_>], file: &str) -> Option<Found> {
+    let usual = |source: &&Source<'_>| source.path.strip_prefix("src/").unwrap_or(source.path) == file;
+    let source = sources.iter().find(usual)?;
+    let name = ["application", "app"].into_iter().find(|name| defines(&source.text, name))?;
+    Some(found(files, source, name.to_owned(), false))
+}
+
+/// Whether a module has such a name: assigned, defined or imported.
+fn defines(text: &str, name: &str) -> bool {
+    let named = |line: &str| {
+        let defined =
+            ["def ", "async def ", "class ", ""].into_iter().filter_map(|word| line.strip_prefix(word));
+        let mut rests = defined.filter_map(|rest| rest.strip_prefix(name)).map(str::trim_start);
+        let imported = line.starts_with("from ").then(|| line.split_once(" import ")).flatten();
+        let mut parts = imported
+            .into_iter()
+            .flat_map(|(_, list)| list.split(['#', ';']).take(1))
+            .flat_map(|list| list.split(','));
+        rests.any(|rest| rest.starts_with(['=', '(', ':']))
+            || parts.any(|part| part.split_whitespace().last() == Some(name))
+    };
+    text.lines().any(named)
+}
+
 /// Whether an object of one of these classes is made anywhere.
 pub(super) fn makes(sources: &[Source<'_>], classes: &[&str]) -> bool {
     sources.iter().any(|source| calls(&source.text, classes))
@@ -132,8 +173,9 @@ fn is_candidate(path: &str) -> bool {
     let usable = |folder: &str| {
         folder.bytes().all(plain) && !PASSED_OVER.contains(&folder) && !folder.starts_with('-')
     };
-    let test = stem.starts_with("test_") || stem == "conftest" || file == "setup.py";
-    identifier(stem) && !test && depth(path) <= DEPTH && folders.split('/').all(usable)
+    // Python's own `__main__` is another module by the time it is imported.
+    let other = stem.starts_with("test_") || ["conftest", "setup", "__main__"].contains(&stem);
+    identifier(stem) && !other && depth(path) <= DEPTH && folders.split('/').all(usable)
 }
 
 /// The folder from which a file is imported: the one that most of its own
@@ -187,7 +229,8 @@ pub(super) fn module_path(module: &str) -> Option<String> {
 pub(super) fn instance<'t>(text: &'t str, classes: &[&str]) -> Option<&'t str> {
     text.lines().find_map(|line| {
         let (left, right) = line.split_once('=')?;
-        let variable = left.split_once(':').map_or(left, |(name, _)| name).trim_end();
+        // `app: Flask = …`, and `app, route = …`.
+        let variable = left.split([':', ',']).next().unwrap_or(left).trim_end();
         let callee = right.trim_start().split_once('(')?.0.trim_end();
         let class = callee.rsplit_once('.').map_or(callee, |(_, class)| class);
         (identifier(variable) && classes.contains(&class)).then_some(variable)
@@ -235,10 +278,31 @@ mod tests {
         let flask = ["Flask"];
         assert_eq!(instance("import x\napplication = flask.Flask(__name__)\n", &flask), Some("application"));
         assert_eq!(instance("app: Flask = Flask(__name__)\n", &flask), Some("app"));
+        assert_eq!(instance("app, rt = fast_app()\n", &["fast_app"]), Some("app"));
         assert_eq!(instance("    app = Flask(__name__)\n", &flask), None);
         assert_eq!(instance("app = FlaskGroup()\n# app = Flask(x)\n", &flask), None);
         assert_eq!(attribute("server = app.server  # for gunicorn\n", "app", "server"), Some("server"));
         assert_eq!(attribute("server = app.servers\n", "app", "server"), None);
+    }
+
+    #[test]
+    fn what_a_server_finds_in_a_module() {
+        for good in [
+            "def app(environ, start):\n",
+            "async def app(scope, receive, send):\n",
+            "app = make()\n",
+            "from shop import create, app  # x\n",
+            "from shop import site as app\n",
+            "app: Callable = f\n",
+        ] {
+            assert!(defines(good, "app"), "{good}");
+        }
+        for bad in ["apps = 1\n", "    app = 1\n", "import app\n", "# app = 1\n", "from app import x\n"] {
+            assert!(!defines(bad, "app"), "{bad}");
+        }
+        let source =
+            Source { path: "a.py", text: "from flask_restx import Api\nimport falcon.asgi\n".to_owned() };
+        assert!(source.imports("falcon") && source.imports("falcon.asgi") && !source.imports("flask"));
     }
 
     #[test]

@@ -18,31 +18,50 @@ pub(super) enum Server {
     Uvicorn,
     /// For Django's channels, where it is there.
     Daphne,
+    /// Sanic's own.
+    Sanic,
 }
 
 /// A framework whose app objects a server serves.
 struct Framework {
     /// Its names on the package index.
     packages: &'static [&'static str],
+    /// The module that its sources import.
+    module: &'static str,
     /// Classes of its app objects.
     classes: &'static [&'static str],
     server: Server,
 }
 
 /// In the order in which they are looked for.
-const FRAMEWORKS: [Framework; 4] = [
+const FRAMEWORKS: [Framework; 7] = [
     Framework {
         packages: &["fastapi", "starlette", "litestar", "quart"],
+        module: "fastapi",
         classes: &["FastAPI", "Starlette", "Litestar", "Quart"],
         server: Server::Uvicorn,
     },
     Framework {
+        packages: &["python-fasthtml"],
+        module: "fasthtml",
+        classes: &["FastHTML", "fast_app"],
+        server: Server::Uvicorn,
+    },
+    Framework {
         packages: &["flask", "apiflask", "flask-openapi3"],
+        module: "flask",
         classes: &["Flask", "APIFlask", "OpenAPI"],
         server: Server::Gunicorn,
     },
-    Framework { packages: &["bottle"], classes: &["Bottle", "default_app"], server: Server::Gunicorn },
-    Framework { packages: &["falcon"], classes: &["App"], server: Server::Gunicorn },
+    Framework {
+        packages: &["bottle"],
+        module: "bottle",
+        classes: &["Bottle", "default_app"],
+        server: Server::Gunicorn,
+    },
+    Framework { packages: &[], module: "falcon.asgi", classes: &["App"], server: Server::Uvicorn },
+    Framework { packages: &["falcon"], module: "falcon", classes: &["App"], server: Server::Gunicorn },
+    Framework { packages: &["sanic"], module: "sanic", classes: &["Sanic"], server: Server::Sanic },
 ];
 
 /// Programs that run a file and are told the port in their own way.
@@ -67,6 +86,7 @@ impl Server {
             Self::Gunicorn => "gunicorn",
             Self::Uvicorn => "uvicorn",
             Self::Daphne => "daphne",
+            Self::Sanic => "sanic",
         }
     }
 
@@ -80,6 +100,7 @@ impl Server {
             (Self::Gunicorn, "src") => format!("gunicorn --pythonpath src --bind 0.0.0.0:$PORT {quoted}"),
             (Self::Gunicorn, root) => format!("gunicorn --chdir {root} --bind 0.0.0.0:$PORT {quoted}"),
             (Self::Daphne, _) => format!("daphne --bind 0.0.0.0 --port $PORT {target}"),
+            (Self::Sanic, _) => format!("sanic {factory}--host 0.0.0.0 --port $PORT {target}"),
             (Self::Uvicorn, _) => {
                 let path = if root == "src" { "--app-dir src " } else { "" };
                 format!("uvicorn {path}{factory}--host 0.0.0.0 --port $PORT --proxy-headers {target}")
@@ -114,7 +135,9 @@ pub(super) fn start(
     // whose class is used, or where none is.
     let unknown = !FRAMEWORKS.iter().any(|framework| search::makes(&sources, framework.classes));
     for framework in &FRAMEWORKS {
-        let listed = framework.packages.iter().any(|name| dependencies.may_have(name));
+        // What is listed may bring it along: flask-restx has Flask.
+        let listed = framework.packages.iter().any(|name| dependencies.may_have(name))
+            || !dependencies.is_empty() && search::imported(&sources, framework.module);
         let surely = framework.packages.iter().any(|name| dependencies.has(name));
         let functions = (unknown && surely) || search::makes(&sources, framework.classes);
         if listed && let Some(found) = search::object(draft.files, &sources, framework.classes, functions) {
@@ -128,6 +151,11 @@ pub(super) fn start(
     }
     if started_by_runner(draft, dependencies, &sources) {
         return Ok(None);
+    }
+    for (file, server) in [("wsgi.py", Server::Gunicorn), ("asgi.py", Server::Uvicorn)] {
+        if let Some(found) = search::callable(draft.files, &sources, file) {
+            return Ok(Some(serve(draft, server, &found)));
+        }
     }
     script(draft, dependencies, scripts).map(|()| None)
 }
@@ -232,7 +260,7 @@ fn serve(draft: &mut Draft<'_>, server: Server, found: &Found) -> Server {
     };
     let command = match (server, root.as_str()) {
         (Server::Uvicorn, "src") | (Server::Gunicorn, _) => RunCommand::Shell(line),
-        (Server::Uvicorn | Server::Daphne, root) => inside(root, line),
+        (Server::Uvicorn | Server::Daphne | Server::Sanic, root) => inside(root, line),
     };
     draft.web(command, &format!("from {file}"));
     server
@@ -248,12 +276,8 @@ fn dash_server(draft: &Draft<'_>, sources: &[Source<'_>]) -> Option<Found> {
 
 fn started_by_runner(draft: &mut Draft<'_>, dependencies: &Dependencies, sources: &[Source<'_>]) -> bool {
     for (package, module, line) in RUNNERS {
-        let imports = |source: &&Source<'_>| {
-            let forms = [format!("import {module}"), format!("from {module}")];
-            source.text.lines().any(|line| forms.iter().any(|form| line.starts_with(form)))
-        };
         if dependencies.has(package)
-            && let Some(source) = sources.iter().find(imports)
+            && let Some(source) = sources.iter().find(|source| source.imports(module))
         {
             draft.web(RunCommand::Shell(format!("{line} {}", source.path)), &format!("from {}", source.path));
             return true;

@@ -96,6 +96,10 @@ fn a_lock_of_pdm_is_checked_and_exported() {
     let lock = "[[package]]\nname = \"bottle\"\nversion = \"0.13\"\n";
     let text = dockerfile(&[("pyproject.toml", "[project]\nname = 'x'\n"), ("pdm.lock", lock), MAIN]);
     assert!(text.contains("pdm lock --check \\\n && /opt/tool/bin/pdm export --prod"), "{text}");
+    assert!(!text.contains("--no-markers"), "{text}");
+    let lock = format!("[metadata]\nstrategy = []\n{lock}");
+    let text = dockerfile(&[("pyproject.toml", "[project]\nname = 'x'\n"), ("pdm.lock", &lock), MAIN]);
+    assert!(text.contains("--no-markers"), "{text}");
     assert!(text.contains("COPY .paas/pdm.txt"), "{text}");
 }
 
@@ -322,4 +326,65 @@ fn nothing_of_a_repository_is_text_of_the_dockerfile() {
     ];
     let text = dockerfile(&files);
     assert!(!text.contains("$(id)") && !text.contains(";id") && !text.contains("x y"), "{text}");
+}
+
+#[test]
+fn what_the_export_of_poetry_may_lack_is_pinned_and_verified() {
+    let hash = "0".repeat(64);
+    let lock = format!(
+        "[[package]]\nname = \"Uvloop\"\nversion = \"0.19.0\"\nfiles = [{{file = \"u.whl\", hash = \"sha256:{hash}\"}}]\n"
+    );
+    let twice = "[[package]]\nname = \"a\"\nversion = \"1\"\nfiles = []\n[[package]]\nname = \"b\\nc\"\nversion = \"1; id\"\n";
+    let pyproject = "[tool.poetry]\nname = 'x'\n[tool.poetry.dependencies]\npython = '^3.11'\n";
+    let lock = lock + twice;
+    let plan = planned(&[("pyproject.toml", pyproject), ("poetry.lock", &lock), MAIN]).unwrap();
+    let expected = format!("uvloop==0.19.0 --hash=sha256:{hash}\n");
+    assert_eq!(plan.files[".paas/constraints.txt"], expected.into_bytes());
+    let text = dockerfile(&[("pyproject.toml", pyproject), ("poetry.lock", &lock), MAIN]);
+    assert!(text.contains("COPY [\".paas/constraints.txt\",\"/opt/constraints.txt\"]"), "{text}");
+    assert!(text.contains("-r /opt/requirements.txt -c /opt/constraints.txt --require-hashes"), "{text}");
+}
+
+#[test]
+fn requirements_under_other_names() {
+    let flask = ("app.py", FLASK);
+    assert!(said(&[("requirements.in", "flask\n"), flask]).contains("requirements.in fixes no versions"));
+    let prod = said(&[("requirements-prod.txt", "flask\n"), ("requirements-dev.txt", "x\n"), flask]);
+    assert!(prod.contains("uv pip install, from requirements-prod.txt"), "{prod}");
+    let conda = refused(&[("environment.yml", "dependencies:\n  - flask\n"), flask]);
+    assert!(matches!(conda, DetectError::Unsupported { .. }), "{conda:?}");
+}
+
+#[test]
+fn servers_that_need_no_framework() {
+    let requirements = |text: &'static str| ("requirements.txt", text);
+    let of = |text, file, source| web(&[requirements(text), (file, source)]);
+    assert_eq!(
+        of("gunicorn\n", "wsgi.py", "def application(environ, start):\n"),
+        "gunicorn --bind 0.0.0.0:$PORT wsgi:application"
+    );
+    assert_eq!(
+        of("uvicorn\n", "asgi.py", "async def app(scope, receive, send):\n"),
+        "uvicorn --host 0.0.0.0 --port $PORT --proxy-headers asgi:app"
+    );
+    assert_eq!(
+        of("sanic\n", "server.py", "from sanic import Sanic\napp = Sanic('x')\n"),
+        "sanic --host 0.0.0.0 --port $PORT server:app"
+    );
+    assert_eq!(
+        of("python-fasthtml\n", "main.py", "from fasthtml.common import *\napp, rt = fast_app()\nserve()\n"),
+        "uvicorn --host 0.0.0.0 --port $PORT --proxy-headers main:app"
+    );
+    let falcon = "import falcon.asgi\napp = falcon.asgi.App()\n";
+    assert_eq!(
+        of("falcon\n", "app.py", falcon),
+        "uvicorn --host 0.0.0.0 --port $PORT --proxy-headers app:app"
+    );
+    let restx = "from flask import Flask\nfrom flask_restx import Api\napp = Flask(__name__)\n";
+    assert_eq!(of("flask-restx\n", "app.py", restx), "gunicorn --bind 0.0.0.0:$PORT app:app");
+}
+
+#[test]
+fn the_newest_may_be_asked_for_by_name() {
+    assert_eq!(version(&[(".python-version", "latest\n")]), "Python 3.13, the default (no .python-version)");
 }
