@@ -42,6 +42,7 @@ impl Pipeline {
         let scratch = self.workers.settings.data_dir.join("tmp");
         let work = self.engine().ensure_base(base, &self.workers.settings.build, &scratch, sender);
         let made = report.alive("still preparing", work).await;
+        self.prune_cache();
         let _ = relay.await;
         Ok(made?)
     }
@@ -71,6 +72,7 @@ impl Pipeline {
             }
         };
         let built = job.report.alive("still building", build).await;
+        self.prune_cache();
         let _ = relay.await;
         let built = built?;
         reached("built");

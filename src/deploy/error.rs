@@ -1,5 +1,6 @@
 //! What can go wrong with a deploy.
 
+use super::room::Cramped;
 use crate::buildpack::DetectError;
 use crate::engine::EngineError;
 use crate::git::GitError;
@@ -75,6 +76,9 @@ pub enum DeployError {
     /// The build wants a config var that is not set.
     #[error("no config var {0} for the build")]
     NoSecret(String),
+    /// Too little room on a disk.
+    #[error("{} has {} bytes left", .0.path.display(), .0.free)]
+    DiskFull(Cramped),
     /// No proxy is connected, so nothing could be routed.
     #[error("no proxy is connected")]
     NoProxy,

@@ -56,6 +56,8 @@ pub struct Pipeline {
     pub(super) watched: std::sync::Mutex<Watched>,
     /// Why builds can take all of the host, if they can.
     pub(super) unlimited: std::sync::Mutex<Option<String>>,
+    /// Held while the build cache is pruned.
+    pub(super) pruning: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Pipeline {
@@ -76,6 +78,7 @@ impl Pipeline {
             exposed: std::sync::Mutex::default(),
             watched: std::sync::Mutex::default(),
             unlimited: std::sync::Mutex::default(),
+            pruning: Arc::default(),
         })
     }
 

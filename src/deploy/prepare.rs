@@ -49,6 +49,7 @@ impl Pipeline {
     /// All steps of the first phase, in order. On failure or cancellation what
     /// was begun is undone.
     pub(super) async fn prepare(&self, job: Job) -> Result<Prepared, DeployError> {
+        self.expect_room().await?;
         let (tree, plan) = self.detect(&job).await?;
         let mut release = self.open_release(&job, &plan).await?;
         reached("release-opened");

@@ -2,6 +2,7 @@
 
 use super::DeployError;
 use super::error::Unhealthy;
+use super::room::Cramped;
 use crate::model::Problem;
 
 /// Lines of an app's log that are shown with a failure.
@@ -42,6 +43,7 @@ impl DeployError {
                 "[build] secrets in paas.toml names config vars of the app.",
                 format!("Set it and push again: paas config:set APP {name}=…"),
             ),
+            Self::DiskFull(cramped) => disk_full(cramped),
             Self::NoProxy => Problem::new(
                 "Push rejected: no proxy is running.",
                 "Nothing could reach the app.",
@@ -97,6 +99,22 @@ impl DeployError {
             ),
         }
     }
+}
+
+fn disk_full(cramped: &Cramped) -> Problem {
+    let mib = |bytes: u64| bytes >> 20;
+    let Cramped { what, path, free, floor } = cramped;
+    Problem::new(
+        "Push rejected: the server's disk is nearly full.",
+        format!(
+            "{} MiB are left where {what} are ({});\na build is begun with {} or more.",
+            mib(*free),
+            path.display(),
+            mib(*floor)
+        ),
+        "Nothing was begun. Make room on the server:\n  paas releases:prune APP\n\
+         lower releases.keep, build.cache_mib or logs.max_mib in server.toml,\nor give it a larger disk.",
+    )
 }
 
 fn back_to(known: &[u32]) -> String {
@@ -221,6 +239,12 @@ mod tests {
             DeployError::CancelledBy("ada".into()),
             DeployError::NothingToCancel,
             DeployError::NoProxy,
+            DeployError::DiskFull(Cramped {
+                what: "its images",
+                path: "/var/lib/docker".into(),
+                free: 400 << 20,
+                floor: 1 << 30,
+            }),
             DeployError::NoSecret("NPM_TOKEN".into()),
             DeployError::ReleaseCommand { code: 2 },
             DeployError::Oversize(AppName::parse("shop").unwrap(), Oversize::Count(1001)),

@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -55,6 +55,15 @@ pub trait Engine: Send + Sync {
 
     /// Bounds what all builds together may take of the host; why not, if that fails.
     fn limit_builds(&self, limits: BuildLimits) -> Result<(), String>;
+
+    /// Removes what was not used for longest until the build cache is no larger
+    /// than `keep` bytes; what running builds and images need stays. Bytes freed.
+    /// It takes as long as it takes: minutes, for many gigabytes.
+    fn prune_build_cache(&self, keep: u64) -> Answer<'_, u64>;
+
+    /// Where it keeps images, if that is a folder; of another machine if the
+    /// engine is on one.
+    fn storage(&self) -> Answer<'_, Option<PathBuf>>;
 
     /// Makes sure that the app's network exists on this subnet, and makes it
     /// anew if it is damaged. Free when it is known.

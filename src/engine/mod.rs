@@ -1,6 +1,7 @@
 //! The container engine: what the pipeline asks of one, and Docker, which does it.
 
 mod api;
+mod disk;
 mod docker;
 mod error;
 mod words;
@@ -8,6 +9,7 @@ mod words;
 pub use api::{
     Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Context, Engine, Event, EventKind, LogLine, Output,
 };
+pub use disk::Space;
 pub use docker::{DEFAULT_SOCKETS, DockerEngine, host_routes, is_free};
 pub use error::{BuildFailure, EngineError, Refusal};
 

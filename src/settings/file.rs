@@ -68,6 +68,10 @@ pub(super) struct Build {
     pub memory_mib: Option<u32>,
     /// Processes of all builds together.
     pub pids: Option<u32>,
+    /// MiB of BuildKit's cache; 0: any number.
+    pub cache_mib: Option<u32>,
+    /// MiB that must be free before a build; 0: none.
+    pub free_mib: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -2,7 +2,7 @@
 
 use super::file::File;
 use super::place::{nearest, placed};
-use super::{BuildSettings, ImageSourceChoice, LogFormat, LogSettings, Retention, Settings};
+use super::{BuildSettings, ImageSourceChoice, LeastFree, LogFormat, LogSettings, Retention, Settings};
 use crate::model::{BuildLimits, HostName, ImageSource, Limits};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -88,6 +88,9 @@ pub enum SettingsError {
 const DEFAULT_FILE: &str = "/etc/paas/server.toml";
 const HOST_CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 const DAY: u64 = 24 * 60 * 60;
+
+/// Most of BuildKit's cache, unless it is set.
+const CACHE_MIB: u32 = 20 << 10;
 
 /// Build settings that are taken from the server's environment when server.toml
 /// says nothing: the usual variables of a company network.
@@ -326,6 +329,8 @@ fn build_settings(file: super::file::Build) -> Result<BuildSettings, SettingsErr
     Ok(BuildSettings {
         parallel: file.parallel.map_or_else(cores, usize::from),
         limits: build_limits(&file)?,
+        cache: Some(u64::from(file.cache_mib.unwrap_or(CACHE_MIB)) << 20).filter(|&bytes| bytes > 0),
+        least_free: file.free_mib.map_or(LeastFree::Auto, |mib| LeastFree::Bytes(u64::from(mib) << 20)),
         ca_bundle: ca_bundle(file.ca_bundle.as_deref())?,
         args,
         debian_mirror: file.debian_mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),

@@ -82,6 +82,20 @@ pub struct BuildSettings {
     pub parallel: usize,
     /// What all of them together may take of the host.
     pub limits: BuildLimits,
+    /// Bytes that BuildKit's cache may have; `None`: any number.
+    pub cache: Option<u64>,
+    /// What must be free on the disks before a build.
+    pub least_free: LeastFree,
+}
+
+/// What must be free on a disk before a build is begun.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LeastFree {
+    /// A twentieth of it, at most 1 GiB.
+    #[default]
+    Auto,
+    /// So many bytes.
+    Bytes(u64),
 }
 
 /// Everything that can be set, checked.

@@ -88,6 +88,7 @@ impl Server {
             serve: Mutex::new(None),
             _reaper: reaper,
         };
+        std::fs::write(server.home.join("server.toml"), "").unwrap();
         std::fs::write(server.home.join("serve.sh"), server.serve_script()).unwrap();
         server.spawn();
         server.add_key();
@@ -96,7 +97,9 @@ impl Server {
 
     /// `exec paas serve …`, in a file so that the reaper can do it too.
     fn serve_script(&self) -> String {
-        let mut script = format!("exec '{PAAS}' serve --data-dir '{}/data'", self.home.display());
+        let home = self.home.display();
+        let mut script =
+            format!("exec '{PAAS}' serve --data-dir '{home}/data' --config '{home}/server.toml'");
         for (flag, port) in [("ssh", self.ssh_port), ("http", self.http_port), ("api", self.api_port)] {
             write!(script, " --{flag}-listen 127.0.0.1:{port}").unwrap();
         }
@@ -251,6 +254,14 @@ impl Server {
     #[track_caller]
     pub fn restart(&self) {
         self.spawn();
+    }
+
+    /// Starts it again with this server.toml.
+    #[track_caller]
+    pub fn configure(&self, settings: &str) {
+        self.stop();
+        std::fs::write(self.home.join("server.toml"), settings).unwrap();
+        self.restart();
     }
 
     /// Makes the control plane stop at this place; see `src/failpoint.rs`.

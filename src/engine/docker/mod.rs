@@ -6,6 +6,7 @@
 mod base;
 mod build;
 mod build_limits;
+mod cache;
 mod connect;
 mod container;
 mod debootstrap;
@@ -40,7 +41,7 @@ use futures_util::stream::BoxStream;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -156,6 +157,14 @@ impl Engine for DockerEngine {
 
     fn limit_builds(&self, limits: BuildLimits) -> Result<(), String> {
         build_limits::limit_builds(limits)
+    }
+
+    fn prune_build_cache(&self, keep: u64) -> Answer<'_, u64> {
+        Box::pin(self.prune_build_cache(keep))
+    }
+
+    fn storage(&self) -> Answer<'_, Option<PathBuf>> {
+        Box::pin(self.storage())
     }
 
     fn ensure_network(&self, app: AppId, subnet: ipnet::Ipv4Net) -> Answer<'_, ()> {
