@@ -66,8 +66,11 @@ pub(super) fn certificates(catalog: &Catalog) -> Option<BaseImage> {
     let bundle = catalog.ca_bundle.as_ref()?;
     let digest = Sha256::digest(bundle);
     let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("paas/base-certificates:{tag}");
     Some(BaseImage {
-        reference: format!("paas/base-certificates:{tag}"),
+        reference: name.clone(),
+        name,
+        anew: false,
         recipe: Recipe::Build {
             dockerfile: format!("FROM scratch\nCOPY {CA_NAME} /\n"),
             files: BTreeMap::from([(CA_NAME.to_owned(), bundle.clone())]),
@@ -94,21 +97,21 @@ fn base(
 ) -> Result<BaseImage, DetectError> {
     let parent = parent(data, offer, run, catalog)?;
     let Some(template) = &data.template else { return Ok(parent) };
-    let text = |ca: bool| recipe_text(pack, offer, template, &parent.reference, ca);
+    let text = |parent: &str, ca: bool| recipe_text(pack, offer, template, parent, ca);
     let name = if pack.key == "debian" { "debian".to_owned() } else { format!("{}{suffix}", pack.key) };
     let mut files = BTreeMap::new();
-    let mut identity = text(false)?;
+    let mut identity = text(&parent.name, false)?;
     for name in &data.files {
         let content = pack::file(&pack.key, name)?;
         identity.push_str(content);
         files.insert(name.clone(), content.as_bytes().to_vec());
     }
-    let reference = format!("paas/base-{name}:{}-{}", offer.version, digest(&identity));
-    let dockerfile = text(catalog.ca_bundle.is_some())?;
+    let name = format!("paas/base-{name}:{}-{}", offer.version, digest(&identity));
+    let dockerfile = text(&parent.reference, catalog.ca_bundle.is_some())?;
     if let Some(bundle) = catalog.ca_bundle.as_ref().filter(|_| dockerfile.contains(CA_FILE)) {
         files.insert(CA_FILE.to_owned(), bundle.clone());
     }
-    Ok(BaseImage { reference, recipe: Recipe::Build { dockerfile, parents: vec![parent], files } })
+    Ok(catalog.choice.image(name, Recipe::Build { dockerfile, parents: vec![parent], files }))
 }
 
 fn parent(
@@ -122,15 +125,15 @@ fn parent(
         ("debian", _) => plain_debian(offer.more.get("debian"), catalog),
         ("debootstrap", _) => {
             let suite = offer.more.get("suite").cloned().unwrap_or_default();
-            let reference = format!("paas/base-bootstrap:{suite}-{}", digest(DEBOOTSTRAP_EDITION));
-            Ok(BaseImage { reference, recipe: Recipe::Debootstrap { suite } })
+            let name = format!("paas/base-bootstrap:{suite}-{}", digest(DEBOOTSTRAP_EDITION));
+            Ok(catalog.choice.image(name, Recipe::Debootstrap { suite }))
         }
         (image, _) => {
-            let mut reference = image.replace("{version}", &offer.version);
+            let mut name = image.replace("{version}", &offer.version);
             for (key, value) in &offer.more {
-                reference = reference.replace(&format!("{{{key}}}"), value);
+                name = name.replace(&format!("{{{key}}}"), value);
             }
-            Ok(BaseImage { reference, recipe: Recipe::Pull })
+            Ok(catalog.choice.image(name, Recipe::Pull))
         }
     }
 }
@@ -178,10 +181,11 @@ pub(super) fn self_made(catalog: &Catalog) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::buildpack::CacheScope;
+    use crate::buildpack::{CacheScope, Choice};
 
     fn catalog(source: ImageSource, ca_bundle: Option<Vec<u8>>) -> Catalog {
-        Catalog { source, ca_bundle, cache_scope: CacheScope::parse("test").unwrap(), allow: None }
+        let cache_scope = CacheScope::parse("test").unwrap();
+        Catalog { source, ca_bundle, cache_scope, allow: None, choice: Choice::default() }
     }
 
     #[test]
@@ -196,6 +200,25 @@ mod tests {
             };
             assert_eq!(names(None), names(Some(b"pem".to_vec())));
         }
+    }
+
+    #[test]
+    fn another_image_of_a_recipe_has_another_name_and_the_same_recipe() {
+        let listed =
+            |choice: Choice| bases(&Catalog { choice, ..catalog(ImageSource::Debian, None) }).unwrap();
+        let (plain, anew) = (listed(Choice::default()), listed(Choice::Anew("20261121-210455".to_owned())));
+        for ((.., first), (.., second)) in plain.iter().zip(&anew) {
+            assert_eq!(first.name, second.name);
+            assert_eq!(second.reference, format!("{}-20261121-210455", second.name));
+            let Recipe::Build { dockerfile, parents, .. } = &second.recipe else { continue };
+            assert!(dockerfile.contains(&format!("FROM {}", parents[0].reference)), "{dockerfile}");
+            assert!(second.anew && parents[0].anew && parents[0].reference.ends_with("-20261121-210455"));
+        }
+        let python = &plain.iter().find(|(language, ..)| language == "python").unwrap().2;
+        let pins = BTreeMap::from([(python.name.clone(), "paas/base-python:old".to_owned())]);
+        let pinned = listed(Choice::Pinned(pins));
+        let found = pinned.iter().find(|(.., image)| image.name == python.name).unwrap();
+        assert_eq!((found.2.reference.as_str(), found.2.anew), ("paas/base-python:old", false));
     }
 
     #[test]

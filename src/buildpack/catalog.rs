@@ -1,6 +1,7 @@
 //! What the administrator's settings mean for detection.
 
-use crate::model::{AppId, ImageSource};
+use crate::model::{AppId, BaseImage, ImageSource, Recipe};
+use std::collections::BTreeMap;
 
 /// The name under which an app's build caches are kept: `[a-z0-9-]{1,63}`.
 ///
@@ -27,6 +28,34 @@ impl From<AppId> for CacheScope {
     }
 }
 
+/// Which of the images that one recipe gave at different times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// These, by recipe; of any other recipe the one that bears its name.
+    Pinned(BTreeMap<String, String>),
+    /// All are made anew; this mark ends their names.
+    Anew(String),
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self::Pinned(BTreeMap::new())
+    }
+}
+
+impl Choice {
+    /// The image that is meant.
+    pub(super) fn image(&self, name: String, recipe: Recipe) -> BaseImage {
+        let reference = match self {
+            Self::Pinned(references) => references.get(&name).unwrap_or(&name).clone(),
+            // A pulled one is told from an older one by its digest, once it is here.
+            Self::Anew(_) if recipe == Recipe::Pull => name.clone(),
+            Self::Anew(mark) => format!("{name}-{mark}"),
+        };
+        BaseImage { name, reference, anew: matches!(self, Self::Anew(_)), recipe }
+    }
+}
+
 /// What can be had here, and how builds reach the outside.
 #[derive(Debug, Clone)]
 pub struct Catalog {
@@ -38,6 +67,8 @@ pub struct Catalog {
     pub cache_scope: CacheScope,
     /// What may build an app, by the administrator's will; `None`: everything.
     pub allow: Option<Vec<String>>,
+    /// Which image of each base's recipe is meant.
+    pub choice: Choice,
 }
 
 impl Catalog {

@@ -38,7 +38,7 @@ mod version;
 mod words;
 
 pub use base::{available, bases};
-pub use catalog::{CacheScope, Catalog};
+pub use catalog::{CacheScope, Catalog, Choice};
 pub use describe::describe;
 pub use detect::plan;
 pub use error::{DetectError, Place, ProcfileFault};

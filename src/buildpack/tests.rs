@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{CacheScope, Catalog, DetectError, describe, plan};
+use super::{CacheScope, Catalog, Choice, DetectError, describe, plan};
 use crate::model::{
     BuildPlan, Dockerfile, EntryKind, ImageSource, ProcessType, RunCommand, SourceEntry, SourceTree,
 };
@@ -41,7 +41,8 @@ impl SourceTree for Sketch {
 
 fn catalog(source: ImageSource) -> Catalog {
     let cache_scope = CacheScope::parse("app-1").unwrap();
-    Catalog { source, ca_bundle: Some(b"pem".to_vec()), cache_scope, allow: None }
+    let ca_bundle = Some(b"pem".to_vec());
+    Catalog { source, ca_bundle, cache_scope, allow: None, choice: Choice::default() }
 }
 
 pub(super) fn planned(files: &[(&str, &str)]) -> Result<BuildPlan, DetectError> {

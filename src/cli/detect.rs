@@ -1,7 +1,7 @@
 //! `paas detect`: the plan of a folder, without building anything.
 
 use super::{fail, fail_with};
-use crate::buildpack::{self, CacheScope, Catalog, Folder};
+use crate::buildpack::{self, CacheScope, Catalog, Choice, Folder};
 use crate::model::{ImageSource, Problem};
 use crate::settings::DEFAULT_BUILDPACKS;
 use std::path::Path;
@@ -21,7 +21,8 @@ pub(super) fn run(folder: &Path, source: &str) -> ExitCode {
     if let Err(broken) = buildpack::extend(Path::new(DEFAULT_BUILDPACKS)) {
         return fail_with(broken);
     }
-    match buildpack::plan(&tree, &Catalog { source, ca_bundle: None, cache_scope, allow: None }) {
+    let choice = Choice::default();
+    match buildpack::plan(&tree, &Catalog { source, ca_bundle: None, cache_scope, allow: None, choice }) {
         Ok(plan) => {
             print!("{}", buildpack::describe(&plan));
             ExitCode::SUCCESS

@@ -127,6 +127,7 @@ impl Pipeline {
             args,
             secrets: secrets(release, plan)?,
             labels: BTreeMap::from([(LABEL_APP.to_owned(), job.app.id.0.to_string())]),
+            fresh: false,
             timeout: self.workers.settings.build.timeout,
             cancel: job.gone.clone(),
         })

@@ -105,7 +105,8 @@ impl Pipeline {
     pub(super) fn catalog(&self, app: AppId) -> Catalog {
         let ca_bundle = self.workers.settings.build.ca_bundle.clone();
         let allow = self.workers.settings.allow.clone();
-        Catalog { source: self.workers.source, ca_bundle, cache_scope: app.into(), allow }
+        let choice = crate::buildpack::Choice::default();
+        Catalog { source: self.workers.source, ca_bundle, cache_scope: app.into(), allow, choice }
     }
 
     /// What the server itself may prepare.

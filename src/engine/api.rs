@@ -26,6 +26,16 @@ pub trait Engine: Send + Sync {
     /// Whether the engine has this image.
     fn has_image<'a>(&'a self, reference: &'a str) -> Answer<'a, bool>;
 
+    /// Which image bears this name; `None` if there is none.
+    fn identity<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<Identity>>;
+
+    /// Gives a pulled image the name by which builds find exactly this one: that name.
+    fn name_locally<'a>(&'a self, image: &'a str, digest: &'a str) -> Answer<'a, String>;
+
+    /// Pulls an official image by its digest, though its tag has moved on, and gives
+    /// it that name.
+    fn pull_again<'a>(&'a self, image: &'a str, digest: &'a str) -> Answer<'a, ()>;
+
     /// Removes one reference, and the image with its last one. None is fine.
     fn remove_image<'a>(&'a self, reference: &'a str) -> Answer<'a, ()>;
 
@@ -147,6 +157,8 @@ pub struct BuildRequest {
     pub secrets: BTreeMap<String, String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
+    /// Whether every step is done, though the cache has its outcome.
+    pub fresh: bool,
     /// Longest time from start to end.
     pub timeout: Duration,
     /// Ends the build when cancelled.
@@ -215,6 +227,17 @@ pub struct Event {
     pub container: String,
     /// What happened.
     pub kind: EventKind,
+}
+
+/// What tells an image from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The engine's id, `sha256:…`.
+    pub id: String,
+    /// The registry's digest, `sha256:…`, if it came from one.
+    pub digest: Option<String>,
+    /// When it was made: seconds since the epoch.
+    pub created: i64,
 }
 
 /// One image of an app.

@@ -7,7 +7,8 @@ mod error;
 mod words;
 
 pub use api::{
-    Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Context, Engine, Event, EventKind, LogLine, Output,
+    Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Context, Engine, Event, EventKind, Identity,
+    LogLine, Output,
 };
 pub use disk::Space;
 pub use docker::{DEFAULT_SOCKETS, DockerEngine, host_routes, is_free};

@@ -18,9 +18,15 @@ pub enum ImageSource {
 /// A base image that a build needs, and how it is made if the engine lacks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseImage {
-    /// Full reference. Ours are content-named: `paas/base-python:3.11-1f0c9a…`,
-    /// so that a changed recipe is another image.
+    /// Its recipe. Ours are content-named: `paas/base-python:3.11-1f0c9a…`, so that
+    /// a changed recipe is another name.
+    pub name: String,
+    /// The image itself: the name, or that of one which was made of the same recipe
+    /// at another time.
     pub reference: String,
+    /// Whether it is to be made without what is left of an earlier one, or asked of
+    /// its registry though the engine has it.
+    pub anew: bool,
     /// How to get it.
     pub recipe: Recipe,
 }

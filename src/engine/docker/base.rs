@@ -34,11 +34,11 @@ impl DockerEngine {
         lines: mpsc::Sender<String>,
     ) -> Pin<Box<dyn Future<Output = Result<(), EngineError>> + Send + 'a>> {
         Box::pin(async move {
-            if self.has_image(&base.reference).await? {
+            if self.is_made(base).await? {
                 return Ok(());
             }
             let one_at_a_time = self.shared.base_locks.lock(base.reference.clone()).await;
-            if self.has_image(&base.reference).await? {
+            if self.is_made(base).await? {
                 return Ok(());
             }
             let (engine, base, settings) = (self.clone(), base.clone(), settings.clone());
@@ -54,6 +54,12 @@ impl DockerEngine {
         })
     }
 
+    /// What is made anew has a name of its own; a pull's has not.
+    async fn is_made(&self, base: &BaseImage) -> Result<bool, EngineError> {
+        let asks = base.anew && base.recipe == Recipe::Pull;
+        Ok(!asks && self.has_image(&base.reference).await?)
+    }
+
     async fn make_base(
         &self,
         base: &BaseImage,
@@ -62,7 +68,7 @@ impl DockerEngine {
         lines: mpsc::Sender<String>,
     ) -> Result<(), EngineError> {
         match &base.recipe {
-            Recipe::Pull => self.pull(&base.reference, &lines).await,
+            Recipe::Pull => self.pull(&base.name, &lines).await,
             Recipe::Debootstrap { suite } => {
                 self.bootstrap(&base.reference, suite, settings, scratch_dir, &lines).await
             }
@@ -70,12 +76,16 @@ impl DockerEngine {
                 for parent in parents {
                     self.ensure_base(parent, settings, scratch_dir, lines.clone()).await?;
                 }
-                self.build_base(&base.reference, dockerfile, files, settings, lines).await
+                self.build_base(base, dockerfile, files, settings, lines).await
             }
         }
     }
 
-    async fn pull(&self, reference: &str, lines: &mpsc::Sender<String>) -> Result<(), EngineError> {
+    pub(super) async fn pull(
+        &self,
+        reference: &str,
+        lines: &mpsc::Sender<String>,
+    ) -> Result<(), EngineError> {
         // Without a tag the engine would pull them all.
         let name = reference.rsplit('/').next().unwrap_or(reference);
         let full =
@@ -98,7 +108,7 @@ impl DockerEngine {
 
     async fn build_base(
         &self,
-        reference: &str,
+        base: &BaseImage,
         dockerfile: &str,
         files: &BTreeMap<String, Vec<u8>>,
         settings: &BuildSettings,
@@ -108,10 +118,11 @@ impl DockerEngine {
         let request = BuildRequest {
             context: futures_util::stream::once(async { Ok(tar) }).boxed(),
             dockerfile: DOCKERFILE.to_owned(),
-            tag: reference.to_owned(),
+            tag: base.reference.clone(),
             args: settings.args.clone(),
             secrets: BTreeMap::new(),
             labels: BTreeMap::new(),
+            fresh: base.anew,
             timeout: settings.timeout,
             cancel: CancellationToken::new(),
         };

@@ -211,6 +211,7 @@ fn options(request: &BuildRequest, pulls: Pulls) -> BuildImageOptions {
         .t(&request.tag)
         .buildargs(&map(&request.args))
         .labels(&map(&request.labels))
+        .nocache(request.fresh)
         .rm(true)
         .forcerm(true);
     match pulls {

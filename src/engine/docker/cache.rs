@@ -34,8 +34,10 @@ impl DockerEngine {
             request
         });
         let pruned = docker.prune_build(None::<PruneBuildOptions>).await;
-        let pruned = pruned
-            .map_err(|error| EngineError::Api { doing: "prune the build cache".to_owned(), source: error.into() })?;
+        let pruned = pruned.map_err(|error| EngineError::Api {
+            doing: "prune the build cache".to_owned(),
+            source: error.into(),
+        })?;
         Ok(pruned.space_reclaimed.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_default())
     }
 }

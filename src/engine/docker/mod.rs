@@ -17,6 +17,7 @@ mod isolation;
 mod listen;
 mod log;
 mod network;
+mod pin;
 mod process;
 mod progress;
 mod rootfs;
@@ -32,7 +33,8 @@ pub use connect::DEFAULT_SOCKETS;
 pub use network::{host_routes, is_free};
 
 use super::{
-    Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event, LogLine, Refusal,
+    Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event, Identity, LogLine,
+    Refusal,
 };
 use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessState, Workload};
 use crate::settings::BuildSettings;
@@ -127,6 +129,18 @@ fn message_of(error: &bollard::errors::Error) -> String {
 impl Engine for DockerEngine {
     fn has_image<'a>(&'a self, reference: &'a str) -> Answer<'a, bool> {
         Box::pin(self.has_image(reference))
+    }
+
+    fn identity<'a>(&'a self, reference: &'a str) -> Answer<'a, Option<Identity>> {
+        Box::pin(self.identity(reference))
+    }
+
+    fn name_locally<'a>(&'a self, image: &'a str, digest: &'a str) -> Answer<'a, String> {
+        Box::pin(self.name_locally(image, digest))
+    }
+
+    fn pull_again<'a>(&'a self, image: &'a str, digest: &'a str) -> Answer<'a, ()> {
+        Box::pin(self.pull_again(image, digest))
     }
 
     fn remove_image<'a>(&'a self, reference: &'a str) -> Answer<'a, ()> {

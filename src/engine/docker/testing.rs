@@ -71,6 +71,7 @@ impl TestApp {
                 (LABEL_NAME.to_owned(), self.name.to_string()),
                 (LABEL_APP.to_owned(), self.id.0.to_string()),
             ]),
+            fresh: false,
             timeout: Duration::from_secs(60),
             cancel: CancellationToken::new(),
         }

@@ -7,7 +7,9 @@ async fn a_base_is_built_once_with_its_parents_and_files() {
     let app = TestApp::new().await;
     let reference = |name: &str| format!("paas/{}:{name}", app.name);
     let parent = BaseImage {
+        name: reference("parent"),
         reference: reference("parent"),
+        anew: false,
         recipe: Recipe::Build {
             dockerfile: format!("FROM {}\nRUN echo parent of {}\n", app.image(), app.name),
             files: BTreeMap::new(),
@@ -15,7 +17,9 @@ async fn a_base_is_built_once_with_its_parents_and_files() {
         },
     };
     let base = BaseImage {
+        name: reference("base"),
         reference: reference("base"),
+        anew: false,
         recipe: Recipe::Build {
             dockerfile: format!(
                 "FROM {}\nARG WHO\nCOPY etc/greeting /\nRUN echo $WHO: $(cat /greeting)\n",
@@ -60,7 +64,8 @@ async fn without_a_registry_the_source_is_debian_and_a_pull_is_refused_in_words(
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 
     // No registry on earth listens on port 1 of this machine.
-    let base = BaseImage { reference: "localhost:1/no/such:image".to_owned(), recipe: Recipe::Pull };
+    let name = "localhost:1/no/such:image".to_owned();
+    let base = BaseImage { reference: name.clone(), name, anew: false, recipe: Recipe::Pull };
     let (sender, _receiver) = mpsc::channel(16);
     let here = std::path::Path::new("/nonexistent");
     let result = app.engine.ensure_base(&base, &BuildSettings::default(), here, sender).await;
