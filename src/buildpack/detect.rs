@@ -46,7 +46,10 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     if let Some(DetectError::Misnamed { found, wanted }) = hint::misnamed(files, &["Procfile", "paas.toml"]) {
         plan.notices.push(format!("{found} is passed over: it must be called {wanted}"));
     }
-    Ok(BuildPlan { procfile: declared, checks: settings.checks.clone(), ..plan })
+    let release_time = settings.release_time.unwrap_or(plan.release_time);
+    let mut plan = BuildPlan { procfile: declared, checks: settings.checks.clone(), release_time, ..plan };
+    paas_toml::apply(&mut plan, &settings.types)?;
+    Ok(plan)
 }
 
 fn with_procfile(

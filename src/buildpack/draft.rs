@@ -283,6 +283,8 @@ impl<'a> Draft<'a> {
             env: self.env,
             worker_mib: self.pack.worker_mib,
             checks: crate::model::HealthCheck::default(),
+            types: BTreeMap::new(),
+            release_time: crate::model::RELEASE_TIME,
             procfile: false,
             loopback: self.loopback,
         })

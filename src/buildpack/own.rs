@@ -102,6 +102,8 @@ fn empty(path: &str) -> BuildPlan {
         env: BTreeMap::new(),
         worker_mib: None,
         checks: crate::model::HealthCheck::default(),
+        types: BTreeMap::new(),
+        release_time: crate::model::RELEASE_TIME,
         procfile: false,
         loopback: None,
     }

@@ -2,7 +2,7 @@
 
 use super::table::facts;
 use super::{CommandError, Session};
-use crate::deploy::ProcessLine;
+use crate::deploy::{Condition, ProcessLine};
 use crate::model::{AppName, CheckKind, HealthCheck};
 
 impl Session<'_> {
@@ -44,11 +44,11 @@ fn described(check: &HealthCheck) -> Vec<(&'static str, String)> {
 }
 
 fn wellness(line: &ProcessLine, check: &HealthCheck) -> &'static str {
-    match (line.running, line.out, check.goes_on()) {
-        (false, ..) => "does not run",
-        (true, true, _) => "out of the routes: its check fails",
-        (true, false, true) => "well",
-        (true, false, false) => "was well at its start",
+    match (line.condition, check.goes_on()) {
+        (Condition::Unwell, _) => "out of the routes: its check fails",
+        (Condition::Running, true) => "well",
+        (Condition::Running, false) => "was well at its start",
+        _ => "does not run",
     }
 }
 

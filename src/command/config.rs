@@ -178,10 +178,13 @@ fn usage(command: &str, reason: &str) -> CommandError {
 }
 
 /// What a change led to, behind what was changed.
-fn outcome(app: &App, configured: Configured) -> String {
+pub(super) fn outcome(app: &App, configured: Configured) -> String {
     let name = &app.name;
     match configured {
         Configured::Kept => String::new(),
+        Configured::Pending if app.stopped => {
+            format!(" {name} is stopped; it takes effect with ps:start {name}")
+        }
         Configured::Pending => format!(" It takes effect with the next release; at once: ps:restart {name}"),
         Configured::Runs(number) => format!(" {name} runs v{number}."),
     }

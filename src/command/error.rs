@@ -74,6 +74,9 @@ pub enum CommandError {
     /// Not `TYPE=COUNT`.
     #[error("not TYPE=COUNT")]
     NotACount(String),
+    /// An option's value that is no size; what would be one.
+    #[error("not a size")]
+    NotASize(&'static str, String, &'static str),
     /// Not `vN`.
     #[error("not a release")]
     NotARelease(String),
@@ -140,6 +143,26 @@ impl CommandError {
         Self::Usage { command: command.to_owned(), reason: reason.join(" ").chars().take(300).collect() }
     }
 
+    /// The words for what `ps:…` does not take.
+    fn of_a_formation(&self) -> Problem {
+        let plain = |title: String, next: &str| Problem::new(title, "", next);
+        match self {
+            Self::NotASize(option, text, expected) => plain(
+                format!("{option} {text:?} is not {expected}."),
+                "Back to what paas.toml and the server say: default",
+            ),
+            Self::NotACount(word) if word.contains(':') => plain(
+                format!("{word:?} is not TYPE=COUNT, such as web=2."),
+                "Sizes are set by another command: ssh paas ps:resize APP web --memory 1G --cpu 2",
+            ),
+            Self::NotACount(word) => plain(
+                format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2 or web+1."),
+                "",
+            ),
+            other => plain(other.to_string(), ""),
+        }
+    }
+
     /// Title, cause and next step.
     pub fn problem(&self) -> Problem {
         let plain = |title: String, next: &str| Problem::new(title, "", next);
@@ -186,10 +209,7 @@ impl CommandError {
                 plain(format!("{key} is set by the server for every process; choose another name."), "")
             }
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
-            Self::NotACount(word) => plain(
-                format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2 or web+1."),
-                "",
-            ),
+            Self::NotASize(..) | Self::NotACount(_) => self.of_a_formation(),
             Self::NotARelease(word) => {
                 plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
             }

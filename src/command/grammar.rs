@@ -257,6 +257,19 @@ pub enum Command {
     /// Set how many processes run: ps:scale APP web=2 worker=1
     #[command(name = "ps:scale")]
     PsScale(OfApp),
+    /// Show or set what processes get: ps:resize APP web --memory 1G --cpu 2
+    #[command(name = "ps:resize")]
+    PsResize {
+        /// The app, then process types
+        #[command(flatten)]
+        app: OfApp,
+        /// Memory of each process, or default
+        #[arg(long, value_name = "SIZE")]
+        memory: Option<String>,
+        /// CPUs of each process, or default
+        #[arg(long, value_name = "CPUS")]
+        cpu: Option<String>,
+    },
     /// Replace all processes by new ones
     #[command(name = "ps:restart")]
     PsRestart(OfApp),

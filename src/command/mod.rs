@@ -12,6 +12,7 @@ mod ps;
 mod releases;
 mod rights;
 mod secrets;
+mod sizes;
 mod status;
 mod table;
 
@@ -164,6 +165,7 @@ impl Session<'_> {
             }
             Command::Ps { app, listing } => self.ps(app.only("ps")?, listing.json).await,
             Command::PsScale(app) => self.ps_scale(app).await,
+            Command::PsResize { app, memory, cpu } => self.ps_resize(app, memory, cpu).await,
             Command::PsRestart(app) => self.ps_restart(app.only("ps:restart")?).await,
             Command::PsStop(app) => self.ps_stop(app.only("ps:stop")?).await,
             Command::PsStart(app) => self.ps_start(app.only("ps:start")?).await,

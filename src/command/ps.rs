@@ -2,8 +2,8 @@
 
 use super::grammar::OfApp;
 use super::table::{table, time};
-use super::{CommandError, Session};
-use crate::deploy::ProcessLine;
+use super::{CommandError, Session, sizes};
+use crate::deploy::{Condition, ProcessLine};
 use crate::model::{AppName, MOST_PROCESSES, ProcessType, Scale};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -16,13 +16,14 @@ impl Session<'_> {
             let all = account.processes.iter().map(|line| {
                 json!({
                     "name": line.name.to_string(), "status": state(line), "release": line.release,
-                    "exit_code": line.exit_code, "restarts": line.restarts, "since": time(line.started_at),
+                    "exit_code": line.exit_code, "out_of_memory": line.out_of_memory,
+                    "memory": line.size.0, "cpus": nano(line.size.1), "restarts": line.restarts, "since": time(line.started_at),
                 })
             });
             return self.print_json(&all.collect()).await;
         }
         let rows: Vec<Vec<String>> = account.processes.iter().map(row).collect();
-        let mut text = table(&["PROCESS", "STATUS", "RELEASE", "RESTARTS", "SINCE"], &rows);
+        let mut text = table(&["PROCESS", "STATUS", "RELEASE", "SIZE", "RESTARTS", "SINCE"], &rows);
         if app.stopped {
             text.push_str("Stopped by ps:stop; ps:start starts it again.\n");
         }
@@ -84,12 +85,14 @@ impl Session<'_> {
     pub(super) async fn ps_start(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        self.reporting(|report| {
-            let (pipeline, app, who) = (&pipeline, &app, &who);
-            async move { Ok(pipeline.start_app(app, who, &report).await?) }
-        })
-        .await?;
-        self.print(&format!("Started {name}.\n")).await
+        let release = self
+            .reporting(|report| {
+                let (pipeline, app, who) = (&pipeline, &app, &who);
+                async move { Ok(pipeline.start_app(app, who, &report).await?) }
+            })
+            .await?;
+        let release = release.map_or(String::new(), |number| format!(" as v{number}"));
+        self.print(&format!("Started {name}{release}.\n")).await
     }
 }
 
@@ -114,17 +117,32 @@ fn parse_count(word: &str) -> Result<(ProcessType, Scale), CommandError> {
 
 fn row(line: &ProcessLine) -> Vec<String> {
     let release = format!("v{}", line.release);
-    vec![line.name.to_string(), state(line), release, line.restarts.to_string(), time(line.started_at)]
+    let (memory, cpu) = sizes::shown(line.size);
+    let size =
+        if line.condition == Condition::Missing { "-".to_owned() } else { format!("{memory} {cpu} CPU") };
+    vec![line.name.to_string(), state(line), release, size, line.restarts.to_string(), time(line.started_at)]
 }
 
-/// `running`, `crashed (exit 3)`, `missing`.
+/// Whole CPUs.
+#[allow(clippy::cast_precision_loss)] // there are not that many
+fn nano(cpus: i64) -> f64 {
+    cpus as f64 / 1e9
+}
+
+/// `running`, `restarting (exit 3)`, `crashed (exit 137, out of memory)`, `exited (0)`, `missing`.
 fn state(line: &ProcessLine) -> String {
-    match (line.running, line.exit_code) {
-        (true, _) if line.out => "unwell".to_owned(),
-        (true, _) => "running".to_owned(),
-        (false, _) if line.missing => "missing".to_owned(),
-        (false, Some(code)) => format!("crashed (exit {code})"),
-        (false, None) => "starting".to_owned(),
+    let ended = |word: &str| {
+        let why = if line.out_of_memory { ", out of memory" } else { "" };
+        format!("{word} (exit {}{why})", line.exit_code.unwrap_or_default())
+    };
+    match line.condition {
+        Condition::Missing => "missing".to_owned(),
+        Condition::Starting => "starting".to_owned(),
+        Condition::Running => "running".to_owned(),
+        Condition::Unwell => "unwell".to_owned(),
+        Condition::Restarting => ended("restarting"),
+        Condition::Crashed => ended("crashed"),
+        Condition::Done => "exited (0)".to_owned(),
     }
 }
 

@@ -38,7 +38,7 @@ impl Session<'_> {
 }
 
 fn runs(account: &Account) -> String {
-    let running = account.processes.iter().filter(|line| line.running).count();
+    let running = account.processes.iter().filter(|line| line.condition.runs()).count();
     format!("{running}/{}", account.processes.len())
 }
 
@@ -59,7 +59,7 @@ fn as_value(account: &Account) -> serde_json::Value {
         "name": account.app.name,
         "status": account.status,
         "release": account.current.as_ref().map(|release| release.number),
-        "running": account.processes.iter().filter(|line| line.running).count(),
+        "running": account.processes.iter().filter(|line| line.condition.runs()).count(),
         "processes": account.processes.len(),
         "now": account.activity.as_ref().map(|activity| json!({
             "release": activity.release, "step": activity.step, "who": activity.who,

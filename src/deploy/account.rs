@@ -1,7 +1,7 @@
 //! What can be told about apps: the store's wishes beside the engine's facts.
 
 use super::{Activity, DeployError, Pipeline};
-use crate::model::{App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState};
+use crate::model::{App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState, Restart};
 use crate::store;
 
 /// All that is shown of an app.
@@ -28,31 +28,82 @@ pub struct ProcessLine {
     pub name: ProcessName,
     /// `3` for `v3`.
     pub release: u32,
-    /// Runs now.
-    pub running: bool,
-    /// Exit code of its last run.
+    /// How it is.
+    pub condition: Condition,
+    /// Exit code of its last run, if that has ended.
     pub exit_code: Option<i64>,
+    /// The kernel ended its last run for want of memory.
+    pub out_of_memory: bool,
     /// How often the engine restarted it.
     pub restarts: i64,
     /// Start of the present or last run, seconds since the epoch, UTC.
     pub started_at: i64,
-    /// The engine has no such container.
-    pub missing: bool,
-    /// Takes no requests: its check fails.
-    pub out: bool,
+    /// Bytes and billionths of a CPU that it may take.
+    pub size: (i64, i64),
 }
 
-impl From<ProcessState> for ProcessLine {
-    fn from(state: ProcessState) -> Self {
+/// How a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// The engine has no such container.
+    Missing,
+    /// It has not run yet.
+    Starting,
+    /// It runs.
+    Running,
+    /// It runs and takes no requests: its check fails.
+    Unwell,
+    /// It has ended, and the engine waits to start it again.
+    Restarting,
+    /// It has ended and is not started again.
+    Crashed,
+    /// It has ended with 0 and has no more to do.
+    Done,
+}
+
+impl Condition {
+    /// Whether it runs.
+    pub fn runs(self) -> bool {
+        matches!(self, Self::Running | Self::Unwell)
+    }
+
+    fn of(state: &ProcessState, out: bool) -> Self {
+        match state.exit_code {
+            _ if state.running && out => Self::Unwell,
+            _ if state.running => Self::Running,
+            None => Self::Starting,
+            Some(_) if state.restarting => Self::Restarting,
+            Some(0) if state.restart != Restart::Always => Self::Done,
+            Some(_) => Self::Crashed,
+        }
+    }
+}
+
+impl ProcessLine {
+    fn new(state: ProcessState, out: bool) -> Self {
         Self {
+            condition: Condition::of(&state, out),
             name: state.process,
             release: state.release,
-            running: state.running,
             exit_code: state.exit_code,
+            out_of_memory: state.oom_killed,
             restarts: state.restarts,
             started_at: state.started_at,
-            missing: false,
-            out: false,
+            size: state.size,
+        }
+    }
+
+    /// One that shall run and is not there.
+    fn missing(name: ProcessName, release: u32) -> Self {
+        Self {
+            name,
+            release,
+            condition: Condition::Missing,
+            exit_code: None,
+            out_of_memory: false,
+            restarts: 0,
+            started_at: 0,
+            size: (0, 0),
         }
     }
 }
@@ -109,20 +160,14 @@ fn lines(
     let mut lines: Vec<ProcessLine> = states
         .into_iter()
         .filter(|state| state.release == current)
-        .map(|state| ProcessLine { out: is_out(&state.container), ..ProcessLine::from(state) })
+        .map(|state| {
+            let out = is_out(&state.container);
+            ProcessLine::new(state, out)
+        })
         .collect();
     for name in wanted {
         if !lines.iter().any(|line| line.name == *name) {
-            lines.push(ProcessLine {
-                name: name.clone(),
-                release: current,
-                running: false,
-                exit_code: None,
-                restarts: 0,
-                started_at: 0,
-                missing: true,
-                out: false,
-            });
+            lines.push(ProcessLine::missing(name.clone(), current));
         }
     }
     lines.sort_by(|a, b| a.name.cmp(&b.name));
@@ -151,7 +196,11 @@ fn status(
     // An app is what its web processes are; without any, what the others are.
     let web: Vec<&ProcessLine> = processes.iter().filter(|line| line.name.kind.is_web()).collect();
     let judged = if web.is_empty() { processes.iter().collect() } else { web };
-    if judged.iter().any(|line| line.running) { AppStatus::Running } else { AppStatus::Crashed }
+    match judged.iter().any(|line| line.condition.runs()) {
+        true => AppStatus::Running,
+        false if judged.iter().all(|line| line.condition == Condition::Done) => AppStatus::Stopped,
+        false => AppStatus::Crashed,
+    }
 }
 
 #[cfg(test)]
@@ -160,17 +209,8 @@ mod tests {
     use super::*;
 
     fn line(name: &str, running: bool) -> ProcessLine {
-        let name = ProcessName::parse(name).unwrap();
-        ProcessLine {
-            name,
-            release: 1,
-            running,
-            exit_code: None,
-            restarts: 0,
-            started_at: 0,
-            missing: false,
-            out: false,
-        }
+        let condition = if running { Condition::Running } else { Condition::Crashed };
+        ProcessLine { condition, ..ProcessLine::missing(ProcessName::parse(name).unwrap(), 1) }
     }
 
     #[test]
@@ -180,6 +220,9 @@ mod tests {
         assert_eq!(of(false, &[line("web.1", true), line("worker.1", false)]), AppStatus::Running);
         assert_eq!(of(false, &[line("web.1", false), line("worker.1", true)]), AppStatus::Crashed);
         assert_eq!(of(true, &[]), AppStatus::Stopped);
+        let done = ProcessLine { condition: Condition::Done, ..line("worker.1", false) };
+        assert_eq!(of(false, std::slice::from_ref(&done)), AppStatus::Stopped, "it has done its work");
+        assert_eq!(of(false, &[done, line("worker.2", true)]), AppStatus::Running);
         assert_eq!(status(None, false, true, false, &[], &[]), AppStatus::Failed);
         assert_eq!(status(None, false, false, false, &[], &[]), AppStatus::Stopped);
     }

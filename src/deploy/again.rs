@@ -6,8 +6,9 @@ use super::queue::Turn;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
-use crate::model::{App, ConfigVars, Release, ReleaseState, Why};
+use crate::model::{App, ConfigVars, ProcessType, Release, ReleaseState, Size, Why};
 use crate::store::{self, releases::NewRelease};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is to run once more.
@@ -16,6 +17,8 @@ pub(super) struct Again {
     pub source: Release,
     /// With which config. It is stored as the app's only when it is live.
     pub config: ConfigVars,
+    /// With which sizes, if not the app's. They are stored likewise.
+    pub sizes: Option<BTreeMap<ProcessType, Size>>,
     pub why: Why,
     pub who: String,
 }
@@ -54,7 +57,8 @@ impl Pipeline {
             return Err(DeployError::ImageGone(source.number, source.commit));
         }
         let config = if keep_config { today } else { source.config.clone() };
-        let again = Again { source: source.clone(), config, why: Why::Rollback, who: who.to_owned() };
+        let again =
+            Again { source: source.clone(), config, sizes: None, why: Why::Rollback, who: who.to_owned() };
         let prepared = self.prepare_again(&app, again, turn, report).await?;
         let number = prepared.release.number;
         self.go_back(&app, prepared, &current, report).await?;
@@ -158,11 +162,12 @@ fn target(releases: &[Release], to: Option<u32>) -> Result<&Release, DeployError
 
 /// Opens a release that has everything of its source but config and number.
 fn open(db: &rusqlite::Connection, again: Again) -> Result<Release, store::StoreError> {
-    let Again { source, config, why, who } = again;
+    let Again { source, config, sizes, why, who } = again;
     let new = NewRelease {
         app: source.app,
         commit: source.commit.clone(),
         config,
+        sizes,
         why,
         who,
         source: Some(source.number),
@@ -174,6 +179,7 @@ fn open(db: &rusqlite::Connection, again: Again) -> Result<Release, store::Store
         number: fresh.number,
         config: fresh.config,
         global: fresh.global,
+        sizes: fresh.sizes,
         why: fresh.why,
         who: fresh.who,
         state: fresh.state,

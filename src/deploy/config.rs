@@ -49,6 +49,7 @@ impl Pipeline {
         change: impl FnOnce(&mut ConfigVars) + Send,
     ) -> Result<Configured, DeployError> {
         let turn = self.turn(app, "changing the config", who).await;
+        let stopped = self.refreshed(app).await?.stopped;
         let Wanted { app: before, global, current } = self.wanted_config(app).await?;
         let mut vars = before.clone();
         change(&mut vars);
@@ -58,9 +59,11 @@ impl Pipeline {
             (None, ..) => Configured::Kept,
             (_, Some(current), _) => Configured::Runs(current.number),
             (_, None, Effect::WithNextRelease) => Configured::Pending,
+            // A release would start what somebody wished to be stopped.
+            (_, None, Effect::AtOnce) if stopped => Configured::Pending,
             (Some(current), None, Effect::AtOnce) => {
                 let (source, why, who) = (current.clone(), Why::Config, who.to_owned());
-                let again = Again { source, config: vars, why, who };
+                let again = Again { source, config: vars, sizes: None, why, who };
                 return self.repeat(app, again, turn, report).await.map(Configured::Runs);
             }
         };
@@ -129,7 +132,8 @@ impl Pipeline {
             return Ok(Some(Configured::Pending));
         }
         report.step(&format!("Restarting {}", app.name));
-        let again = Again { source: current, config: vars, why: Why::Config, who: who.to_owned() };
+        let again =
+            Again { source: current, config: vars, sizes: None, why: Why::Config, who: who.to_owned() };
         self.repeat(app, again, turn, report).await.map(|number| Some(Configured::Runs(number)))
     }
 

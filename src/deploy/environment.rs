@@ -64,6 +64,8 @@ pub(super) mod tests {
             env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
             worker_mib: Some(256),
             checks: crate::model::HealthCheck::default(),
+            types: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             runtime: "Python 3.11".to_owned(),
             root: false,
             why: Why::Push,

@@ -7,6 +7,7 @@ use crate::git::GitError;
 use crate::model::{AppName, CommitId, Oversize, ProcessName};
 use crate::store::StoreError;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Why a web process gets no traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,17 @@ pub enum DeployError {
         /// Its exit code.
         code: i64,
     },
+    /// More memory or CPUs than the server gives a process.
+    #[error("{wanted} are more than {most}")]
+    TooMuch {
+        /// `64G of memory`.
+        wanted: String,
+        /// `16G`.
+        most: String,
+    },
+    /// The release command took too long.
+    #[error("the release command took longer than {0:?}")]
+    ReleaseTime(Duration),
     /// A web process is not fit for traffic.
     #[error("{process} is not healthy: {why:?}")]
     Unhealthy {

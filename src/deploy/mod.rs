@@ -23,13 +23,14 @@ mod queue;
 mod reconcile;
 mod release;
 mod report;
+mod resize;
 mod room;
 mod routes;
 mod slots;
 mod watch;
 mod words;
 
-pub use account::{Account, ProcessLine};
+pub use account::{Account, Condition, ProcessLine};
 pub use config::{Configured, ConfiguredAll, Effect};
 pub use error::DeployError;
 pub use images::{ImageVerdict, KeptFor};

@@ -7,13 +7,11 @@ use super::pipeline::Pipeline;
 use super::queue::Turn;
 use super::report::Report;
 use crate::buildpack;
-use crate::engine::LogLine;
+use crate::engine::{EngineError, LogLine};
 use crate::failpoint::reached;
 use crate::git::PushedTree;
 use crate::git::tree::Bounds;
-use crate::model::{
-    App, BuildPlan, CommitId, ProcessName, Release, ReleaseState, RunCommand, SourceTree, Target, Why,
-};
+use crate::model::{App, BuildPlan, CommitId, ProcessName, Release, ReleaseState, SourceTree, Target, Why};
 use crate::store::{self, releases::NewRelease};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +49,7 @@ impl Pipeline {
     pub(super) async fn prepare(&self, job: Job) -> Result<Prepared, DeployError> {
         self.expect_room().await?;
         let (tree, plan) = self.detect(&job).await?;
+        self.expect_to_fit(&plan)?;
         let mut release = self.open_release(&job, &plan).await?;
         reached("release-opened");
         let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
@@ -60,7 +59,7 @@ impl Pipeline {
             self.build(&job, &mut release, tree, &plan).await?;
             drop(slot);
             reached("image-saved");
-            self.release_command(&job, &release, plan.release.clone()).await?;
+            self.release_command(&job, &release, &plan).await?;
             reached("release-command-done");
             let targets = self.start_web(&job, &mut release).await;
             let targets = targets.map_err(|error| error.advised(plan.loopback.clone()))?;
@@ -116,13 +115,14 @@ impl Pipeline {
             .store()
             .write(move |db| {
                 let config = store::config::load(db, app)?;
-                let new = NewRelease { app, commit, config, why: Why::Push, who, source: None };
+                let new = NewRelease { app, commit, config, why: Why::Push, who, sizes: None, source: None };
                 let mut release = store::releases::create(db, &new)?;
                 release.image = format!("paas/{name}:v{}", release.number);
                 release.processes = plan.processes;
                 release.env = plan.env;
                 release.worker_mib = plan.worker_mib;
                 release.checks = plan.checks;
+                release.types = plan.types;
                 release.runtime = plan.runtime;
                 release.port = configured_port(&release).or(plan.port).unwrap_or(0);
                 store::releases::update(db, &release)?;
@@ -139,9 +139,9 @@ impl Pipeline {
         &self,
         job: &Job,
         release: &Release,
-        command: Option<RunCommand>,
+        plan: &BuildPlan,
     ) -> Result<(), DeployError> {
-        let Some(command) = command else { return Ok(()) };
+        let Some(command) = plan.release.clone() else { return Ok(()) };
         job.turn.step("running the release command");
         job.report.step("Running the release command");
         job.report.detail(&command.to_string());
@@ -149,13 +149,15 @@ impl Pipeline {
         let workload = self.workload(&job.app, release, &process, Some(command)).await?;
         let report = job.report.clone();
         let (lines, relay) = relay(move |line: LogLine| report.foreign(&line.text));
-        let run = self.engine().run_once(&workload, lines, job.gone.clone(), super::release::COMMAND_TIME);
+        let run = self.engine().run_once(&workload, lines, job.gone.clone(), plan.release_time);
         let code = job.report.alive("still running", run).await;
         let _ = relay.await;
         self.give_up_address(&job.app, release.number, &process).await;
-        match code? {
-            0 => Ok(()),
-            code => Err(DeployError::ReleaseCommand { code }),
+        match code {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(DeployError::ReleaseCommand { code }),
+            Err(EngineError::TimedOut { limit, .. }) => Err(DeployError::ReleaseTime(limit)),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -38,14 +38,14 @@ impl Pipeline {
     ) -> Result<Workload, DeployError> {
         let address = self.prepare_network(app, release, process).await?;
         let command = command.or_else(|| release.processes.get(&process.kind).cloned());
-        let limits = self.workers.settings.limits;
+        let limits = release.size(&process.kind).limits(self.workers.settings.limits);
         Ok(Workload {
             app: app.id,
             app_name: app.name.clone(),
             release: release.number,
             process: process.clone(),
             image: release.image_id.clone(),
-            restart: !process.kind.is_release(),
+            restart: release.restart(&process.kind),
             command: command.unwrap_or(RunCommand::Image),
             env: environment::of(&app.name, release, process, &limits),
             address,

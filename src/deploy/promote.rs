@@ -6,7 +6,7 @@ use super::processes::GRACE;
 use super::queue::Turn;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
-use crate::model::{App, AppId, ProcessState, Release, Route, Target};
+use crate::model::{App, AppId, ProcessState, ProcessType, Release, Route, Target};
 use crate::store;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -61,7 +61,8 @@ impl Pipeline {
     }
 
     /// Ends what belongs to other releases: workers first, so that two releases'
-    /// workers never run together; web processes when their requests are finished.
+    /// workers never run together, unless their type overlaps; web processes when
+    /// their requests are finished.
     async fn retire_others(self: Arc<Self>, app: App, release: Release, unrouted: Vec<Target>, turn: Turn) {
         let states = self.states(app.id).await.unwrap_or_else(|error| {
             tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
@@ -69,9 +70,10 @@ impl Pipeline {
         });
         let old = self.not_retiring(states).into_iter().filter(|state| state.release != release.number);
         let (web, others): (Vec<_>, Vec<_>) = old.partition(|state| state.process.kind.is_web());
+        self.start_others(&app, &release, true).await;
         self.end_processes(&app, &others, GRACE).await;
         reached("others-ended");
-        self.start_others(&app, &release).await;
+        self.start_others(&app, &release, false).await;
         reached("others-started");
         drop(turn);
         self.retire_web(&app, &web, &unrouted).await;
@@ -80,10 +82,12 @@ impl Pipeline {
         }
     }
 
-    /// Starts the processes of a release that get no traffic.
-    pub(super) async fn start_others(&self, app: &App, release: &Release) {
+    /// Starts the processes of a release that get no traffic: those whose type
+    /// overlaps with the former release, or those others.
+    async fn start_others(&self, app: &App, release: &Release, overlap: bool) {
         let wanted = self.wanted(app, release).await.unwrap_or_default();
-        for process in wanted.iter().filter(|process| !process.kind.is_web()) {
+        let due = |kind: &ProcessType| !kind.is_web() && release.overlaps(kind) == overlap;
+        for process in wanted.iter().filter(|process| due(&process.kind)) {
             if let Err(error) = self.start_process(app, release, process).await {
                 tracing::error!(app = %app.name, %process, %error, "a process could not be started");
                 self.platform_line(app.id, &format!("{process} could not be started: {error}"));

@@ -14,9 +14,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a release command may take.
-pub(super) const COMMAND_TIME: Duration = Duration::from_secs(600);
-
 impl Pipeline {
     /// Creates an app with nothing deployed.
     pub async fn create_app(&self, name: &AppName) -> Result<App, DeployError> {
@@ -73,7 +70,8 @@ impl Pipeline {
         let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
         let vars = self.store().read(move |db| store::config::load(db, id)).await?;
-        let again = Again { source: current, config: vars, why: Why::Restart, who: who.to_owned() };
+        let again =
+            Again { source: current, config: vars, sizes: None, why: Why::Restart, who: who.to_owned() };
         self.repeat(app, again, turn, report).await
     }
 
@@ -128,15 +126,32 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Ends the wish that nothing runs.
-    pub async fn start_app(&self, app: &App, who: &str, report: &Report) -> Result<(), DeployError> {
+    /// Ends the wish that nothing runs. What was changed meanwhile takes effect by
+    /// a new release, whose number is returned.
+    pub async fn start_app(
+        self: &Arc<Self>,
+        app: &App,
+        who: &str,
+        report: &Report,
+    ) -> Result<Option<u32>, DeployError> {
         let turn = self.turn(app, "starting", who).await;
         let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
+        let read = move |db: &_| {
+            let (config, global) = (store::config::load(db, id)?, store::config::load_global(db)?);
+            Ok((config, global, store::apps::sizes(db, id)?))
+        };
+        let (config, global, sizes) = self.store().read(read).await?;
+        let same = current.config == config && current.global == global && current.sizes == sizes;
+        if self.refreshed(app).await?.stopped && !same {
+            let (source, why, who) = (current, Why::Config, who.to_owned());
+            let again = Again { source, config, sizes: None, why, who };
+            return self.repeat(app, again, turn, report).await.map(Some);
+        }
         self.store().write(move |db| store::apps::set_stopped(db, id, false)).await?;
         self.adjust(app, current, report).await?;
         drop(turn);
-        Ok(())
+        Ok(None)
     }
 
     /// Makes what runs of a release what the formation says: starts what is

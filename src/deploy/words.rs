@@ -4,6 +4,7 @@ use super::DeployError;
 use super::error::Unhealthy;
 use super::room::Cramped;
 use crate::model::Problem;
+use std::time::Duration;
 
 /// Lines of an app's log that are shown with a failure.
 const TAIL: usize = 50;
@@ -54,6 +55,16 @@ impl DeployError {
                 "Push rejected: the release command failed.",
                 format!("It exited with status {code}; its output is above."),
                 "Nothing has changed. Fix it, commit and push again.",
+            ),
+            Self::TooMuch { wanted, most } => Problem::new(
+                format!("Push rejected: {wanted} for a process is too much."),
+                format!("This server gives one at most {most} ([limits] in server.toml)."),
+                "Ask for less.",
+            ),
+            Self::ReleaseTime(limit) => Problem::new(
+                format!("Push rejected: the release command took longer than {}.", spelt(*limit)),
+                "It was ended with everything that it had started.",
+                "Nothing has changed. Make it faster, or give it more time in paas.toml:\n  [deploy]\n  release_timeout = \"30m\"",
             ),
             Self::Oversize(app, why) => Problem::new(
                 format!("Push rejected: too much config: {app} would have {why}."),
@@ -115,6 +126,14 @@ fn disk_full(cramped: &Cramped) -> Problem {
         "Nothing was begun. Make room on the server:\n  paas releases:prune APP\n\
          lower releases.keep, build.cache_mib or logs.max_mib in server.toml,\nor give it a larger disk.",
     )
+}
+
+/// `10 min`, `90 s`.
+fn spelt(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds >= 60 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
+    }
 }
 
 fn back_to(known: &[u32]) -> String {
@@ -247,6 +266,9 @@ mod tests {
             }),
             DeployError::NoSecret("NPM_TOKEN".into()),
             DeployError::ReleaseCommand { code: 2 },
+            DeployError::ReleaseTime(Duration::from_secs(600)),
+            DeployError::TooMuch { wanted: "64G of memory".into(), most: "16G".into() },
+            DeployError::ReleaseTime(Duration::from_secs(90)),
             DeployError::Oversize(AppName::parse("shop").unwrap(), Oversize::Count(1001)),
             DeployError::NoApp,
             DeployError::NoRelease,

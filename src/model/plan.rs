@@ -2,8 +2,13 @@
 
 use super::checks::HealthCheck;
 use super::name::{EnvKey, ProcessType};
+use super::process_type::TypeSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a release command may take, unless paas.toml says otherwise.
+pub const RELEASE_TIME: Duration = Duration::from_secs(600);
 
 /// Where base images come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,6 +143,10 @@ pub struct BuildPlan {
     pub worker_mib: Option<u32>,
     /// How web is asked whether it is well.
     pub checks: HealthCheck,
+    /// What paas.toml says of process types.
+    pub types: BTreeMap<ProcessType, TypeSettings>,
+    /// How long the release command may take.
+    pub release_time: Duration,
     /// What to change, and on which line, if web turns out to listen on
     /// 127.0.0.1 only.
     pub loopback: Option<String>,

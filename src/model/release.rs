@@ -5,6 +5,7 @@ use super::checks::HealthCheck;
 use super::config::ConfigVars;
 use super::name::ProcessType;
 use super::plan::RunCommand;
+use super::process_type::{Restart, Size, TypeSettings};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -99,6 +100,8 @@ pub enum Why {
     Restart,
     /// `rollback`.
     Rollback,
+    /// `ps:resize`.
+    Resize,
 }
 
 /// One release: commit + image + config + commands.
@@ -130,6 +133,10 @@ pub struct Release {
     pub worker_mib: Option<u32>,
     /// How web is asked whether it is well.
     pub checks: HealthCheck,
+    /// What paas.toml says of process types.
+    pub types: BTreeMap<ProcessType, TypeSettings>,
+    /// The app's own sizes at that moment (`ps:resize`), above those of paas.toml.
+    pub sizes: BTreeMap<ProcessType, Size>,
     /// `Python 3.11`.
     pub runtime: String,
     /// Whether the image runs as root by its own wish (an own Dockerfile).
@@ -152,6 +159,26 @@ impl Release {
     /// The config var of this name that processes see: the app's, else that of all apps.
     pub fn var(&self, key: &str) -> Option<&str> {
         self.config.get(key).or_else(|| self.global.get(key))
+    }
+
+    /// What each process of a type gets, as far as somebody said.
+    pub fn size(&self, kind: &ProcessType) -> Size {
+        let by_command = self.sizes.get(kind).copied().unwrap_or_default();
+        by_command.or(self.settings_of(kind).size)
+    }
+
+    /// What happens when a process of a type ends.
+    pub fn restart(&self, kind: &ProcessType) -> Restart {
+        if kind.is_release() { Restart::Never } else { self.settings_of(kind).restart }
+    }
+
+    /// Whether new processes of a type start before those of the former release end.
+    pub fn overlaps(&self, kind: &ProcessType) -> bool {
+        self.settings_of(kind).overlap
+    }
+
+    fn settings_of(&self, kind: &ProcessType) -> TypeSettings {
+        self.types.get(kind).copied().unwrap_or_default()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::app::AppId;
 use super::name::{AppName, ProcessType};
 use super::plan::RunCommand;
+use super::process_type::Restart;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -90,8 +91,8 @@ pub struct Workload {
     /// The image wants root (an own Dockerfile): it keeps the few capabilities
     /// without which stock images die.
     pub root: bool,
-    /// Restarted by the engine when it exits (not so for a release command).
-    pub restart: bool,
+    /// When the engine starts it again.
+    pub restart: Restart,
 }
 
 /// A container of ours as the engine sees it, found by its labels.
@@ -109,6 +110,12 @@ pub struct ProcessState {
     pub address: Option<Ipv4Addr>,
     /// Whether it runs now (not restarting, not exited).
     pub running: bool,
+    /// Whether the engine waits to start it again.
+    pub restarting: bool,
+    /// When the engine starts it again.
+    pub restart: Restart,
+    /// Bytes and billionths of a CPU that it may take.
+    pub size: (i64, i64),
     /// Exit code of the last run, if it has ended.
     pub exit_code: Option<i64>,
     /// Whether the kernel killed it for memory.
@@ -117,4 +124,6 @@ pub struct ProcessState {
     pub restarts: i64,
     /// Start of the present or last run, seconds since the epoch, UTC.
     pub started_at: i64,
+    /// End of the last run, if it has ended; likewise.
+    pub finished_at: i64,
 }

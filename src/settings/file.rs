@@ -89,4 +89,8 @@ pub(super) struct Limits {
     /// CPUs per container, `0.5`.
     pub cpus: Option<f64>,
     pub pids: Option<u32>,
+    /// MiB that an app may give a process.
+    pub max_memory_mib: Option<u32>,
+    /// CPUs that an app may give a process.
+    pub max_cpus: Option<f64>,
 }

@@ -3,7 +3,7 @@
 use super::file::File;
 use super::place::{nearest, placed};
 use super::{BuildSettings, ImageSourceChoice, LeastFree, LogFormat, LogSettings, Retention, Settings};
-use crate::model::{BuildLimits, HostName, ImageSource, Limits};
+use crate::model::{BuildLimits, Cpu, HostName, ImageSource, Limits, Memory, Size};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -227,6 +227,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         allow: allow(file.builds.allow)?,
         buildpacks: file.buildpacks.unwrap_or_else(|| PathBuf::from(DEFAULT_BUILDPACKS)),
         limits: limits(&file.limits)?,
+        most: most(&file.limits)?,
         retention: retention(&file.releases)?,
     })
 }
@@ -396,6 +397,21 @@ fn limits(file: &super::file::Limits) -> Result<Limits, SettingsError> {
     })
 }
 
+/// By default an app may take what the host has.
+fn most(file: &super::file::Limits) -> Result<Size, SettingsError> {
+    let host = host_memory().and_then(|bytes| u32::try_from(bytes >> 20).ok()).unwrap_or(u32::MAX);
+    if let Some(mib) = file.max_memory_mib.filter(|&mib| mib < 16) {
+        return Err(value("limits.max_memory_mib", &mib.to_string(), "use at least 16"));
+    }
+    let memory = Memory(file.max_memory_mib.unwrap_or(host));
+    let cpus = match file.max_cpus {
+        None => Cpu(u32::try_from(cores()).unwrap_or(1024).saturating_mul(1000)),
+        Some(cpus) => Cpu::parse(&cpus.to_string())
+            .ok_or_else(|| value("limits.max_cpus", &cpus.to_string(), format!("use {}", Cpu::EXPECTED)))?,
+    };
+    Ok(Size { memory: Some(memory), cpu: Some(cpus) })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -426,6 +442,8 @@ mod tests {
                 "[build]\nca_bundle = \"/nonexistent\"",
                 "[build]\nparallel = 0",
                 "[build]\nmemory_mib = 1",
+                "[limits]\nmax_memory_mib = 1",
+                "[limits]\nmax_cpus = 0.0",
             ]
             .map(refused)
             .join("\n")

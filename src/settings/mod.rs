@@ -17,7 +17,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{BuildLimits, HostName, ImageSource, Limits};
+use crate::model::{BuildLimits, HostName, ImageSource, Limits, Size};
 
 /// Which source of base images to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,8 +129,10 @@ pub struct Settings {
     pub allow: Option<Vec<String>>,
     /// The administrator's own buildpacks.
     pub buildpacks: PathBuf,
-    /// Each container's limits.
+    /// Each container's limits, unless its app says otherwise.
     pub limits: Limits,
+    /// What an app may say at most.
+    pub most: Size,
     /// What can be rolled back to.
     pub retention: Retention,
 }

@@ -1,11 +1,11 @@
 //! Apps, their formation, and the scarce things they hold: a port, a subnet, addresses.
 
 use super::{StoreError, now};
-use crate::model::{App, AppId, AppName, Formation, ProcessName, ProcessType};
+use crate::model::{App, AppId, AppName, Formation, ProcessName, ProcessType, Size};
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -241,6 +241,19 @@ pub fn scale(db: &Connection, id: AppId, kind: &ProcessType, count: u32) -> Resu
         "INSERT OR REPLACE INTO formation (app, type, count) VALUES (?1, ?2, ?3)",
         params![id.0, kind.as_str(), count],
     )?;
+    Ok(())
+}
+
+/// Sizes per process type that were set by command.
+pub fn sizes(db: &Connection, id: AppId) -> Result<BTreeMap<ProcessType, Size>, StoreError> {
+    let text: String = db.query_row("SELECT sizes FROM apps WHERE id = ?1", [id.0], |row| row.get(0))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Replaces all of them.
+pub fn set_sizes(db: &Connection, id: AppId, sizes: &BTreeMap<ProcessType, Size>) -> Result<(), StoreError> {
+    let text = serde_json::to_string(sizes)?;
+    db.execute("UPDATE apps SET sizes = ?2 WHERE id = ?1", params![id.0, text])?;
     Ok(())
 }
 

@@ -25,11 +25,12 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
     include_str!("migrations/04-checks.sql"),
+    include_str!("migrations/05-types.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

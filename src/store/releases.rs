@@ -1,15 +1,16 @@
 //! Releases and their states.
 
 use super::{StoreError, now};
-use crate::model::{AppId, CommitId, ConfigVars, Release, ReleaseId, ReleaseState, Why};
+use crate::model::{AppId, CommitId, ConfigVars, ProcessType, Release, ReleaseId, ReleaseState, Size, Why};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
                        processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
-                       retired_at, checks";
+                       retired_at, checks, types, sizes";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -19,6 +20,8 @@ pub struct NewRelease {
     pub commit: CommitId,
     /// Config at this moment.
     pub config: ConfigVars,
+    /// The app's own sizes, if not those of this moment.
+    pub sizes: Option<BTreeMap<ProcessType, Size>>,
     /// Why it is made.
     pub why: Why,
     /// Who makes it.
@@ -82,6 +85,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         source: row.get(17)?,
         retired_at: row.get(18)?,
         checks: json(row, 19)?,
+        types: json(row, 20)?,
+        sizes: json(row, 21)?,
     })
 }
 
@@ -107,18 +112,33 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
         Why::Config => "config",
         Why::Restart => "restart",
         Why::Rollback => "rollback",
+        Why::Resize => "resize",
     };
     let vars = Vars { app: &new.config, global: &super::config::load_global(db)? };
     let vars = Zeroizing::new(serde_json::to_string(&vars)?);
+    let sizes = match &new.sizes {
+        Some(sizes) => sizes,
+        None => &super::apps::sizes(db, new.app)?,
+    };
     let number: u32 = db.query_row(
         "SELECT coalesce(max(number), 0) + 1 FROM releases WHERE app = ?1",
         [new.app.0],
         |row| row.get(0),
     )?;
     db.execute(
-        "INSERT INTO releases (app, number, commit_id, vars, why, who, state, created_at, source)
-         VALUES (?1, ?2, ?3, seal('release', ?1, ?2, ?4), ?5, ?6, 'preparing', ?7, ?8)",
-        params![new.app.0, number, new.commit.as_str(), *vars, why, new.who, now(), new.source],
+        "INSERT INTO releases (app, number, commit_id, vars, why, who, state, created_at, source, sizes)
+         VALUES (?1, ?2, ?3, seal('release', ?1, ?2, ?4), ?5, ?6, 'preparing', ?7, ?8, ?9)",
+        params![
+            new.app.0,
+            number,
+            new.commit.as_str(),
+            *vars,
+            why,
+            new.who,
+            now(),
+            new.source,
+            serde_json::to_string(sizes)?,
+        ],
     )?;
     one(db, "id = ?1", db.last_insert_rowid())?.ok_or_else(|| StoreError::Value("release".to_owned()))
 }
@@ -127,7 +147,7 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
 pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
     db.execute(
         "UPDATE releases SET image = ?2, image_id = ?3, processes = ?4, port = ?5, env = ?6, worker_mib = ?7,
-                runtime = ?8, root = ?9, state = ?10, checks = ?11 WHERE id = ?1",
+                runtime = ?8, root = ?9, state = ?10, checks = ?11, types = ?12 WHERE id = ?1",
         params![
             release.id.0,
             release.image,
@@ -140,6 +160,7 @@ pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
             release.root,
             state_word(release.state),
             serde_json::to_string(&release.checks)?,
+            serde_json::to_string(&release.types)?,
         ],
     )?;
     Ok(())
@@ -162,6 +183,9 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
     if matches!(release.why, Why::Config | Why::Rollback) {
         // Only now: a change that never served must not come with the next push.
         super::config::replace(db, release.app, &release.config)?;
+    }
+    if release.why == Why::Resize {
+        super::apps::set_sizes(db, release.app, &release.sizes)?;
     }
     super::apps::set_stopped(db, release.app, false)
 }

@@ -2,9 +2,11 @@
 
 mod build;
 mod checks;
+mod processes;
 mod section;
 mod site;
 
+use std::time::Duration;
 use toml::de::DeTable;
 
 use super::error::{DetectError, Place};
@@ -13,6 +15,7 @@ use crate::model::HealthCheck;
 use section::{Section, bad, bad_value};
 
 pub(super) use build::{Build, go_package};
+pub(super) use processes::apply;
 pub(super) use section::Given;
 pub(super) use site::{Redirect, Static};
 
@@ -29,6 +32,10 @@ pub(super) struct PaasToml {
     pub build: Build,
     /// `[checks]`.
     pub checks: HealthCheck,
+    /// `[processes.TYPE]`.
+    pub types: Vec<processes::OfType>,
+    /// `[deploy] release_timeout`.
+    pub release_time: Option<Duration>,
     /// `[static]`.
     pub site: Option<Static>,
 }
@@ -48,6 +55,8 @@ fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectError> {
     let mut root = Section::of(text, document.get_ref());
     settings.build = root.table("build")?.map(Build::read).transpose()?.unwrap_or_default();
     settings.checks = root.table("checks")?.map(checks::read).transpose()?.unwrap_or_default();
+    settings.types = processes::read(root.named_tables("processes")?)?;
+    settings.release_time = root.table("deploy")?.map(processes::deploy).transpose()?.flatten();
     settings.site = root.table("static")?.map(Static::read).transpose()?;
     root.finish()?;
     check_builder(&settings, languages)?;
@@ -141,6 +150,30 @@ mod tests {
         assert_eq!(refused("[build]\npackages = ['./../x']"), "2 packages");
         assert_eq!(refused("[build]\nroot = '../x'"), "2 root");
         assert_eq!(refused("[build]\ndockerfile = '/etc/x'"), "2 dockerfile");
+    }
+
+    #[test]
+    fn process_types_and_times_are_refused_in_their_line() {
+        let refused = |text: &str| match parse(text, &[]) {
+            Err(error) => crate::model::Problem::from(&error).to_string(),
+            Ok(settings) => panic!("{settings:?}"),
+        };
+        let of_worker = |line: &str| refused(&format!("[processes.worker]\n{line}"));
+        let all = [
+            of_worker("memory = \"512\""),
+            of_worker("memory = 512"),
+            of_worker("cpu = 0.01"),
+            of_worker("cpu = true"),
+            of_worker("restart = \"sometimes\""),
+            of_worker("overlap = \"yes\""),
+            of_worker("memroy = \"1G\""),
+            refused("[processes]\nworker = 2"),
+            refused("[processes.\"a b\"]\nmemory = \"1G\""),
+            refused("[deploy]\nrelease_timeout = 600"),
+            refused("[deploy]\nrelease_timeout = \"10\""),
+            refused("[deploy]\nrelease_timout = \"10m\""),
+        ];
+        insta::assert_snapshot!(all.join("\n\n"));
     }
 
     #[test]

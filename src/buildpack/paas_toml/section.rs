@@ -73,6 +73,18 @@ impl<'t, 'd> Section<'t, 'd> {
         }
     }
 
+    /// A number with or without a point, as it is written; a text will do, too.
+    pub fn decimal(&mut self, key: &'static str) -> Result<Option<Given<String>>, DetectError> {
+        let Some(found) = self.take(key) else { return Ok(None) };
+        let value = match found.value {
+            DeValue::Integer(number) => number.as_str().to_owned(),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::String(text) => text.to_string(),
+            other => return Err(bad_value(found.line, key, other.type_str(), &["a number"])),
+        };
+        Ok(Some(Given { value, line: found.line }))
+    }
+
     /// `true` or `false`.
     pub fn flag(&mut self, key: &'static str) -> Result<Option<Given<bool>>, DetectError> {
         let Some(found) = self.take(key) else { return Ok(None) };

@@ -3,7 +3,7 @@
 use super::network::network_name;
 use super::{DockerEngine, call};
 use crate::engine::{EngineError, LABEL_APP, LABEL_NAME, LABEL_PROCESS, LABEL_RELEASE, LogLine};
-use crate::model::{RunCommand, Workload};
+use crate::model::{Restart, RunCommand, Workload};
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
     NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
@@ -211,14 +211,21 @@ fn endpoint(workload: &Workload) -> NetworkingConfig {
     NetworkingConfig { endpoints_config: Some(HashMap::from([(network_name(workload.app), settings)])) }
 }
 
+/// The engine waits 100 ms before the first restart and twice as long before each
+/// next, up to a minute; one that ran for 10 s begins anew. In between the exit
+/// code is to be seen.
+pub(super) fn restart_policy(restart: Restart) -> RestartPolicy {
+    let name = match restart {
+        Restart::Always => RestartPolicyNameEnum::UNLESS_STOPPED,
+        Restart::OnFailure => RestartPolicyNameEnum::ON_FAILURE,
+        Restart::Never => RestartPolicyNameEnum::NO,
+    };
+    RestartPolicy { name: Some(name), maximum_retry_count: None }
+}
+
 fn host_config(workload: &Workload) -> HostConfig {
     let limits = &workload.limits;
     let kept = workload.root.then(|| ROOT_CAPABILITIES.map(str::to_owned).to_vec());
-    // Not `on-failure`: that one does not come back after a reboot. The engine
-    // waits 100 ms before the first restart and twice as long before each next,
-    // up to a minute; in between the exit code is to be seen.
-    let restart =
-        if workload.restart { RestartPolicyNameEnum::UNLESS_STOPPED } else { RestartPolicyNameEnum::NO };
     let log_options = LOG_OPTIONS.map(|(key, value)| (key.to_owned(), value.to_owned()));
     HostConfig {
         network_mode: Some(network_name(workload.app)),
@@ -235,7 +242,7 @@ fn host_config(workload: &Workload) -> HostConfig {
         cap_add: kept,
         security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
         init: Some(true),
-        restart_policy: Some(RestartPolicy { name: Some(restart), maximum_retry_count: None }),
+        restart_policy: Some(restart_policy(workload.restart)),
         log_config: Some(HostConfigLogConfig {
             typ: Some("json-file".to_owned()),
             config: Some(log_options.into()),

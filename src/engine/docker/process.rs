@@ -2,8 +2,10 @@
 
 use super::{DockerEngine, call, or_missing};
 use crate::engine::{EngineError, LABEL_APP, LABEL_PROCESS, LABEL_RELEASE};
-use crate::model::{AppId, ProcessName, ProcessState};
-use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStateStatusEnum};
+use crate::model::{AppId, ProcessName, ProcessState, Restart};
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, RestartPolicyNameEnum,
+};
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     WaitContainerOptionsBuilder,
@@ -103,6 +105,7 @@ impl DockerEngine {
 fn state(answer: ContainerInspectResponse) -> Option<ProcessState> {
     let labels = answer.config?.labels?;
     let now = answer.state.unwrap_or_default();
+    let host = answer.host_config.unwrap_or_default();
     let running = now.running == Some(true) && now.restarting != Some(true);
     Some(ProcessState {
         container: answer.id?,
@@ -115,11 +118,23 @@ fn state(answer: ContainerInspectResponse) -> Option<ProcessState> {
             endpoint.ipam_config?.ipv4_address?.parse().ok()
         }),
         running,
+        restarting: now.restarting == Some(true),
+        restart: restart(host.restart_policy.and_then(|policy| policy.name)),
+        size: (host.memory.unwrap_or_default(), host.nano_cpus.unwrap_or_default()),
         exit_code: exit_code(&now, running),
         oom_killed: now.oom_killed == Some(true),
         restarts: answer.restart_count.unwrap_or_default(),
         started_at: now.started_at.as_deref().map_or(0, seconds),
+        finished_at: now.finished_at.as_deref().map_or(0, seconds),
     })
+}
+
+fn restart(policy: Option<RestartPolicyNameEnum>) -> Restart {
+    match policy {
+        Some(RestartPolicyNameEnum::UNLESS_STOPPED | RestartPolicyNameEnum::ALWAYS) => Restart::Always,
+        Some(RestartPolicyNameEnum::ON_FAILURE) => Restart::OnFailure,
+        _ => Restart::Never,
+    }
 }
 
 /// The last run's exit code; the engine says 0 of what runs or never ran.

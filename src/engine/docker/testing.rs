@@ -4,7 +4,7 @@
 
 use super::DockerEngine;
 use crate::engine::{BuildLine, BuildRequest, BuiltImage, EngineError, LABEL_APP, LABEL_NAME};
-use crate::model::{AppId, AppName, Limits, ProcessName, RunCommand, Workload};
+use crate::model::{AppId, AppName, Limits, ProcessName, Restart, RunCommand, Workload};
 use bollard::query_parameters::ListImagesOptionsBuilder;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -97,7 +97,7 @@ impl TestApp {
             address: self.subnet.hosts().nth(4).unwrap(),
             limits: Limits { memory: 64 << 20, nano_cpus: 500_000_000, pids: 50, nofile: 1000 },
             root: false,
-            restart: false,
+            restart: Restart::Never,
         }
     }
 }

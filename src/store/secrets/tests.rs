@@ -28,7 +28,7 @@ async fn fill(store: &Store) {
             config::replace(db, app, &vars(SECRET))?;
             let commit = CommitId::parse(&"a".repeat(40)).unwrap();
             let (config, why, who) = (vars(SECRET), Why::Push, "ada".to_owned());
-            releases::create(db, &NewRelease { app, commit, config, why, who, source: None })?;
+            releases::create(db, &NewRelease { app, commit, config, why, who, sizes: None, source: None })?;
         }
         Ok(())
     };

@@ -1,6 +1,7 @@
 //! Containers: limits, commands, ends.
 
 use super::*;
+use crate::model::Restart;
 
 #[tokio::test]
 async fn a_container_gets_limits_labels_and_no_rights() {
@@ -52,7 +53,7 @@ async fn an_image_that_wants_root_keeps_seven_capabilities() {
 async fn a_crashing_process_is_restarted_and_its_exit_code_stays_visible() {
     let app = TestApp::new().await;
     let mut workload = app.workload("echo up; exit 3");
-    workload.restart = true;
+    workload.restart = Restart::Always;
     let id = app.engine.start(&workload).await.unwrap();
     let seen = until(SOON, || async {
         let state = app.engine.inspect(&id).await.unwrap();

@@ -1,0 +1,113 @@
+//! Process types: what each process gets, and what happens when one ends.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod support;
+
+use std::time::Duration;
+use support::{TestApp, docker, eventually, shared};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Memory and CPUs of a process as the engine has them, and one variable.
+fn given(app: &TestApp, process: &str) -> String {
+    let container = format!("paas-{}-{process}", app.name);
+    let format = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}";
+    docker(&["inspect", "--format", format, &container]).ok().out().trim().to_owned()
+}
+
+fn variable(app: &TestApp, process: &str, name: &str) -> String {
+    let container = format!("paas-{}-{process}", app.name);
+    docker(&["exec", &container, "printenv", name]).ok().out().trim().to_owned()
+}
+
+fn release_of(app: &TestApp) -> u64 {
+    let info: serde_json::Value =
+        serde_json::from_str(&app.ssh("apps:info", &["--json"]).ok().out()).unwrap();
+    info["release"].as_u64().unwrap()
+}
+
+#[test]
+fn sizes_come_from_paas_toml_and_a_command_wins() {
+    let (server, _turn) = shared();
+    let app = server.app("sizes");
+    let repository = app.saying("sized");
+    repository.write("Procfile", "web: python main.py\nworker: sleep 9999\n");
+    repository.write(
+        "paas.toml",
+        "[processes.web]\nmemory = \"768M\"\ncpu = 0.5\n[processes.worker]\nmemory = \"64M\"\n",
+    );
+    repository.commit("With sizes");
+    repository.push(&["main"]).ok().says(&["web: 768M, 0.5 CPU, from paas.toml line 1"]);
+    app.ssh("ps:scale", &["worker=1"]).ok();
+    assert_eq!(given(&app, "web-1-1"), format!("{} 500000000", 768 << 20));
+    assert_eq!(given(&app, "worker-1-1"), format!("{} 1000000000", 64 << 20));
+    assert_eq!(variable(&app, "web-1-1", "WEB_CONCURRENCY"), "2");
+    app.ssh("ps", &[]).ok().says(&["768M 0.5 CPU", "64M 1 CPU"]);
+
+    // By command: without a build, and for as long as the app is there.
+    app.ssh("ps:resize", &["web", "--memory", "2G", "--cpu", "2"]).ok().says(&["v2"]);
+    assert_eq!(app.page(), "sized");
+    assert_eq!(given(&app, "web-2-1"), format!("{} 2000000000", 2048_u64 << 20));
+    assert_eq!(variable(&app, "web-2-1", "WEB_CONCURRENCY"), "5");
+    app.ssh("ps:resize", &[]).ok().says(&["2G (ps:resize)", "64M (paas.toml)", "1 (server)"]);
+    repository.say("sized anew");
+    repository.push(&["main"]).ok();
+    assert_eq!(given(&app, "web-3-1"), format!("{} 2000000000", 2048_u64 << 20));
+    app.ssh("ps:resize", &["web", "--cpu", "default"]).ok().says(&["v4"]);
+    assert_eq!(given(&app, "web-4-1"), format!("{} 500000000", 2048_u64 << 20));
+
+    app.ssh("ps:resize", &["web", "--cpu", "1024"]).fails().says(&["1024 CPUs for a process is too much"]);
+    app.ssh("ps:resize", &["clock", "--cpu", "1"]).fails().says(&["no process type clock"]);
+    app.ssh("ps:scale", &["web=2:512M"]).fails().says(&["ps:resize APP web --memory"]);
+    assert_eq!(release_of(&app), 4, "what is refused changes nothing");
+}
+
+#[test]
+fn a_stopped_app_stays_stopped_when_it_is_changed() {
+    let (server, _turn) = shared();
+    let app = server.app("stays");
+    let repository = app.saying("asleep");
+    repository.push(&["main"]).ok();
+    app.ssh("ps:stop", &[]).ok();
+    app.ssh("config:set", &["COLOUR=teal"]).ok().says(&["is stopped", "ps:start"]);
+    app.ssh("ps:resize", &["web", "--memory", "256M"]).ok().says(&["is stopped"]);
+    assert_eq!(app.containers(), [""; 0]);
+    assert_eq!(app.get("/").status, 503);
+    app.ssh("ps:start", &[]).ok().says(&["as v2"]);
+    assert_eq!(app.page(), "asleep");
+    assert_eq!(variable(&app, "web-2-1", "COLOUR"), "teal");
+    assert_eq!(given(&app, "web-2-1"), format!("{} 1000000000", 256 << 20));
+}
+
+#[test]
+fn a_release_command_that_takes_too_long_is_ended_with_all_that_it_started() {
+    let (server, _turn) = shared();
+    let app = server.app("too-long");
+    let repository = app.saying("never");
+    repository.write("Procfile", "web: python main.py\nrelease: sleep 31415 & sleep 31416; wait\n");
+    repository.write("paas.toml", "[deploy]\nrelease_timeout = \"2s\"\n");
+    repository.commit("With a slow release command");
+    repository.push(&["main"]).fails().says(&["took longer than 2 s", "release_timeout"]);
+    assert_eq!(app.containers(), [""; 0]);
+    let left = std::process::Command::new("pgrep").args(["-f", "sleep 3141[56]"]).output().unwrap();
+    assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
+}
+
+#[test]
+fn a_type_that_overlaps_starts_its_new_process_before_the_old_one_ends() {
+    let (server, _turn) = shared();
+    let app = server.app("overlap");
+    let repository = app.saying("overlapping");
+    let stubborn = "trap 'sleep 3; exit 0' TERM; while :; do sleep 0.2; done";
+    repository.write("Procfile", format!("web: python main.py\nearly: {stubborn}\nlate: {stubborn}\n"));
+    repository.write("paas.toml", "[processes.early]\noverlap = true\n");
+    repository.commit("With two workers");
+    repository.push(&["main"]).ok();
+    app.ssh("ps:scale", &["early=1", "late=1"]).ok();
+    app.ssh("ps:restart", &[]).ok();
+    let there = |process: &str| app.containers().contains(&format!("paas-{}-{process}", app.name));
+    eventually("the new one starts beside the old", MINUTE, || there("early-2-1") && there("early-1-1"));
+    assert!(!there("late-2-1") && there("late-1-1"), "{:?}", app.containers());
+    eventually("the other follows", MINUTE, || there("late-2-1"));
+    assert!(!there("late-1-1") && !there("early-1-1"), "{:?}", app.containers());
+}
