@@ -101,7 +101,7 @@ fn build(failure: &BuildFailure) -> Problem {
     };
     let step = failure.step.as_deref().map(clipped);
     let why = match failure.exit_code {
-        Some(137) => Some("It was killed, most likely for want of memory: build.memory_mib in\nserver.toml is what all builds together may use.".to_owned()),
+        Some(137) => Some("It was killed, most likely for want of memory:\nbuild.memory_mib in server.toml is what all builds together may\nuse.".to_owned()),
         // The code says it all, and the command's own words stand above.
         Some(_) => None,
         None => Some(failure.message.clone()),
@@ -110,7 +110,10 @@ fn build(failure: &BuildFailure) -> Problem {
     Problem::new(title, cause.join("\n"), "Nothing was changed. Mend it, commit, and push again.")
 }
 
+/// A step's name in one line, without the mounts of its RUN.
 fn clipped(step: &str) -> String {
+    let words: Vec<&str> = step.split(' ').filter(|word| !word.starts_with("--mount=")).collect();
+    let step = words.join(" ");
     let mut shown: String = step.chars().take(STEP_LIMIT).collect();
     if step.chars().count() > STEP_LIMIT {
         shown.push('…');

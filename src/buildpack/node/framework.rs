@@ -38,8 +38,11 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
     if manifest.depends("next") {
         return Some(next(files));
     }
-    if manifest.depends("nuxt") || manifest.depends("nitropack") {
+    if manifest.depends("nuxt") {
         return Some(nuxt(manifest));
+    }
+    if manifest.depends("nitropack") || manifest.depends("nitro") {
+        return Some(nitro("Nitro"));
     }
     if manifest.depends("@sveltejs/kit") {
         return Some(svelte_kit(files, manifest));
@@ -47,6 +50,9 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
     let program = |name, words: &[&str], env| {
         Some(Served::Program(Program { name, command: exec(words), env, output: Vec::new(), insists: false }))
     };
+    if manifest.depends("@react-router/dev") && alone(&config(files, "react-router"), "ssr", "false") {
+        return Some(Served::Site(Output::new("React Router", "build/client")));
+    }
     if manifest.depends("@react-router/serve") {
         return program("React Router", &["react-router-serve", "./build/server/index.js"], &[]);
     }
@@ -69,6 +75,14 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
         return program("Angular", &["node", &format!("{base}/server/server.mjs")], &[]);
     }
     site::find(files, manifest).map(Served::Site)
+}
+
+/// Whether a line of a configuration file sets a key to a word without quotes.
+fn alone(text: &str, key: &str, word: &str) -> bool {
+    text.lines().any(|line| {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        name.trim() == key && value.trim().trim_end_matches(',') == word
+    })
 }
 
 /// The text of a configuration file, whatever it ends in.
@@ -108,13 +122,20 @@ fn next(files: Files<'_>) -> Served {
 }
 
 fn nuxt(manifest: &Manifest) -> Served {
-    let build = ["heroku-postbuild", "build"].into_iter().find_map(|name| manifest.script(name));
+    let scripts = ["heroku-postbuild", "build"];
+    let build = scripts.into_iter().find_map(|name| manifest.script(name)).or(manifest.script("generate"));
     if build.is_some_and(|line| line.split_whitespace().any(|word| word == "generate")) {
         let fallback = Some("200.html".to_owned());
         return Served::Site(Output { fallback, ..Output::new("Nuxt", ".output/public") });
     }
+    nitro("Nuxt")
+}
+
+/// The server that Nitro makes: of Nuxt, and of TanStack, Solid and others by a
+/// plugin of Vite.
+fn nitro(name: &'static str) -> Served {
     Served::Program(Program {
-        name: "Nuxt",
+        name,
         command: exec(&["node", ".output/server/index.mjs"]),
         env: HOST,
         output: vec![(".output", "./.output")],
@@ -124,7 +145,7 @@ fn nuxt(manifest: &Manifest) -> Served {
 
 fn svelte_kit(files: Files<'_>, manifest: &Manifest) -> Served {
     if manifest.depends("@sveltejs/adapter-static") {
-        let config = config(files, "svelte");
+        let config = config(files, "svelte") + "\n" + &config(files, "vite");
         let folder = literal(&config, "pages").and_then(|folder| site::inside(&folder));
         let plain = |c: u8| c.is_ascii_alphanumeric() || b"._-/".contains(&c);
         let fallback = literal(&config, "fallback").and_then(|page| site::inside(&page));

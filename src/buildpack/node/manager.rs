@@ -270,6 +270,34 @@ fn version(
     Ok((Some(pin.package()), range.is_some()))
 }
 
+/// The npm that is tried where the chosen one refuses a lock file: what npm 11
+/// writes lacks what npm 10 asks for (optional peers), and the other way round
+/// (optional packages of other systems).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OtherNpm {
+    /// That of Node.
+    Own,
+    /// A newer one.
+    Fetched(Package),
+}
+
+/// That for a manager; none where there is nothing to refuse, or no other.
+pub(super) fn other_npm(manager: &Manager, node: &Node) -> Result<Option<OtherNpm>, DetectError> {
+    const LAST_OLD: u64 = 10;
+    if manager.tool != Tool::Npm || manager.lock.is_none() {
+        return Ok(None);
+    }
+    let new =
+        |package: &Package| Version::parse(&package.version).is_ok_and(|version| version.major() > LAST_OLD);
+    if manager.package.as_ref().is_some_and(new) {
+        return Ok(node.offer.more.contains_key("npm").then_some(OtherNpm::Own));
+    }
+    let (major, minor) = (node.release.major(), node.release.minor());
+    let runs = matches!((major, minor), (20, 17..) | (22, 9..)) || major > 22;
+    let newest = pins("npm")?.into_iter().find(|pin| new(&pin.package()));
+    Ok(newest.filter(|_| runs).map(|pin| OtherNpm::Fetched(pin.package())))
+}
+
 fn npm_fits(own: Option<&str>, range: Option<&Range>) -> bool {
     match (range, own) {
         (None, _) | (_, None) => true,

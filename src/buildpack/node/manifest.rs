@@ -39,9 +39,19 @@ impl Manifest {
             let reason = "it must be an object, { … }".to_owned();
             return Err(DetectError::Malformed { place: Place::line(path, 1), format: "JSON", reason });
         }
+        Ok(Self::read(value, text))
+    }
+
+    fn read(value: Value, text: String) -> Self {
         let mut manifest = Self { value, text, names: BTreeSet::new() };
         manifest.names = SECTIONS.iter().flat_map(|section| manifest.keys(section)).collect();
-        Ok(manifest)
+        manifest
+    }
+
+    /// One of a text.
+    #[cfg(test)]
+    pub fn of(text: &str) -> Option<Self> {
+        Some(Self::read(serde_json::from_str(text).ok()?, text.to_owned()))
     }
 
     fn keys(&self, section: &str) -> Vec<String> {

@@ -1,6 +1,8 @@
 //! Packages of a workspace beside the root's.
 
+use super::framework;
 use super::install;
+use super::line;
 use super::manager::Tool;
 use super::manifest::{self, Manifest};
 use crate::buildpack::draft::exec;
@@ -23,9 +25,20 @@ pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -
     });
     let has = |folder: &&str| {
         let member = Manifest::at(files, &format!("{folder}/{}", manifest::FILE));
-        member.is_ok_and(|member| member.script(script).is_some())
+        let develops = |line: &str| {
+            script == "start" && framework::serves_for_development(&line::program(manifest, line))
+        };
+        member.is_ok_and(|member| member.script(script).is_some_and(|line| !develops(line)))
     };
     folders.take(MOST).filter(has).map(str::to_owned).collect()
+}
+
+/// Of several packages that start, the one whose name says that it is the web
+/// process.
+pub(super) fn obvious(folders: &[String]) -> Option<&String> {
+    const NAMES: [&str; 4] = ["web", "server", "api", "app"];
+    let named = |name: &&str| folders.iter().find(|folder| folder.rsplit('/').next() == Some(name));
+    NAMES.iter().find_map(named)
 }
 
 /// What runs the start script of one package.

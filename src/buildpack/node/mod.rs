@@ -1,5 +1,6 @@
 //! Node: manager, installs, builds, and what it starts.
 
+mod build;
 mod framework;
 mod install;
 mod line;
@@ -30,6 +31,9 @@ use start::{Means, Start};
 /// Where a manager that Node lacks is installed.
 const PREFIX: &str = "/opt/manager";
 
+/// Where an npm goes that takes the place of the first.
+const OTHER_PREFIX: &str = "/opt/npm";
+
 /// The first Node that runs TypeScript by leaving out its types.
 const STRIPS_TYPES: (u64, u64) = (22, 18);
 
@@ -42,7 +46,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     check_yarn_path(&draft, &manager)?;
     lock::check(draft.files, &manifest, &manager)?;
     let own_build = draft.settings.build.build.is_some();
-    let build = if own_build { Vec::new() } else { build(&draft, &manifest, &manager) };
+    let build = if own_build { Vec::new() } else { build::command(draft.files, &manifest, manager.tool) };
     if has_manifest && draft.settings.build.install.is_none() {
         install::note(&mut draft, &manager);
     }
@@ -74,7 +78,9 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         ));
     }
     let kept = start::needs_manager(&draft, &manifest);
+    let other_npm = manager::other_npm(&manager, &node)?.filter(|_| install.is_some());
     let values = values(&draft, &manifest, &manager, install.as_ref(), &build, &start, kept);
+    let values = context! { other_npm => other_npm.as_ref().map(refetch), ..values };
     let mut plan = draft.finish(&node.offer, values)?;
     let env = start.program.map(|program| program.env).unwrap_or_default();
     plan.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
@@ -86,41 +92,14 @@ fn serve(draft: &mut Draft<'_>, output: Output) {
     let settings = draft.settings.site.clone().unwrap_or_default();
     let fallback = settings.fallback.as_ref().map(|given| given.value.clone()).or(output.fallback);
     let folder = settings.root.as_ref().map_or(output.folder, |given| given.value.clone());
-    let folder = format!("/{CONTEXT_ROOT}/{folder}/");
-    draft.serve(Site { stage: Some("build"), folder, whole_repository: false, fallback, settings });
+    let whole_repository = folder == ".";
+    let folder =
+        if whole_repository { format!("/{CONTEXT_ROOT}/") } else { format!("/{CONTEXT_ROOT}/{folder}/") };
+    draft.serve(Site { stage: Some("build"), folder, whole_repository, fallback, settings });
 }
 
 fn strips_types(release: &Version) -> bool {
     (release.major(), release.minor()) >= STRIPS_TYPES && release.major() != 23
-}
-
-/// The command of the build; none if there is nothing to build.
-fn build(draft: &Draft<'_>, manifest: &Manifest, manager: &Manager) -> Vec<String> {
-    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-    if let Some(name) = ["heroku-postbuild", "build"].into_iter().find(|name| manifest.script(name).is_some())
-    {
-        return words(&[manager.tool.program(), "run", name]);
-    }
-    if let Some(command) = member::build(draft.files, manifest, manager.tool) {
-        return command;
-    }
-    // TypeScript without a script for it, and a start that needs the result.
-    let started = manifest.script("start").or(manifest.text(&["main"])).unwrap_or_default();
-    let compiled = |word: &str| {
-        let word = word.strip_prefix("./").unwrap_or(word);
-        ["dist/", "build/", "out/", "lib/"]
-            .iter()
-            .any(|folder| word.starts_with(folder) && !draft.files.has(word))
-    };
-    let typed = manifest.depends("typescript") && draft.files.has("tsconfig.json");
-    if typed && started.split_whitespace().any(compiled) && !started.contains("tsc") {
-        return match manager.tool {
-            Tool::Npm | Tool::Yarn | Tool::Pnpm => words(&["node_modules/.bin/tsc"]),
-            Tool::Berry => words(&["yarn", "tsc"]),
-            Tool::Bun => words(&["bun", "run", "tsc"]),
-        };
-    }
-    Vec::new()
 }
 
 /// A release of yarn that the repository says it has.
@@ -174,6 +153,7 @@ fn values(
         kept => kept && manager.package.is_some(),
         next => manifest.depends("next"),
         adapts => manifest.depends("@sveltejs/adapter-auto"),
+        whole_site => start.site.as_ref().is_some_and(|site| site.folder == "."),
     }
 }
 
@@ -201,6 +181,18 @@ fn chooses_builds(draft: &Draft<'_>, manifest: &Manifest) -> bool {
     KEYS.iter().any(|key| {
         manifest.has(&["pnpm", key]) || settings.lines().any(|line| line.starts_with(&format!("{key}:")))
     })
+}
+
+/// The npm that is tried where the first refuses the lock file.
+fn refetch(other: &manager::OtherNpm) -> Value {
+    match other {
+        manager::OtherNpm::Own => context! { prefix => OTHER_PREFIX },
+        manager::OtherNpm::Fetched(package) => context! {
+            prefix => OTHER_PREFIX, file => package.file(),
+            spec => format!("{}@{}", package.name, package.version),
+            digits => package.checksum.as_ref().map(|checksum| checksum.digits.as_str()),
+        },
+    }
 }
 
 /// The manager's package, as the template fetches it.

@@ -1,8 +1,13 @@
-//! Folders that look like Node and are pages with a script.
+//! Folders that look like Node and are pages with a script, or pages that a
+//! build only adds something to.
 
+use super::build;
 use super::framework;
+use super::line;
 use super::manifest::Manifest;
+use super::site::{self, Output};
 use super::start;
+use crate::buildpack::site::FALLBACK;
 use crate::buildpack::source::Files;
 
 /// Pages that stand for a static site.
@@ -24,6 +29,58 @@ pub(in crate::buildpack) fn is_page(files: Files<'_>) -> bool {
     framework::find(files, &manifest).is_none() && entry.is_none_or(|entry| loads(&page, &entry))
 }
 
+/// Programs that serve a folder and nothing else, and the packages they are in.
+const SERVERS: [(&str, &str); 7] = [
+    ("serve", "serve"),
+    ("http-server", "http-server"),
+    ("live-server", "live-server"),
+    ("lite-server", "lite-server"),
+    ("sirv", "sirv-cli"),
+    ("browser-sync", "browser-sync"),
+    ("servor", "servor"),
+];
+
+/// The folder that a start script serves by a program which is no dependency,
+/// so that npx would fetch it at each start; we can serve it ourselves.
+pub(super) fn served(manifest: &Manifest, program: &[String], built: Option<&Output>) -> Option<Output> {
+    let name = program.first()?;
+    let (_, package) = SERVERS.into_iter().find(|(server, _)| server == name)?;
+    if manifest.depends(package) {
+        return None;
+    }
+    let single = program.iter().any(|word| ["-s", "--single"].contains(&word.as_str()));
+    let words = program.iter().skip(1);
+    // What follows an option may be its value, unless it is a path of the build.
+    let after_option = |index: usize| {
+        let before = &program[index];
+        before.starts_with('-') && !["-s", "--single", "-C", "--cors"].contains(&before.as_str())
+    };
+    let folder = words.enumerate().find(|(index, word)| !word.starts_with('-') && !after_option(*index));
+    let folder = folder.map_or_else(|| Some(".".to_owned()), |(_, word)| site::inside(word));
+    let folder = folder.unwrap_or_else(|| ".".to_owned());
+    let fallback =
+        (single || built.is_some_and(|built| built.fallback.is_some())).then(|| FALLBACK.to_owned());
+    Some(Output { name: "the app", folder, fallback })
+}
+
+/// The folder with the page, where a build is all that there is to run: of style
+/// sheets, of scripts.
+pub(super) fn built(files: Files<'_>, manifest: &Manifest) -> Option<Output> {
+    const WRITTEN: [&str; 6] = ["dist", "build", "out", "_site", "www", "public"];
+    let script = manifest.script(build::script(files, manifest)?)?;
+    let words = line::words_of(manifest, script);
+    let trimmed = |word: &String| word.trim_start_matches("./").trim_end_matches('/').to_owned();
+    let written = words.iter().map(trimmed).find(|word| WRITTEN.contains(&word.as_str()));
+    let copies = words.iter().any(|word| word.ends_with(".html"));
+    let folder = match (files.first_of(&[PAGES[0], PAGES[1], "src/index.html"])?, written) {
+        ("index.html", Some(written)) if copies => written,
+        ("index.html", _) => ".".to_owned(),
+        ("src/index.html", written) => written.unwrap_or_else(|| "src".to_owned()),
+        _ => "public".to_owned(),
+    };
+    Some(Output { name: "the build script", folder, fallback: None })
+}
+
 /// Whether a page has a script element for a file beside it.
 fn loads(page: &str, file: &str) -> bool {
     page.match_indices("src").any(|(at, _)| {
@@ -37,7 +94,24 @@ fn loads(page: &str, file: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_npx_would_serve_is_a_folder() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let manifest = Manifest::of("{\"dependencies\": {\"http-server\": \"1\"}}").unwrap();
+        let folder = |line: &str| served(&manifest, &words(line), None).map(|output| output.folder);
+        assert_eq!(folder("serve -s build").unwrap(), "build");
+        assert_eq!(folder("serve -l 3000 ./dist/").unwrap(), "dist");
+        assert_eq!(folder("serve dist -p $PORT").unwrap(), "dist");
+        assert_eq!(folder("live-server --port=8080").unwrap(), ".");
+        assert_eq!(folder("serve .").unwrap(), ".");
+        assert_eq!(folder("http-server public"), None);
+        assert_eq!(folder("node serve"), None);
+        let single = |line: &str| served(&manifest, &words(line), None).unwrap().fallback.is_some();
+        assert!(single("serve -s build") && !single("serve build"));
+    }
 
     #[test]
     fn a_page_names_its_script() {

@@ -8,12 +8,13 @@ use crate::buildpack::source::{self, Files};
 
 /// Tools whose build is a static site: the dependency, what people call it,
 /// and the folder that it writes.
-const TOOLS: [(&str, &str, &str); 16] = [
+const TOOLS: [(&str, &str, &str); 17] = [
     ("@docusaurus/core", "Docusaurus", "build"),
     ("gatsby", "Gatsby", "public"),
     ("astro", "Astro", "dist"),
     ("react-scripts", "Create React App", "build"),
     ("@vue/cli-service", "Vue CLI", "dist"),
+    ("preact-cli", "Preact CLI", "build"),
     ("@11ty/eleventy", "Eleventy", "_site"),
     ("ember-cli", "Ember", "dist"),
     ("@rsbuild/core", "Rsbuild", "dist"),
@@ -56,7 +57,8 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Output> {
     }
     let (_, name, folder) = TOOLS.into_iter().find(|(package, _, _)| manifest.depends(package))?;
     let folder = match name {
-        "Vite" | "Astro" => configured(files, name).unwrap_or_else(|| folder.to_owned()),
+        "Vite" | "Astro" => configured(files, name, folder).unwrap_or_else(|| folder.to_owned()),
+        "Eleventy" => eleventy(files).unwrap_or_else(|| folder.to_owned()),
         "VitePress" | "VuePress" => {
             let dot = folder.split('/').next().unwrap_or_default();
             let docs = ["docs", "src"].into_iter().find(|docs| files.has_folder(&format!("{docs}/{dot}")));
@@ -87,14 +89,21 @@ pub(super) fn serves_for_development(words: &[String]) -> bool {
     }
 }
 
-/// The output folder that a configuration file names in plain words.
-fn configured(files: Files<'_>, name: &str) -> Option<String> {
+/// The output folder that a configuration file names in plain words; `usual`
+/// below another root, if it names one of these.
+fn configured(files: Files<'_>, name: &str, usual: &str) -> Option<String> {
     let stem = if name == "Vite" { "vite" } else { "astro" };
     let ends = ["js", "ts", "mjs", "mts", "cjs"];
     let text = ends.iter().find_map(|end| files.hint(&format!("{stem}.config.{end}")))?;
-    let folder = literal(&text, "outDir")?;
     let root = if name == "Vite" { literal(&text, "root") } else { None };
+    let folder = literal(&text, "outDir").or_else(|| root.as_ref().map(|_| usual.to_owned()))?;
     inside(&root.map_or_else(|| folder.clone(), |root| format!("{root}/{folder}")))
+}
+
+fn eleventy(files: Files<'_>) -> Option<String> {
+    let names = [".eleventy.js", "eleventy.config.js", "eleventy.config.mjs", "eleventy.config.cjs"];
+    let text = names.iter().find_map(|name| files.hint(name))?;
+    inside(&literal(&text, "output")?)
 }
 
 /// The text that a key has in a configuration file, outside comments.

@@ -5,6 +5,7 @@ use super::line;
 use super::manager::Tool;
 use super::manifest::{self, Manifest};
 use super::member;
+use super::page;
 use super::site::Output;
 use crate::buildpack::draft::{Draft, exec};
 use crate::buildpack::error::DetectError;
@@ -95,6 +96,12 @@ pub(super) fn decide(
     let script = manifest.script("start");
     let program = script.map(|line| line::program(manifest, line)).unwrap_or_default();
     let develops = script.is_some() && framework::serves_for_development(&program);
+    let built =
+        served.as_ref().and_then(|served| if let Served::Site(site) = served { Some(site) } else { None });
+    if let Some(site) = page::served(manifest, &program, built) {
+        draft.decide(format!("scripts.start serves {} by {}: we do", site.folder, program[0]));
+        return Ok(Start { site: Some(site), program: None });
+    }
     match served {
         Some(Served::Site(site)) => {
             let unstarted = script.is_none() && !has_server(draft.files, manifest);
@@ -110,7 +117,13 @@ pub(super) fn decide(
             own_start(draft, manifest, means)?;
             Ok(Start { site: None, program: Some(Program { output: Vec::new(), ..server }) })
         }
-        None => own_start(draft, manifest, means).map(|()| Start::default()),
+        None => match own_start(draft, manifest, means) {
+            Err(error @ DetectError::NoProcess { .. }) => {
+                let page = page::built(draft.files, manifest).filter(|_| means.builds).ok_or(error)?;
+                Ok(site_start(draft, page, &[]))
+            }
+            other => other.map(|()| Start::default()),
+        },
     }
 }
 
@@ -125,19 +138,20 @@ fn whole(draft: &Draft<'_>, server: Program) -> Program {
 }
 
 fn site_start(draft: &mut Draft<'_>, site: Output, script: &[String]) -> Start {
-    draft.decide(format!("{}/ is served, which {} builds", site.folder, site.name));
+    let folder = if site.folder == "." { "the app's folder".to_owned() } else { format!("{}/", site.folder) };
+    draft.decide(format!("{folder} is served, which {} builds", site.name));
     if let Some(program) = script.first() {
-        draft.warn(format!(
-            "scripts.start runs {program}, which is for development: the built site is served instead"
-        ));
+        let why = if starts(script, &site) { "is for development" } else { "serves no files" };
+        draft.warn(format!("scripts.start runs {program}, which {why}: the built site is served instead"));
     }
     Start { site: Some(site), program: None }
 }
 
-/// Whether the script serves what the build makes: Next's server doesn't serve
-/// what Next exports.
+/// Whether the script serves what the build makes: the servers of Next and of
+/// React Router don't serve what these write as files.
 fn starts(program: &[String], site: &Output) -> bool {
-    !(site.name == "Next" && program.first().is_some_and(|word| word == "next"))
+    let word = program.first().map(String::as_str).unwrap_or_default();
+    !matches!((site.name, word), ("Next", "next") | ("React Router", "react-router-serve"))
 }
 
 /// Whether a package that serves is a dependency, and something may be using it.
@@ -214,8 +228,17 @@ fn member_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Re
             Ok(())
         }
         [first, ..] => {
-            let RunCommand::Exec(words) = member::start(means.tool, first) else { return Err(nothing("")) };
-            Err(nothing(&format!("web: {}", words.join(" "))))
+            let line = |folder: &str| format!("web: {}", member::start(means.tool, folder));
+            let Some(folder) = member::obvious(&members) else { return Err(nothing(&line(first))) };
+            draft.warn(format!(
+                "{} packages have a start script; {folder} is started, for its name: a Procfile chooses another",
+                members.len()
+            ));
+            draft.web(
+                member::start(means.tool, folder),
+                &format!("from scripts.start in {folder}/{}", manifest::FILE),
+            );
+            Ok(())
         }
     }
 }

@@ -89,6 +89,23 @@ fn a_lock_that_is_behind_is_told_apart_from_one_that_is_not() {
 }
 
 #[test]
+fn another_npm_is_tried_where_the_first_refuses_the_lock() {
+    let tried = |json: &'static str| {
+        let text = dockerfile(&[package(json), ("index.js", ""), ("package-lock.json", "{}")]);
+        let line = text.lines().find(|line| line.contains("code EUSAGE")).map(str::to_owned);
+        (
+            line.is_some(),
+            text.contains("npm pack --silent npm@11.21.2"),
+            text.contains("ln -s /usr/local/bin/npm"),
+        )
+    };
+    assert_eq!(tried("{}"), (true, true, false));
+    assert_eq!(tried(r#"{"packageManager": "npm@11.4.2"}"#), (true, false, true));
+    assert_eq!(tried(r#"{"engines": {"node": "18"}}"#), (false, false, false));
+    assert!(!dockerfile(&[package("{}"), ("index.js", "")]).contains("EUSAGE"));
+}
+
+#[test]
 fn frameworks_without_a_start_script() {
     let built = |json| web(&[package(json), ("public/x", "")]);
     assert_eq!(
@@ -173,6 +190,60 @@ fn sites_are_served_from_where_their_tools_write_them() {
 }
 
 #[test]
+fn frameworks_are_built_without_a_script_for_it() {
+    let built = |json: &'static str, line: &str| {
+        let text = dockerfile(&[package(json), ("index.html", "")]);
+        assert!(text.contains(line), "{line}: {text}");
+    };
+    built(r#"{"devDependencies": {"@11ty/eleventy": "3"}}"#, "NODE_ENV=production eleventy");
+    built(
+        r#"{"scripts": {"start": "vite"}, "devDependencies": {"vite": "7"}}"#,
+        "NODE_ENV=production vite build",
+    );
+    built(
+        r#"{"scripts": {"start": "next start"}, "dependencies": {"next": "15"}}"#,
+        "NODE_ENV=production next build",
+    );
+    built(
+        r#"{"scripts": {"docs:build": "vitepress build docs"}, "devDependencies": {"vitepress": "1"}}"#,
+        "npm run docs:build",
+    );
+    let own = r#"{"scripts": {"start": "node a.js"}, "devDependencies": {"vite": "7"}}"#;
+    assert!(!dockerfile(&[package(own), ("index.html", "")]).contains("vite build"));
+    let at_start = r#"{"scripts": {"start": "next build && next start"}, "dependencies": {"next": "15"}}"#;
+    assert!(!dockerfile(&[package(at_start)]).contains("production next build"));
+}
+
+#[test]
+fn pages_that_a_build_adds_to_are_served() {
+    let folder = |json: &'static str, page: &'static str| {
+        let text = dockerfile(&[package(json), (page, "")]);
+        let line = text.lines().find(|line| line.starts_with("COPY --from=build [")).unwrap();
+        line.split('"').nth(1).unwrap().to_owned()
+    };
+    let styles = r#"{"scripts": {"build": "tailwindcss -i in.css -o dist/out.css"}, "devDependencies": {"tailwindcss": "3"}}"#;
+    assert_eq!(folder(styles, "index.html"), "/app/");
+    assert!(dockerfile(&[package(styles), ("index.html", "")]).contains("npm prune --omit=dev"));
+    assert_eq!(folder(styles, "public/index.html"), "/app/public/");
+    let copied =
+        r#"{"scripts": {"build": "mkdir -p dist && cp index.html dist/ && esbuild a.js --outdir=dist"}}"#;
+    assert_eq!(folder(copied, "index.html"), "/app/dist/");
+    let by_npx = r#"{"scripts": {"build": "vite build", "start": "npx serve -s dist"}, "devDependencies": {"vite": "7"}}"#;
+    assert_eq!(folder(by_npx, "index.html"), "/app/dist/");
+}
+
+#[test]
+fn servers_of_vites_plugins_are_started() {
+    let json = r#"{"scripts": {"build": "vite build"}, "dependencies": {"@tanstack/react-start": "1", "nitro": "3"}, "devDependencies": {"vite": "8"}}"#;
+    assert_eq!(web(&[package(json)]), "node .output/server/index.mjs");
+    let json = r#"{"scripts": {"build": "react-router build", "start": "react-router-serve ./build/server/index.js"}, "dependencies": {"@react-router/serve": "7"}, "devDependencies": {"@react-router/dev": "7"}}"#;
+    let rendered = ("react-router.config.ts", "export default {\n  ssr: true,\n}");
+    assert_eq!(web(&[package(json), rendered]), "react-router-serve ./build/server/index.js");
+    let pages = ("react-router.config.ts", "export default {\n  ssr: false,\n}");
+    assert_eq!(web(&[package(json), pages]), SITE);
+}
+
+#[test]
 fn a_server_of_the_apps_own_beats_the_site() {
     let json = r#"{"scripts": {"build": "vite build", "start": "node server.js"}, "dependencies": {"express": "5"}, "devDependencies": {"vite": "7"}}"#;
     assert_eq!(web(&[package(json), ("server.js", "")]), "node server.js");
@@ -186,7 +257,7 @@ fn typescript_is_compiled_or_run_as_it_is() {
     let json = r#"{"main": "dist/index.js", "devDependencies": {"typescript": "5"}}"#;
     let files = [package(json), ("tsconfig.json", "{}"), ("src/index.ts", "")];
     assert_eq!(web(&files), "node dist/index.js");
-    assert!(dockerfile(&files).contains("node_modules/.bin/tsc"));
+    assert!(dockerfile(&files).contains(" tsc "));
     let tsx = r#"{"devDependencies": {"tsx": "4"}}"#;
     let text = said(&[package(tsx), ("src/index.ts", "")]);
     assert!(text.contains("web: tsx src/index.ts"), "{text}");
@@ -236,7 +307,12 @@ fn one_package_of_a_workspace_that_starts_is_started() {
     assert_eq!(web(&[root, api, shared]), "npm start --workspace=apps/api");
     assert!(dockerfile(&[root, api, shared]).contains("npm run build --workspaces --if-present"));
     let site = ("apps/site/package.json", r#"{"scripts": {"start": "node ."}}"#);
-    assert_eq!(refused(&[root, api, site]), "no process");
+    assert_eq!(web(&[root, api, site]), "npm start --workspace=apps/api");
+    assert!(said(&[root, api, site]).contains("2 packages have a start script"));
+    let other = ("apps/one/package.json", r#"{"scripts": {"start": "node ."}}"#);
+    assert_eq!(refused(&[root, other, site]), "no process");
+    let vite = ("apps/web/package.json", r#"{"scripts": {"start": "vite"}}"#);
+    assert_eq!(web(&[root, other, vite]), "npm start --workspace=apps/one");
 }
 
 #[test]
