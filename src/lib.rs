@@ -18,6 +18,7 @@ pub mod engine;
 pub mod git;
 pub mod logs;
 pub mod proxy;
+pub mod sbom;
 pub mod store;
 // 6. leaves
 pub mod failpoint;

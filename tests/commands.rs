@@ -386,3 +386,46 @@ fn serve_says_in_one_line_why_it_does_not_start() {
     assert_eq!(finished.code, 1, "{}", finished.text());
     finished.says(&["paas.db"]);
 }
+
+/// What a release consists of is told from its own commit, wherever the branch is.
+#[test]
+fn a_release_has_a_bill_of_materials() {
+    let (server, _turn) = shared();
+    let app = server.app("bill");
+    let repository = app.repository("python-plain");
+    repository.write("requirements.txt", "six==1.16.0\n");
+    repository.commit("Need six");
+    app.ssh("apps:create", &[]).ok();
+    app.ssh("sbom", &[]).one_line();
+    repository.push(&["main"]).ok();
+    let bill = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&app.ssh("sbom", words).ok().out()).unwrap()
+    };
+    let purls = |bill: &serde_json::Value| -> Vec<String> {
+        let components = bill["components"].as_array().unwrap().iter();
+        components.filter_map(|one| Some(one["purl"].as_str()?.to_owned())).collect()
+    };
+    let first = bill(&[]);
+    assert_eq!((&first["bomFormat"], &first["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    assert_eq!(first["metadata"]["component"]["name"], app.name.as_str());
+    assert_eq!(first["metadata"]["component"]["version"], "v1");
+    assert!(first.to_string().contains(&repository.head()), "{first}");
+    let types: Vec<&str> =
+        first["components"].as_array().unwrap().iter().filter_map(|one| one["type"].as_str()).collect();
+    assert!(types.contains(&"platform") && types.contains(&"container"), "{types:?}");
+    assert_eq!(purls(&first), ["pkg:pypi/six@1.16.0"]);
+
+    repository.write("requirements.txt", "six==1.17.0\n");
+    repository.commit("Another six");
+    repository.push(&["main"]).ok();
+    assert_eq!(purls(&bill(&["v2"])), ["pkg:pypi/six@1.17.0"]);
+    assert_eq!(purls(&bill(&["v1"])), ["pkg:pypi/six@1.16.0"]);
+    app.ssh("sbom", &["--format", "table"]).ok().says(&["six", "1.17.0", "requirements.txt"]);
+    app.ssh("sbom", &["v3"]).one_line().says(&["v3", "v2, v1"]);
+
+    // A lock file that is broken and that the build does not read.
+    repository.write("composer.lock", "{\n\"packages\": [}\n");
+    repository.commit("Break a file");
+    repository.push(&["main"]).ok();
+    app.ssh("sbom", &[]).one_line().says(&["composer.lock", "Line 2"]);
+}

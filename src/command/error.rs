@@ -3,7 +3,8 @@
 use super::grammar::{Grammar, NoApp};
 use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
-use crate::model::{AppName, KeyFault, NameError, Problem};
+use crate::model::{AppName, CommitId, KeyFault, NameError, Problem};
+use crate::sbom::SbomError;
 use crate::store::StoreError;
 use clap::CommandFactory;
 
@@ -107,6 +108,12 @@ pub enum CommandError {
     /// Standard input is not UTF-8.
     #[error("input is not UTF-8")]
     InputNotText,
+    /// A release whose commit the repository has no more.
+    #[error("the commit of v{0} is gone")]
+    CommitGone(u32, CommitId),
+    /// No bill of materials can be made.
+    #[error("no bill of materials: {0}")]
+    Sbom(#[from] SbomError),
     /// The pipeline.
     #[error(transparent)]
     Deploy(#[from] DeployError),
@@ -239,6 +246,8 @@ impl CommandError {
             Self::NoLanguage(name, known) => {
                 plain(format!("{name:?} is no language here."), &format!("There are: {}", known.join(", ")))
             }
+            Self::CommitGone(number, commit) => commit_gone(*number, commit),
+            Self::Sbom(error) => error.problem(),
             Self::InputTooLong(limit) => plain(format!("Standard input is longer than {limit} bytes."), ""),
             Self::InputNotText => plain("Standard input is not UTF-8 text.".into(), ""),
             Self::Deploy(DeployError::Store(StoreError::NameTaken(name))) => {
@@ -261,4 +270,12 @@ impl CommandError {
             Self::Internal(_) => plain("A fault of the server; its log has the details.".into(), ""),
         }
     }
+}
+
+fn commit_gone(number: u32, commit: &CommitId) -> Problem {
+    Problem::new(
+        format!("What v{number} was built from is not kept any more."),
+        format!("The repository has no commit {}.", commit.short()),
+        "List the others: ssh paas releases APP",
+    )
 }

@@ -52,6 +52,15 @@ pub enum ExportFormat {
     Shell,
 }
 
+/// How a bill of materials is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SbomFormat {
+    /// CycloneDX 1.5, as JSON
+    Cyclonedx,
+    /// A table
+    Table,
+}
+
 impl std::fmt::Debug for OfApp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "OfApp({} words)", self.words.len())
@@ -308,6 +317,16 @@ pub enum Command {
         /// Keep today's config vars instead of that release's
         #[arg(long)]
         keep_config: bool,
+    },
+    /// Print what a release consists of, as a CycloneDX document: sbom APP [vN]
+    #[command(name = "sbom")]
+    Sbom {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// For programs or for people
+        #[arg(long, value_enum, default_value_t = SbomFormat::Cyclonedx)]
+        format: SbomFormat,
     },
     /// Encrypt all config vars under a new key
     #[command(name = "secrets:rotate")]

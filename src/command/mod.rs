@@ -11,6 +11,7 @@ mod logs;
 mod ps;
 mod releases;
 mod rights;
+mod sbom;
 mod secrets;
 mod sizes;
 mod status;
@@ -174,6 +175,7 @@ impl Session<'_> {
                 self.releases_prune(app.only("releases:prune")?, dry_run).await
             }
             Command::Rollback { app, keep_config } => self.rollback(app, keep_config).await,
+            Command::Sbom { app, format } => self.sbom(app, format).await,
             Command::SecretsRotate => self.secrets_rotate().await,
             Command::Status { app, listing } => self.status(app, listing.json).await,
             Command::Help { command: None } => self.print(&overview()).await,

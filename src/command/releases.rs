@@ -46,11 +46,7 @@ impl Session<'_> {
 
     pub(super) async fn rollback(&mut self, app: OfApp, keep_config: bool) -> Result<(), CommandError> {
         let (name, words) = app.split("rollback")?;
-        let to = match words.as_slice() {
-            [] => None,
-            [word] => Some(number(word)?),
-            [_, word, ..] => return Err(CommandError::NotARelease(word.chars().take(40).collect())),
-        };
+        let to = at_most_one(&words)?;
         let app = self.app(&name).await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
         let (release, source) = self
@@ -90,6 +86,15 @@ fn fate(verdict: &ImageVerdict, dry_run: bool, gone: &[ImageVerdict]) -> Vec<Str
     let releases: Vec<String> = verdict.releases.iter().map(|number| format!("v{number}")).collect();
     let mib = (verdict.size >> 20).to_string();
     vec![verdict.image.clone(), releases.join(" "), mib, fate.to_owned()]
+}
+
+/// The release that is named, if one is.
+pub(super) fn at_most_one(words: &[String]) -> Result<Option<u32>, CommandError> {
+    match words {
+        [] => Ok(None),
+        [word] => Ok(Some(number(word)?)),
+        [_, word, ..] => Err(CommandError::NotARelease(word.chars().take(40).collect())),
+    }
 }
 
 /// `v3` or `3`.

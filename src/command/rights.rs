@@ -23,7 +23,7 @@ pub fn right_of(command: &str) -> Option<Right> {
         "apps" | "apps:create" | "apps:info" | "apps:branch" | "apps:destroy" | "builds:cancel"
         | "checks" | "config" | "config:set" | "config:get" | "config:export" | "config:unset" | "logs"
         | "ps" | "ps:scale" | "ps:resize" | "ps:restart" | "ps:stop" | "ps:start" | "releases"
-        | "releases:prune" | "rollback" | "status" | "git-receive-pack" | "git-upload-pack" => {
+        | "releases:prune" | "rollback" | "sbom" | "status" | "git-receive-pack" | "git-upload-pack" => {
             Some(Right::App)
         }
         "images" | "keys" | "keys:add" | "keys:remove" | "secrets:rotate" => Some(Right::Server),

@@ -60,3 +60,10 @@ pub enum GitError {
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
 }
+
+impl GitError {
+    /// Whether what was asked for is not in the repository.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Git(error) if error.code() == git2::ErrorCode::NotFound)
+    }
+}
