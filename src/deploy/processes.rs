@@ -126,6 +126,18 @@ impl Pipeline {
         }
     }
 
+    /// Gives up the addresses of containers that are gone: a server that is killed
+    /// may have removed one and not come to that. Only with the app's turn.
+    pub(super) async fn give_up_addresses_but(
+        &self,
+        app: AppId,
+        there: &[ProcessState],
+    ) -> Result<(), DeployError> {
+        let there: Vec<(u32, ProcessName)> =
+            there.iter().map(|state| (state.release, state.process.clone())).collect();
+        Ok(self.store().write(move |db| store::apps::keep_addresses(db, app, &there)).await?)
+    }
+
     /// An app's containers.
     pub(super) async fn states(&self, app: AppId) -> Result<Vec<ProcessState>, DeployError> {
         Ok(self.engine().processes(Some(app)).await?)
@@ -137,6 +149,10 @@ impl Pipeline {
         let its: Vec<ProcessState> =
             states.into_iter().filter(|state| state.release == release.number).collect();
         self.end_processes(app, &its, Duration::ZERO).await;
+        // Before it is written down: what is cut off here is done again.
+        if release.why == crate::model::Why::Push {
+            self.remove_image_of(release).await;
+        }
         let (id, number, row) = (app.id, release.number, release.id);
         let written = self.store().write(move |db| {
             store::apps::release_addresses(db, id, number, None)?;
@@ -144,9 +160,6 @@ impl Pipeline {
         });
         if let Err(error) = written.await {
             tracing::error!(app = %app.name, %error, "a failed release could not be written down");
-        }
-        if release.why == crate::model::Why::Push {
-            self.remove_image_of(release).await;
         }
     }
 

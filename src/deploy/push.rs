@@ -12,6 +12,7 @@ use crate::git::{Lease, RefUpdate, Verdict, refs, repository};
 use crate::model::{App, AppName, Problem};
 use crate::output::{self, Streams};
 use crate::store;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -79,31 +80,49 @@ impl Pipeline {
         if let Some(app) = &app {
             self.wait_idle(app, streams).await;
         }
-        let directory = match &app {
+        let gone = streams.gone.child_token();
+        let (id, push, inherited) = self.open_push(name, by, app.as_ref(), gone).await?;
+        let result = self.run_git(&id, &push, protocol, inherited, streams).await;
+        let promoted = self.close_push(&id, &push).await?;
+        Ok(result? && promoted)
+    }
+
+    /// Makes a push known to the hooks to come; its id, and the lease for git.
+    pub(super) async fn open_push(
+        &self,
+        name: &AppName,
+        by: Authorship,
+        app: Option<&App>,
+        gone: CancellationToken,
+    ) -> Result<(PushId, Arc<Push>, OwnedFd), DeployError> {
+        let repository = match app {
             Some(app) => app.repository.clone(),
             None => self.new_repository().await?,
         };
-        let path = self.repository(&directory);
-        let lease = Lease::open(&path)?;
+        let lease = Lease::open(&self.repository(&repository))?;
         let inherited = lease.share()?;
-        let gone = streams.gone.child_token();
         let push = Push {
             app: name.clone(),
-            repository: directory.clone(),
+            repository,
             who: by.who,
-            gone: gone.clone(),
+            gone,
             group: OnceLock::new(),
             arrived: CancellationToken::new(),
             state: Mutex::new(State { lease, phase: Phase::Waiting }),
         };
         let (id, push) = self.pushes.insert(push)?;
-        let result = self.run_git(&id, &push, protocol, inherited, streams, gone).await;
-        self.pushes.remove(&id);
-        let promoted = self.settle(&push).await;
-        if self.find(name).await?.is_none_or(|app| app.repository != directory) {
-            let _ = tokio::fs::remove_dir_all(&path).await;
+        Ok((id, push, inherited))
+    }
+
+    /// After git has ended: whether the push has come to a good end. A repository
+    /// that became no app's goes.
+    pub(super) async fn close_push(self: &Arc<Self>, id: &str, push: &Push) -> Result<bool, DeployError> {
+        self.pushes.remove(id);
+        let promoted = self.settle(push).await;
+        if self.find(&push.app).await?.is_none_or(|app| app.repository != push.repository) {
+            let _ = tokio::fs::remove_dir_all(self.repository(&push.repository)).await;
         }
-        Ok(result? && promoted)
+        Ok(promoted)
     }
 
     async fn run_git(
@@ -111,10 +130,10 @@ impl Pipeline {
         id: &str,
         push: &Push,
         protocol: Option<&str>,
-        inherited: std::os::fd::OwnedFd,
+        inherited: OwnedFd,
         streams: &mut Streams,
-        gone: CancellationToken,
     ) -> Result<bool, DeployError> {
+        let gone = push.gone.clone();
         let workers = &self.workers;
         let socket = workers.settings.socket();
         let hooks = HookEnvironment {
@@ -370,11 +389,10 @@ impl Pipeline {
 
     /// Writes a new app down over a repository that exists.
     pub(super) async fn create(&self, name: &AppName, repository: &str) -> Result<App, DeployError> {
-        // Before the row: a crash in between leaves a repository too many, never one
-        // too few.
+        let (name, directory, pools) = (name.clone(), repository.to_owned(), self.pools());
+        let app = self.store().write(move |db| store::apps::create(db, &name, &directory, &pools)).await?;
+        // After the row, which protects it as well: cut off here, the next start does it.
         repository::keep(&self.repository(repository))?;
-        let (name, repository, pools) = (name.clone(), repository.to_owned(), self.pools());
-        let app = self.store().write(move |db| store::apps::create(db, &name, &repository, &pools)).await?;
         // Its name answers from now on: that nothing runs yet, not that it is unknown.
         let publishing = self.queue.publishing(app.id).await;
         self.routes.publish(&app.name, Some(self.route(&app, 0, Vec::new(), "H14")));

@@ -149,9 +149,12 @@ impl Pipeline {
     /// Makes the app's processes those that are wanted, collects their output
     /// and publishes its route. What cannot be started does not keep the rest
     /// from being routed to.
-    async fn put_in_order(self: &Arc<Self>, app: &App, _turn: Turn) -> Result<(), DeployError> {
+    async fn put_in_order(self: &Arc<Self>, app: &App, turn: Turn) -> Result<(), DeployError> {
         let id = app.id;
         let Some(app) = self.store().read(move |db| store::apps::get(db, id)).await? else { return Ok(()) };
+        if self.store().read(move |db| store::apps::is_ending(db, id)).await? {
+            return self.take_apart(&app, turn).await;
+        }
         self.undo_unfinished(&app).await?;
         let current = self.current(&app).await?;
         if let Err(error) = self.put_branch_right(&app, current.as_ref()) {
@@ -163,9 +166,12 @@ impl Pipeline {
             None => Vec::new(),
         };
         let number = current.as_ref().map_or(0, |release| release.number);
-        let states = self.not_retiring(self.states(app.id).await?);
-        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) =
-            states.into_iter().partition(|state| state.release == number && wanted.contains(&state.process));
+        let states = self.states(app.id).await?;
+        self.give_up_addresses_but(app.id, &states).await?;
+        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = self
+            .not_retiring(states)
+            .into_iter()
+            .partition(|state| state.release == number && wanted.contains(&state.process));
         // One that was created and never started is nobody's restart to make.
         let (keep, dead): (Vec<_>, Vec<_>) =
             keep.into_iter().partition(|state| state.running || state.started_at != 0);
@@ -262,7 +268,7 @@ impl Pipeline {
     }
 
     /// Puts every app in order to which nothing is being done.
-    async fn adopt_all(self: &Arc<Self>) {
+    pub(super) async fn adopt_all(self: &Arc<Self>) {
         let apps = self.store().read(store::apps::list).await.unwrap_or_default();
         for app in &apps {
             let Some(turn) = self.queue.try_take(app.id, order_activity()) else { continue };
@@ -369,6 +375,7 @@ fn recover_repository(path: &Path, known: bool) -> Result<(), DeployError> {
     }
     free_lease(path)?;
     let swept = if known {
+        repository::keep(path)?;
         repository::sweep(path)
     } else if repository::is_new(path) {
         std::fs::remove_dir_all(path)

@@ -25,28 +25,37 @@ impl Pipeline {
         created
     }
 
-    /// Removes an app and everything of it: routes first, state last.
+    /// Removes an app and everything of it. What is cut off or fails is gone on
+    /// with on the next start, or within a minute.
     pub async fn destroy_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
         self.queue.cancel(app.id, who);
         let turn = self.turn(app, "being destroyed", "").await;
+        let id = app.id;
+        self.store().write(move |db| store::apps::set_ending(db, id)).await?;
+        self.take_apart(app, turn).await
+    }
+
+    /// Routes first, state last.
+    pub(super) async fn take_apart(&self, app: &App, turn: Turn) -> Result<(), DeployError> {
         let publishing = self.queue.publishing(app.id).await;
         let removed = self.routes.publish(&app.name, None).removed;
         drop(publishing);
         self.routes.drained(&removed, Duration::from_secs(2)).await;
         let states = self.states(app.id).await?;
         self.end_processes(app, &states, Duration::from_secs(10)).await;
+        for state in self.states(app.id).await? {
+            self.engine().remove(&state.container).await?;
+        }
         self.engine().remove_network(app.id).await?;
         for image in self.engine().app_images(app.id, &app.name).await? {
-            if let Err(error) = self.engine().remove_image(&image.reference).await {
-                tracing::warn!(app = %app.name, image = image.reference, %error, "an image stays");
+            match self.engine().remove_image(&image.reference).await {
+                // Somebody has made a container of it that is not ours.
+                Err(error) if error.status() == Some(409) => {
+                    tracing::warn!(app = %app.name, image = image.reference, %error, "an image stays");
+                }
+                other => other?,
             }
         }
-        let id = app.id;
-        let publishing = self.queue.publishing(app.id).await;
-        self.store().write(move |db| store::apps::remove(db, id)).await?;
-        // An event of the last minute may have brought it back.
-        self.routes.publish(&app.name, None);
-        drop(publishing);
         if let Err(error) = self.workers.logs.forget(app.id).await {
             tracing::warn!(app = %app.name, %error, "the app's log stays");
         }
@@ -54,6 +63,12 @@ impl Pipeline {
         if let Err(error) = tokio::fs::remove_dir_all(&repository).await {
             tracing::warn!(app = %app.name, %error, "the repository stays at {}", repository.display());
         }
+        let id = app.id;
+        let publishing = self.queue.publishing(app.id).await;
+        self.store().write(move |db| store::apps::remove(db, id)).await?;
+        // An event of the last minute may have brought it back.
+        self.routes.publish(&app.name, None);
+        drop(publishing);
         drop(turn);
         self.queue.forget(app.id);
         Ok(())
@@ -143,13 +158,21 @@ impl Pipeline {
         };
         let (config, global, sizes) = self.store().read(read).await?;
         let same = current.config == config && current.global == global && current.sizes == sizes;
-        if self.refreshed(app).await?.stopped && !same {
+        let stopped = self.refreshed(app).await?.stopped;
+        if stopped && !same {
             let (source, why, who) = (current, Why::Config, who.to_owned());
             let again = Again { source, config, sizes: None, why, who };
             return self.repeat(app, again, turn, report).await.map(Some);
         }
         self.store().write(move |db| store::apps::set_stopped(db, id, false)).await?;
-        self.adjust(app, current, report).await?;
+        if let Err(error) = self.adjust(app, current, report).await {
+            if stopped {
+                self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
+                let begun = self.not_retiring(self.states(id).await?);
+                self.end_processes(app, &begun, Duration::ZERO).await;
+            }
+            return Err(error);
+        }
         drop(turn);
         Ok(None)
     }

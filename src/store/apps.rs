@@ -103,7 +103,28 @@ pub fn create(db: &Connection, name: &AppName, repository: &str, pools: &Pools) 
 /// Forgets an app and everything that hangs on it.
 pub fn remove(db: &Connection, id: AppId) -> Result<(), StoreError> {
     db.execute("DELETE FROM apps WHERE id = ?1", [id.0])?;
-    Ok(())
+    super::facts::remove(db, &turn(id))?;
+    super::facts::remove(db, &end(id))
+}
+
+/// Stores the wish that an app be removed, which is then done to its end.
+pub fn set_ending(db: &Connection, id: AppId) -> Result<(), StoreError> {
+    super::facts::set(db, &end(id), "wanted")
+}
+
+/// Whether an app is being removed.
+pub fn is_ending(db: &Connection, id: AppId) -> Result<bool, StoreError> {
+    Ok(super::facts::get(db, &end(id))?.is_some())
+}
+
+/// The fact that an app is being removed.
+fn end(id: AppId) -> String {
+    format!("end.{}", id.0)
+}
+
+/// The fact whose turn it is among an app's addresses.
+fn turn(id: AppId) -> String {
+    format!("address-turn.{}", id.0)
 }
 
 /// Stores the branch whose push deploys.
@@ -191,8 +212,7 @@ fn free_address(db: &Connection, id: AppId) -> Result<Ipv4Addr, StoreError> {
     let taken: HashSet<String> = statement.query_map([id.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
     // The first host address is the gateway's.
     let hosts: Vec<Ipv4Addr> = subnet(db, id)?.hosts().skip(1).collect();
-    let name = format!("address-turn.{}", id.0);
-    let turn = usize::try_from(super::facts::next(db, &name)?).unwrap_or(0) % hosts.len().max(1);
+    let turn = usize::try_from(super::facts::next(db, &turn(id))?).unwrap_or(0) % hosts.len().max(1);
     hosts[turn..]
         .iter()
         .chain(&hosts[..turn])
@@ -212,6 +232,25 @@ pub fn release_addresses(
         "DELETE FROM addresses WHERE app = ?1 AND release = ?2 AND (?3 IS NULL OR process = ?3)",
         params![id.0, release, process.map(ToString::to_string)],
     )?;
+    Ok(())
+}
+
+/// Gives up all addresses of an app but those of these processes.
+pub fn keep_addresses(
+    db: &Connection,
+    id: AppId,
+    processes: &[(u32, ProcessName)],
+) -> Result<(), StoreError> {
+    let mut statement = db.prepare_cached("SELECT release, process FROM addresses WHERE app = ?1")?;
+    let rows = statement.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for row in rows.collect::<Result<Vec<(u32, String)>, _>>()? {
+        if !processes.iter().any(|(release, process)| *release == row.0 && process.to_string() == row.1) {
+            db.execute(
+                "DELETE FROM addresses WHERE app = ?1 AND release = ?2 AND process = ?3",
+                params![id.0, row.0, row.1],
+            )?;
+        }
+    }
     Ok(())
 }
 
