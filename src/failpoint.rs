@@ -32,4 +32,38 @@ pub fn reached(place: &'static str) {
         tracing::warn!(place, "stopping here, as PAAS_STOP_AT_FILE says");
         let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
     }
+    effect(place);
+}
+
+/// Called before and after whatever outlives this process. The tests of the
+/// pipeline, which have a world of their own, end that world's server here.
+pub fn effect(what: &'static str) {
+    #[cfg(test)]
+    in_tests::call(what);
+    #[cfg(not(test))]
+    let _ = what;
+}
+
+#[cfg(test)]
+pub(crate) mod in_tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    type Hook = Rc<dyn Fn(&'static str)>;
+
+    thread_local! {
+        static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+    }
+
+    /// Has `hook` called at each place that this thread comes by.
+    pub(crate) fn set(hook: Option<Hook>) {
+        HOOK.with(|place| *place.borrow_mut() = hook);
+    }
+
+    pub(super) fn call(what: &'static str) {
+        let hook = HOOK.with(|place| place.borrow().clone());
+        if let Some(hook) = hook {
+            hook(what);
+        }
+    }
 }

@@ -30,6 +30,9 @@ mod slots;
 mod watch;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use account::{Account, Condition, ProcessLine};
 pub use config::{Configured, ConfiguredAll, Effect};
 pub use error::DeployError;

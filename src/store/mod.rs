@@ -15,6 +15,7 @@ mod secrets;
 pub use error::StoreError;
 pub use secrets::{Rotated, SecretKeyId};
 
+use crate::failpoint::effect;
 use crate::settings::KeyPlace;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
@@ -105,8 +106,11 @@ impl Store {
         let job: Job = Box::new(move |connection| {
             let _ = answer.send(in_transaction(connection, change));
         });
+        effect("before a write");
         self.writer.send(job).map_err(|_| StoreError::Closed)?;
-        result.await.map_err(|_| StoreError::Closed)?
+        let written = result.await.map_err(|_| StoreError::Closed)?;
+        effect("after a write");
+        written
     }
 
     /// Removes from the files what no row has any more.

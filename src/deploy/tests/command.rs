@@ -1,0 +1,274 @@
+//! The commands, and what each of them comes to if nothing goes wrong.
+
+use super::apps::{Behaviour, Commit};
+use super::script::Mishap;
+use super::world::{World, app_name};
+use crate::deploy::config::Effect;
+use crate::deploy::push::{Authorship, Hook};
+use crate::deploy::{DeployError, Pipeline, Report};
+use crate::git::{RefUpdate, repository};
+use crate::model::{App, CommitId, EnvKey, ProcessType, Release, ReleaseState, Scale};
+use crate::store;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    Push(Commit),
+    /// To the last one that served, or to one of those.
+    Rollback(Option<u8>),
+    Scale {
+        web: u8,
+        worker: u8,
+    },
+    Config(u8),
+    Restart,
+    Stop,
+    Start,
+    Destroy,
+    /// A minute has passed: everything is compared.
+    Minute,
+    /// A process exits, and the engine starts it again.
+    Dies(u8),
+    /// Somebody removes a container.
+    Removed(u8),
+}
+
+/// A command, and what goes wrong after so many places.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Step {
+    pub command: Command,
+    pub mishap: Option<(Mishap, u8)>,
+    /// The server that follows a crash is killed too, after so many places.
+    pub again: Option<u8>,
+}
+
+/// As it would be written in a test.
+impl std::fmt::Debug for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.command)?;
+        if let Some((mishap, place)) = self.mishap {
+            write!(f, ", {mishap:?} after {place} places")?;
+        }
+        if let Some(place) = self.again {
+            write!(f, ", and the next server crashes after {place}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The app as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub there: bool,
+    pub commit: Option<String>,
+    pub value: Option<String>,
+    pub web: u32,
+    pub worker: u32,
+    pub stopped: bool,
+}
+
+/// What a command should lead to.
+pub(super) enum Forecast {
+    /// It makes no sense now, and is left out.
+    LeftOut,
+    /// It succeeds, and leads to this.
+    Leads(Wanted),
+    /// It is refused, and leads to this.
+    Refused(Wanted),
+}
+
+const KEY: &str = "VALUE";
+
+impl Command {
+    /// What it should come to, from how things are.
+    pub fn forecast(self, world: &World, now: &Wanted) -> Forecast {
+        let runs = now.commit.is_some();
+        match self {
+            Self::Push(commit) => pushed(commit, world, now),
+            Self::Minute => Forecast::Leads(now.clone()),
+            _ if !now.there => Forecast::LeftOut,
+            Self::Destroy => Forecast::Leads(Wanted::default()),
+            Self::Scale { web, worker } => {
+                Forecast::Leads(Wanted { web: web.into(), worker: worker.into(), ..now.clone() })
+            }
+            Self::Stop => Forecast::Leads(Wanted { stopped: true, ..now.clone() }),
+            Self::Config(value) => {
+                // An app that is stopped stays so, and has it when it is started.
+                Forecast::Leads(Wanted { value: Some(value.to_string()), ..now.clone() })
+            }
+            _ if !runs => Forecast::LeftOut,
+            Self::Rollback(_) => match self.target(world) {
+                Some(target) => {
+                    let commit = Some(target.commit.to_string());
+                    let value = target.config.get(KEY).map(str::to_owned);
+                    Forecast::Leads(Wanted { commit, value, stopped: false, ..now.clone() })
+                }
+                None => Forecast::LeftOut,
+            },
+            Self::Restart | Self::Start => Forecast::Leads(Wanted { stopped: false, ..now.clone() }),
+            Self::Dies(_) | Self::Removed(_) if now.stopped || now.web + now.worker == 0 => Forecast::LeftOut,
+            Self::Dies(_) | Self::Removed(_) => Forecast::Leads(now.clone()),
+        }
+    }
+
+    /// Whether the app may be off the air for a while.
+    pub fn is_outage(self, now: &Wanted) -> bool {
+        match self {
+            Self::Stop | Self::Destroy | Self::Dies(_) | Self::Removed(_) => true,
+            Self::Scale { web, .. } => web == 0,
+            _ => now.stopped,
+        }
+    }
+
+    fn target(self, world: &World) -> Option<Release> {
+        let Self::Rollback(which) = self else { return None };
+        let app = world.read(|db| store::apps::find(db, &app_name()))?;
+        let releases = world.read(move |db| store::releases::list(db, app.id));
+        let served: Vec<Release> =
+            releases.into_iter().filter(|release| release.state == ReleaseState::Retired).collect();
+        served.get(usize::from(which.unwrap_or(0)) % served.len().max(1)).cloned()
+    }
+
+    /// Carries it out.
+    pub async fn run(self, call: Call) -> Result<(), DeployError> {
+        let Call { pipeline, target, .. } = &call;
+        let report = Report::channel().0;
+        match self {
+            Self::Push(commit) => return push(&call, commit).await,
+            Self::Minute => {
+                pipeline.adopt_all().await;
+                return Ok(());
+            }
+            _ => {}
+        }
+        let app = pipeline.find(&app_name()).await?.ok_or(DeployError::NoApp)?;
+        match self {
+            Self::Push(_) | Self::Minute => Ok(()),
+            Self::Rollback(_) => pipeline.rollback(&app, *target, false, "ada", &report).await.map(|_| ()),
+            Self::Scale { web, worker } => {
+                let changes = [("web", web), ("worker", worker)]
+                    .map(|(kind, count)| (ProcessType::parse(kind).unwrap(), Scale::To(count.into())));
+                pipeline.scale(&app, &changes.into(), "ada", &report).await.map(|_| ())
+            }
+            Self::Config(value) => {
+                let set = move |vars: &mut crate::model::ConfigVars| {
+                    vars.0.insert(EnvKey::parse(KEY).unwrap(), value.to_string());
+                };
+                pipeline.configure(&app, "ada", Effect::AtOnce, &report, set).await.map(|_| ())
+            }
+            Self::Restart => pipeline.restart(&app, "ada", &report).await.map(|_| ()),
+            Self::Stop => pipeline.stop_app(&app, "ada").await,
+            Self::Start => pipeline.start_app(&app, "ada", &report).await.map(|_| ()),
+            Self::Destroy => pipeline.destroy_app(&app, "ada").await,
+            Self::Dies(which) => {
+                if let Some(id) = call.container(which) {
+                    call.engine.die(&id);
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                    call.engine.comes_back(&id).await;
+                }
+                Ok(())
+            }
+            Self::Removed(which) => {
+                if let Some(id) = call.container(which) {
+                    call.engine.removed_by_hand(&id);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a command works with.
+pub(super) struct Call {
+    pub pipeline: Arc<Pipeline>,
+    pub engine: super::engine::FakeEngine,
+    pub gone: CancellationToken,
+    target: Option<u32>,
+}
+
+impl Call {
+    pub fn new(world: &World, command: Command) -> Self {
+        // Without a number: the last that served.
+        let target = match command {
+            Command::Rollback(Some(_)) => command.target(world).map(|release| release.number),
+            _ => None,
+        };
+        let (pipeline, engine, gone) = (world.pipeline.clone(), world.engine(), world.gone.clone());
+        Self { pipeline, engine, gone, target }
+    }
+
+    fn container(&self, which: u8) -> Option<String> {
+        let state = self.engine.state();
+        let ids: Vec<&String> = state.containers.keys().collect();
+        ids.get(usize::from(which) % ids.len().max(1)).map(|id| (*id).clone())
+    }
+}
+
+fn pushed(commit: Commit, world: &World, now: &Wanted) -> Forecast {
+    let new = if now.there { now.clone() } else { Wanted { there: true, web: 1, ..Wanted::default() } };
+    let name = Some(name_of(commit, world));
+    match commit.behaviour {
+        _ if name == now.commit => Forecast::LeftOut,
+        Behaviour::Good => Forecast::Leads(Wanted { commit: name, stopped: false, ..new }),
+        // Nobody would notice.
+        Behaviour::Exits | Behaviour::Answers500 if new.web == 0 => Forecast::LeftOut,
+        _ => Forecast::Refused(new),
+    }
+}
+
+/// A commit's name, which the repository need not have.
+fn name_of(commit: Commit, world: &World) -> String {
+    let elsewhere = world.home().join("commits.git");
+    if !elsewhere.exists() {
+        repository::create(&elsewhere).unwrap();
+    }
+    commit.write(&elsewhere).to_string()
+}
+
+/// A push as git does it: objects, hook, branch, hook.
+async fn push(call: &Call, commit: Commit) -> Result<(), DeployError> {
+    let pipeline = &call.pipeline;
+    let name = app_name();
+    let app = pipeline.find(&name).await?;
+    let by = Authorship { who: "ada".to_owned() };
+    let (id, push, _lease) = pipeline.open_push(&name, by, app.as_ref(), call.gone.clone()).await?;
+    let path = pipeline.repository(&push.repository);
+    let new = commit.write(&path);
+    let zero = || CommitId::parse(&"0".repeat(40)).unwrap();
+    let old = repository::branch(&path, "main")?.unwrap_or_else(zero);
+    let update = RefUpdate { old: old.clone(), new: new.clone(), name: "refs/heads/main".to_owned() };
+    let hook = Hook::PreReceive { updates: vec![update], quarantine: None };
+    let hook_gone = CancellationToken::new();
+    let agreed = pipeline.hook(&id, hook, Report::channel().0, hook_gone.clone()).await;
+    let mut moved = false;
+    if agreed && !call.gone.is_cancelled() {
+        super::script::pass("before git moves the branch");
+        moved = repository::move_branch(&path, "main", &old, &new).is_ok();
+        super::script::pass("after git has moved the branch");
+        tokio::task::yield_now().await;
+    }
+    if moved {
+        pipeline.hook(&id, Hook::PostReceive, Report::channel().0, hook_gone).await;
+    }
+    let promoted = pipeline.close_push(&id, &push).await?;
+    if moved && promoted { Ok(()) } else { Err(DeployError::Internal("the push was refused".to_owned())) }
+}
+
+/// How things are, by the store.
+pub(super) fn observed(world: &World) -> Wanted {
+    let Some(app) = world.read(|db| store::apps::find(db, &app_name())) else { return Wanted::default() };
+    let App { id, stopped, .. } = app;
+    let (current, config, formation) = world.read(move |db| {
+        Ok((store::releases::current(db, id)?, store::config::load(db, id)?, store::apps::formation(db, id)?))
+    });
+    let count = |kind: &str| formation.count(&ProcessType::parse(kind).unwrap());
+    Wanted {
+        there: true,
+        commit: current.map(|release| release.commit.to_string()),
+        value: config.get(KEY).map(str::to_owned),
+        web: count("web"),
+        worker: count("worker"),
+        stopped,
+    }
+}

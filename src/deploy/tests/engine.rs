@@ -1,0 +1,573 @@
+//! An engine in memory. Its containers listen on real sockets of the loopback
+//! network and answer as the image says; it keeps Docker's promises, and its
+//! refusals too.
+
+use super::apps::{Behaviour, Serving};
+use super::script;
+use crate::engine::{
+    Answer, AppImage, BuildFailure, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event,
+    EventKind, Identity, LogLine, Refusal,
+};
+use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessName, ProcessState, Restart, Workload};
+use crate::settings::BuildSettings;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use ipnet::Ipv4Net;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The port that the images expose.
+const PORT: u16 = 7311;
+
+#[derive(Clone)]
+pub(super) struct Container {
+    pub app: AppId,
+    pub release: u32,
+    pub process: ProcessName,
+    pub address: std::net::Ipv4Addr,
+    pub name: String,
+    pub image: String,
+    behaviour: Behaviour,
+    port: u16,
+    pub running: bool,
+    restart: Restart,
+    size: (i64, i64),
+    exit_code: Option<i64>,
+    restarts: i64,
+    started_at: i64,
+    serving: Option<Arc<Serving>>,
+    ended: CancellationToken,
+}
+
+#[derive(Clone)]
+pub(super) struct Image {
+    pub id: String,
+    pub app: AppId,
+    behaviour: Behaviour,
+}
+
+/// What outlives the server.
+#[derive(Clone, Default)]
+pub(super) struct State {
+    pub containers: BTreeMap<String, Container>,
+    /// By reference.
+    pub images: BTreeMap<String, Image>,
+    pub networks: BTreeMap<AppId, Ipv4Net>,
+    /// Where the proxy sends requests.
+    pub routed: BTreeSet<SocketAddr>,
+    next: u64,
+}
+
+/// What must never happen, noted where it is seen.
+#[derive(Clone, Default)]
+pub(super) struct Notes {
+    pub broken: Arc<Mutex<Vec<String>>>,
+    /// The command at hand takes the app off the air.
+    pub outage: Arc<AtomicBool>,
+}
+
+impl Notes {
+    pub fn unless_outage(&self, text: impl FnOnce() -> String) {
+        if !self.outage.load(Ordering::Relaxed) {
+            self.broken.lock().unwrap().push(text());
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+pub(super) struct FakeEngine {
+    state: Arc<Mutex<State>>,
+    listeners: Arc<Mutex<Vec<mpsc::UnboundedSender<Event>>>>,
+    /// Its server was killed: nobody is answered any more.
+    dead: Arc<AtomicBool>,
+    pub notes: Notes,
+}
+
+impl FakeEngine {
+    /// The engine as the next server finds it; this one falls silent.
+    pub fn outlives_its_server(&self) -> Self {
+        self.dead.store(true, Ordering::Relaxed);
+        let state = self.state().clone();
+        Self { state: Arc::new(Mutex::new(state)), notes: self.notes.clone(), ..Self::default() }
+    }
+
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Whether something answers at an address.
+    pub fn serves(&self, at: SocketAddr) -> bool {
+        self.state().containers.values().any(|container| container.listens_at(at) && container.running)
+    }
+
+    /// A process exits by itself, and is restarted by the engine later.
+    pub fn die(&self, id: &str) {
+        self.change(id, |container| {
+            container.ends(1);
+            EventKind::Died { exit_code: 1 }
+        });
+    }
+
+    pub async fn comes_back(&self, id: &str) {
+        let there = self.state().containers.get(id).cloned();
+        let Some(Container { behaviour, address, port, .. }) = there else { return };
+        let serving = Serving::start(behaviour, (address, port).into()).await;
+        self.change(id, |container| {
+            container.restarts += 1;
+            container.begins(serving);
+            EventKind::Started
+        });
+    }
+
+    /// `docker rm --force` by hand.
+    pub fn removed_by_hand(&self, id: &str) {
+        self.change(id, |container| {
+            container.ends(137);
+            EventKind::Died { exit_code: 137 }
+        });
+        self.take_out(id);
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Container) -> EventKind) {
+        let mut state = self.state();
+        let Some(container) = state.containers.get_mut(id) else { return };
+        let kind = change(container);
+        let event = container.event(id, kind);
+        drop(state);
+        self.tell(event);
+    }
+
+    fn take_out(&self, id: &str) {
+        let Some(container) = self.state().containers.remove(id) else { return };
+        container.ended.cancel();
+        self.tell(container.event(id, EventKind::Destroyed));
+    }
+
+    fn tell(&self, event: Event) {
+        self.listeners.lock().unwrap().retain(|listener| listener.send(event.clone()).is_ok());
+    }
+
+    /// A call that begins: the server may be killed before it, or it may fail.
+    async fn begin(&self, what: &'static str) -> Result<(), EngineError> {
+        self.alive().await;
+        tokio::task::yield_now().await;
+        if script::call(what) {
+            return Err(refused(what, 500, "the engine is unwell"));
+        }
+        self.alive().await;
+        Ok(())
+    }
+
+    /// A call that has taken effect: the server may be killed before it hears of it.
+    async fn done(&self, what: &'static str) {
+        script::pass(what);
+        self.alive().await;
+    }
+
+    async fn alive(&self) {
+        if self.dead.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Creates a container of a name that may be taken by a former one.
+    fn create(&self, workload: &Workload) -> Result<HalfMade<'_>, EngineError> {
+        let mut state = self.state();
+        let network = state.networks.get(&workload.app);
+        if !network.is_some_and(|network| network.contains(&workload.address)) {
+            return Err(refused("start container", 404, "network not found"));
+        }
+        let found = state.images.values().find(|image| image.id == workload.image);
+        let Some(behaviour) = found.map(|image| image.behaviour) else {
+            return Err(refused("create container", 404, &format!("No such image: {}", workload.image)));
+        };
+        let Workload { app_name, process, release, .. } = workload;
+        let name = format!("paas-{app_name}-{}-{release}-{}", process.kind, process.index);
+        let former = state.containers.iter().find(|(_, container)| container.name == name);
+        let former = former.map(|(id, _)| id.clone());
+        state.next += 1;
+        let id = format!("container{}", state.next);
+        let port = workload.env.iter().find(|(key, _)| key == "PORT").and_then(|(_, port)| port.parse().ok());
+        let container = Container {
+            app: workload.app,
+            release: *release,
+            process: process.clone(),
+            address: workload.address,
+            name,
+            image: workload.image.clone(),
+            behaviour,
+            port: port.unwrap_or(0),
+            running: false,
+            restart: workload.restart,
+            size: (workload.limits.memory, workload.limits.nano_cpus),
+            exit_code: None,
+            restarts: 0,
+            started_at: 0,
+            serving: None,
+            ended: CancellationToken::new(),
+        };
+        state.containers.insert(id.clone(), container);
+        drop(state);
+        if let Some(former) = former {
+            self.take_out(&former);
+        }
+        Ok(HalfMade { engine: self, id, kept: false })
+    }
+
+    fn check_not_routed(&self, id: &str, what: &str) {
+        let state = self.state();
+        let Some(container) = state.containers.get(id).filter(|container| container.running) else { return };
+        if let Some(at) = state.routed.iter().find(|at| container.listens_at(**at)) {
+            self.notes.unless_outage(|| format!("{} was {what} while {at} took requests", container.name));
+        }
+    }
+
+    async fn start_container(&self, workload: &Workload) -> Result<String, EngineError> {
+        self.begin("create container").await?;
+        let made = self.create(workload)?;
+        self.done("container created").await;
+        let container = self.state().containers.get(&made.id).cloned();
+        let Some(Container { behaviour, address, port, .. }) = container else {
+            return Err(refused("start container", 404, "No such container"));
+        };
+        let serving = if workload.process.kind.is_web() {
+            Serving::start(behaviour, (address, port).into()).await
+        } else {
+            None
+        };
+        self.change(&made.id, |container| {
+            container.begins(serving);
+            EventKind::Started
+        });
+        if workload.process.kind.is_web() && behaviour == Behaviour::Exits {
+            self.die(&made.id);
+        }
+        self.done("container started").await;
+        Ok(made.keep())
+    }
+
+    async fn build_image(&self, mut request: BuildRequest) -> Result<BuiltImage, EngineError> {
+        self.begin("build").await?;
+        let mut tar = Vec::new();
+        while let Some(chunk) = request.context.next().await {
+            tar.extend_from_slice(&chunk.map_err(|source| EngineError::Context { source })?);
+        }
+        let (behaviour, id) = Behaviour::of_context(&tar);
+        if request.cancel.is_cancelled() {
+            return Err(EngineError::Cancelled);
+        }
+        if behaviour == Behaviour::BuildFails {
+            return Err(EngineError::Build(Box::new(BuildFailure {
+                step: Some("[1/1] RUN false".to_owned()),
+                exit_code: Some(1),
+                message: "it does not build".to_owned(),
+                lines: Vec::new(),
+            })));
+        }
+        let app = request.labels.get(crate::engine::LABEL_APP).and_then(|number| number.parse().ok());
+        let image = Image { id: id.clone(), app: AppId(app.unwrap_or(0)), behaviour };
+        self.state().images.insert(request.tag, image);
+        self.done("built").await;
+        Ok(BuiltImage { id, exposed_ports: vec![PORT], user: String::new(), has_command: true, size: 1 })
+    }
+
+    /// As Docker: the last name of an image stays while a container is made of it.
+    fn untag(&self, reference: &str) -> Result<(), EngineError> {
+        let mut state = self.state();
+        let Some(image) = state.images.get(reference).cloned() else { return Ok(()) };
+        let names = state.images.values().filter(|other| other.id == image.id).count();
+        let used = state.containers.values().any(|container| container.image == image.id);
+        if names == 1 && used {
+            return Err(refused("remove image", 409, "a container is using its referenced image"));
+        }
+        state.images.remove(reference);
+        Ok(())
+    }
+}
+
+/// A container that goes with its guard, unless it is kept or the server is killed.
+struct HalfMade<'a> {
+    engine: &'a FakeEngine,
+    id: String,
+    kept: bool,
+}
+
+impl HalfMade<'_> {
+    fn keep(mut self) -> String {
+        self.kept = true;
+        self.id.clone()
+    }
+}
+
+impl Drop for HalfMade<'_> {
+    fn drop(&mut self) {
+        if !self.kept && !self.engine.dead.load(Ordering::Relaxed) {
+            self.engine.take_out(&self.id);
+        }
+    }
+}
+
+impl Container {
+    fn begins(&mut self, serving: Option<Serving>) {
+        self.running = true;
+        self.exit_code = None;
+        self.started_at = 1;
+        self.serving = serving.map(Arc::new);
+        self.ended = CancellationToken::new();
+    }
+
+    fn ends(&mut self, code: i64) {
+        self.running = false;
+        self.exit_code = Some(code);
+        self.serving = None;
+        self.ended.cancel();
+    }
+
+    pub fn at(&self) -> SocketAddr {
+        SocketAddr::from((self.address, self.port))
+    }
+
+    fn listens_at(&self, at: SocketAddr) -> bool {
+        self.process.kind.is_web() && self.at() == at
+    }
+
+    fn event(&self, id: &str, kind: EventKind) -> Event {
+        let (app, release, process) = (self.app, self.release, self.process.clone());
+        Event { at: 0, app, release, process, container: id.to_owned(), kind }
+    }
+
+    fn state(&self, id: &str) -> ProcessState {
+        ProcessState {
+            container: id.to_owned(),
+            app: self.app,
+            release: self.release,
+            process: self.process.clone(),
+            address: Some(self.address),
+            running: self.running,
+            restarting: false,
+            restart: self.restart,
+            size: self.size,
+            finished_at: 0,
+            exit_code: self.exit_code,
+            oom_killed: false,
+            restarts: self.restarts,
+            started_at: self.started_at,
+        }
+    }
+}
+
+fn refused(doing: &str, status: u16, message: &str) -> EngineError {
+    EngineError::Api {
+        doing: doing.to_owned(),
+        source: Refusal { status: Some(status), message: message.to_owned() },
+    }
+}
+
+impl Engine for FakeEngine {
+    fn has_image<'a>(&'a self, reference: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move {
+            self.begin("look for image").await?;
+            let state = self.state();
+            let by_id = state.images.values().any(|image| image.id == reference);
+            Ok(by_id || state.images.contains_key(reference))
+        })
+    }
+
+    fn identity<'a>(&'a self, _reference: &'a str) -> Answer<'a, Option<Identity>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn name_locally<'a>(&'a self, image: &'a str, _digest: &'a str) -> Answer<'a, String> {
+        Box::pin(async move { Ok(image.to_owned()) })
+    }
+
+    fn pull_again<'a>(&'a self, _image: &'a str, _digest: &'a str) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn remove_image<'a>(&'a self, reference: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.begin("remove image").await?;
+            self.untag(reference)?;
+            self.done("image removed").await;
+            Ok(())
+        })
+    }
+
+    fn app_images<'a>(&'a self, app: AppId, _name: &'a AppName) -> Answer<'a, Vec<AppImage>> {
+        Box::pin(async move {
+            self.begin("list images").await?;
+            let state = self.state();
+            let its = state.images.iter().filter(|(_, image)| image.app == app);
+            let image = |(reference, image): (&String, &Image)| AppImage {
+                reference: reference.clone(),
+                id: image.id.clone(),
+                size: 1,
+            };
+            Ok(its.map(image).collect())
+        })
+    }
+
+    fn ensure_base<'a>(
+        &'a self,
+        _base: &'a BaseImage,
+        _settings: &'a BuildSettings,
+        _scratch_dir: &'a Path,
+        _lines: mpsc::Sender<String>,
+    ) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn build(&self, request: BuildRequest, _lines: mpsc::Sender<BuildLine>) -> Answer<'_, BuiltImage> {
+        Box::pin(self.build_image(request))
+    }
+
+    fn build_local(&self, request: BuildRequest, _lines: mpsc::Sender<BuildLine>) -> Answer<'_, BuiltImage> {
+        Box::pin(self.build_image(request))
+    }
+
+    fn limit_builds(&self, _limits: BuildLimits) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn prune_build_cache(&self, _keep: u64) -> Answer<'_, u64> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn storage(&self) -> Answer<'_, Option<PathBuf>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn ensure_network(&self, app: AppId, subnet: Ipv4Net) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.begin("make network").await?;
+            self.state().networks.insert(app, subnet);
+            self.done("network made").await;
+            Ok(())
+        })
+    }
+
+    fn remove_network(&self, app: AppId) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.begin("remove network").await?;
+            self.state().networks.remove(&app);
+            self.done("network removed").await;
+            Ok(())
+        })
+    }
+
+    fn isolate(&self, _public_port: Option<u16>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn start<'a>(&'a self, workload: &'a Workload) -> Answer<'a, String> {
+        Box::pin(self.start_container(workload))
+    }
+
+    fn run_once<'a>(
+        &'a self,
+        workload: &'a Workload,
+        _lines: mpsc::Sender<LogLine>,
+        cancel: CancellationToken,
+        _timeout: Duration,
+    ) -> Answer<'a, i64> {
+        Box::pin(async move {
+            self.begin("create release container").await?;
+            let made = self.create(workload)?;
+            self.done("release command runs").await;
+            let behaviour = self.state().containers.get(&made.id).map(|container| container.behaviour);
+            drop(made);
+            if cancel.is_cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            Ok(i64::from(behaviour == Some(Behaviour::ReleaseFails)))
+        })
+    }
+
+    fn run_in<'a>(&'a self, _container: &'a str, _words: &'a [&'a str]) -> Answer<'a, i64> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn stop<'a>(&'a self, container: &'a str, _grace: Duration) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.begin("stop container").await?;
+            self.check_not_routed(container, "stopped");
+            self.change(container, |container| {
+                container.ends(143);
+                EventKind::Died { exit_code: 143 }
+            });
+            self.done("container stopped").await;
+            Ok(())
+        })
+    }
+
+    fn remove<'a>(&'a self, container: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.begin("remove container").await?;
+            self.check_not_routed(container, "removed");
+            self.take_out(container);
+            self.done("container removed").await;
+            Ok(())
+        })
+    }
+
+    fn processes(&self, app: Option<AppId>) -> Answer<'_, Vec<ProcessState>> {
+        Box::pin(async move {
+            self.begin("list containers").await?;
+            let state = self.state();
+            let its =
+                state.containers.iter().filter(|(_, container)| app.is_none_or(|app| container.app == app));
+            let mut found: Vec<ProcessState> = its.map(|(id, container)| container.state(id)).collect();
+            found.sort_by(|a, b| (a.app, a.release, &a.process).cmp(&(b.app, b.release, &b.process)));
+            Ok(found)
+        })
+    }
+
+    fn inspect<'a>(&'a self, container: &'a str) -> Answer<'a, ProcessState> {
+        Box::pin(async move {
+            self.alive().await;
+            let found = self.state().containers.get(container).map(|found| found.state(container));
+            found.ok_or_else(|| refused("inspect container", 404, "No such container"))
+        })
+    }
+
+    fn listening<'a>(&'a self, container: &'a str) -> Answer<'a, Vec<SocketAddr>> {
+        Box::pin(async move {
+            let state = self.state();
+            let found = state.containers.get(container).filter(|container| container.serving.is_some());
+            Ok(found.map(Container::at).into_iter().collect())
+        })
+    }
+
+    fn logs(
+        &self,
+        container: &str,
+        _since: Option<i64>,
+        follow: bool,
+    ) -> BoxStream<'static, Result<LogLine, EngineError>> {
+        let ended = self.state().containers.get(container).map(|container| container.ended.clone());
+        let ended = ended.filter(|_| follow);
+        let silence = async move {
+            if let Some(ended) = ended {
+                ended.cancelled().await;
+            }
+            None
+        };
+        stream::once(silence).filter_map(std::future::ready).boxed()
+    }
+
+    fn events(&self, _since: Option<i64>) -> BoxStream<'static, Result<Event, EngineError>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.listeners.lock().unwrap().push(sender);
+        stream::unfold(receiver, async |mut receiver| {
+            receiver.recv().await.map(|event| (Ok(event), receiver))
+        })
+        .boxed()
+    }
+}

@@ -1,0 +1,197 @@
+//! Random sequences of what people do and of what goes wrong, on the real
+//! pipeline, store and repositories, with an engine in memory. The promises are
+//! checked after each step.
+//!
+//! A sequence that breaks one is printed as the shortest that still does:
+//!
+//!     [Push(Commit { number: 1, behaviour: Good }), Rollback(None), Crash after 7 places]
+//!
+//! `PROPTEST_CASES=1000 cargo test --lib deploy::tests` tries longer.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
+
+mod apps;
+mod command;
+mod engine;
+mod promises;
+mod script;
+mod world;
+
+use apps::{Behaviour, Commit};
+use command::{Call, Command, Forecast, Step, Wanted, observed};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use script::Mishap;
+use std::sync::atomic::Ordering;
+use world::{Carried, World};
+
+/// Sequences that are tried when nobody asks for more.
+const CASES: u32 = 48;
+
+/// Steps of one.
+const STEPS: usize = 12;
+
+fn commits() -> impl Strategy<Value = Commit> {
+    use Behaviour::{Answers500, BuildFails, Exits, Good, Nothing, ReleaseFails};
+    let behaviour = prop_oneof![
+        12 => Just(Good),
+        2 => Just(BuildFails),
+        2 => Just(ReleaseFails),
+        2 => Just(Exits),
+        1 => Just(Answers500),
+        1 => Just(Nothing),
+    ];
+    (0..6u8, behaviour).prop_map(|(number, behaviour)| Commit { number, behaviour })
+}
+
+fn commands() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        10 => commits().prop_map(Command::Push),
+        3 => prop::option::of(0..4u8).prop_map(Command::Rollback),
+        3 => (0..3u8, 0..2u8).prop_map(|(web, worker)| Command::Scale { web, worker }),
+        3 => (0..3u8).prop_map(Command::Config),
+        2 => Just(Command::Restart),
+        1 => Just(Command::Stop),
+        1 => Just(Command::Start),
+        1 => Just(Command::Destroy),
+        1 => Just(Command::Minute),
+        1 => (0..4u8).prop_map(Command::Dies),
+        1 => (0..4u8).prop_map(Command::Removed),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let mishaps = prop_oneof![
+        6 => Just(Mishap::Crash),
+        2 => Just(Mishap::EngineFails),
+        1 => Just(Mishap::Cancel),
+        1 => Just(Mishap::Leave),
+    ];
+    let mishap = prop::option::of((mishaps, 0..60u8));
+    let again = prop::option::weighted(0.3, 0..20u8);
+    (commands(), mishap, again).prop_map(|(command, mishap, again)| {
+        let crashes = mishap.is_some_and(|(mishap, _)| mishap == Mishap::Crash);
+        Step { command, mishap, again: again.filter(|_| crashes) }
+    })
+}
+
+/// Does one step, and checks the promises.
+fn take(mut world: World, step: Step) -> Result<World, String> {
+    let now = observed(&world);
+    let forecast = step.command.forecast(&world, &now);
+    let (leads, refused) = match forecast {
+        Forecast::LeftOut => return Ok(world),
+        Forecast::Leads(wanted) => (Some(wanted), now.clone()),
+        Forecast::Refused(wanted) => (None, wanted),
+    };
+    world.notes().outage.store(step.command.is_outage(&now), Ordering::Relaxed);
+    world.gone = tokio_util::sync::CancellationToken::new();
+    if let Some((mishap, left)) = step.mishap {
+        world.plan(mishap, left);
+    }
+    let call = Call::new(&world, step.command);
+    let mut outcome = world.carry_out(step.command.run(call));
+    if matches!(outcome, Carried::Out(_)) && matches!(world.rest()?, Carried::Killed) {
+        outcome = Carried::Killed;
+    }
+    let struck = script::end();
+    let at = |text: String| match struck {
+        Some(place) => format!("{text} (at: {place})"),
+        None => text,
+    };
+    let result = match outcome {
+        Carried::Killed => {
+            world = world.after_a_crash(step.again).map_err(at)?;
+            None
+        }
+        Carried::Out(result) => Some(result),
+    };
+    if struck.is_some() && result.is_some() {
+        world = minute(world)?;
+    }
+    let then = observed(&world);
+    judge(
+        step,
+        struck.is_some(),
+        result.map(|result| result.map_err(|error| error.to_string())),
+        &then,
+        leads.as_ref(),
+        &refused,
+        &now,
+    )
+    .map_err(at)?;
+    promises::kept(&world, &then).map_err(at)?;
+    Ok(world)
+}
+
+/// Whether things are as they should be now.
+fn judge(
+    step: Step,
+    struck: bool,
+    result: Option<Result<(), String>>,
+    then: &Wanted,
+    leads: Option<&Wanted>,
+    refused: &Wanted,
+    before: &Wanted,
+) -> Result<(), String> {
+    let may_be: Vec<&Wanted> = match &result {
+        Some(Ok(())) if leads.is_none() => return Err("it should have been refused".to_owned()),
+        Some(Err(error)) if !struck && leads.is_some() => return Err(format!("it was refused: {error}")),
+        Some(Ok(())) => leads.into_iter().collect(),
+        // The wish is kept, and carried out when the engine is well again.
+        Some(Err(_)) if struck && step.command == Command::Destroy => leads.into_iter().collect(),
+        // A first push that fails has made the app or not.
+        Some(Err(_)) if struck => vec![refused, before],
+        Some(Err(_)) => vec![refused],
+        None => leads.into_iter().chain([refused, before]).collect(),
+    };
+    let created = |then: &Wanted| matches!(step.command, Command::Push(_)) && then.commit.is_none();
+    if may_be.contains(&then) || (struck && !before.there && created(then)) {
+        return Ok(());
+    }
+    Err(format!("{result:?} led from {before:?}\n to {then:?},\n not to any of {may_be:?}"))
+}
+
+/// What a passing failure of the engine left is put right within a minute.
+fn minute(mut world: World) -> Result<World, String> {
+    let pipeline = world.pipeline.clone();
+    world.block_on(pipeline.adopt_all());
+    world.rest()?;
+    let app = world.block_on(pipeline.find(&world::app_name())).map_err(|error| error.to_string())?;
+    if let Some(app) = app {
+        world.block_on(pipeline.prune_images(&app)).map_err(|error| error.to_string())?;
+    }
+    Ok(world)
+}
+
+/// The same again, if it did not come about, without a mishap.
+fn again(world: World, step: Step) -> Result<World, String> {
+    let retried = matches!(step.command, Command::Push(Commit { behaviour: Behaviour::Good, .. }));
+    if step.mishap.is_none() || !retried {
+        return Ok(world);
+    }
+    take(world, Step { mishap: None, again: None, ..step })
+        .map_err(|why| format!("the same push again: {why}"))
+}
+
+fn run(steps: &[Step]) -> Result<(), String> {
+    let mut world = World::new()?;
+    for (number, step) in steps.iter().enumerate() {
+        let said = |why: String| format!("step {}, {step:?}: {why}", number + 1);
+        world = take(world, *step).map_err(said)?;
+        world = again(world, *step).map_err(said)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn no_sequence_of_commands_and_mishaps_breaks_a_promise() {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    let default = Config::default();
+    let cases = if asked { default.cases } else { CASES };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..default };
+    let sequences = prop::collection::vec(steps(), 1..=STEPS);
+    let outcome = TestRunner::new(config).run(&sequences, |steps| run(&steps).map_err(TestCaseError::fail));
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}

@@ -1,0 +1,156 @@
+//! The four promises, and that nothing is left over.
+
+use super::command::Wanted;
+use super::engine::{Container, State};
+use super::world::{World, app_name};
+use crate::git::repository;
+use crate::model::{App, Release, ReleaseState};
+use crate::store;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What is broken, in words.
+pub(super) type Broken = String;
+
+/// Checks everything that holds whenever nothing is being done.
+pub(super) fn kept(world: &World, wanted: &Wanted) -> Result<(), Broken> {
+    let noted = std::mem::take(&mut *world.notes().broken.lock().unwrap());
+    if let Some(first) = noted.first() {
+        return Err(first.clone());
+    }
+    let state = world.engine().state().clone();
+    let Some(app) = world.read(|db| store::apps::find(db, &app_name())) else {
+        return nothing(world, &state);
+    };
+    let id = app.id;
+    let releases = world.read(move |db| store::releases::list(db, id));
+    let current = one_is_current(&releases)?;
+    the_branch_names_it(world, &app, current)?;
+    let runs = its_processes_run(&app, current, wanted, &state)?;
+    they_take_the_requests(world, &runs)?;
+    addresses(world, &runs)?;
+    images(&releases, &state)?;
+    same("networks", &state.networks.keys().copied().filter(|of| *of != id).collect::<Vec<_>>(), &vec![])?;
+    files(world, &[&app.repository])
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(what: &str, there: &T, expected: &T) -> Result<(), Broken> {
+    if there == expected { Ok(()) } else { Err(format!("{what}: {there:?}, expected {expected:?}")) }
+}
+
+/// After an app's end nothing is left of it.
+fn nothing(world: &World, state: &State) -> Result<(), Broken> {
+    let containers: Vec<&String> = state.containers.values().map(|container| &container.name).collect();
+    same("containers without an app", &containers, &vec![])?;
+    same("images without an app", &state.images.keys().collect::<Vec<_>>(), &vec![])?;
+    same("networks without an app", &state.networks.len(), &0)?;
+    same("routes without an app", &world.table().routes.len(), &0)?;
+    same("addresses without an app", &stored_addresses(world), &BTreeSet::new())?;
+    files(world, &[])
+}
+
+/// No release is unfinished, and at most one is current.
+fn one_is_current(releases: &[Release]) -> Result<Option<&Release>, Broken> {
+    use ReleaseState::{Current, Preparing, Ready};
+    let of = |state| releases.iter().filter(move |release| release.state == state);
+    if let Some(release) = of(Preparing).chain(of(Ready)).next() {
+        return Err(format!("v{} is unfinished: {:?}", release.number, release.state));
+    }
+    let current: Vec<&Release> = of(Current).collect();
+    if current.len() > 1 {
+        return Err(format!("{} releases are current", current.len()));
+    }
+    Ok(current.first().copied())
+}
+
+fn the_branch_names_it(world: &World, app: &App, current: Option<&Release>) -> Result<(), Broken> {
+    let path = world.pipeline.repository(&app.repository);
+    let branch = repository::branch(&path, "main").map_err(|error| error.to_string())?;
+    same("the branch", &branch.as_ref(), &current.map(|release| &release.commit))
+}
+
+/// The processes of the current release, as many as are wanted, run, and no others.
+fn its_processes_run(
+    app: &App,
+    current: Option<&Release>,
+    wanted: &Wanted,
+    state: &State,
+) -> Result<Vec<Container>, Broken> {
+    let mut expected = Vec::new();
+    if let Some(release) = current.filter(|_| !app.stopped) {
+        for (kind, count) in [("web", wanted.web), ("worker", wanted.worker)] {
+            let number = release.number;
+            expected.extend((1..=count).map(|index| format!("paas-{}-{kind}-{number}-{index}", app.name)));
+        }
+    }
+    let containers: Vec<Container> = state.containers.values().cloned().collect();
+    let mut there: Vec<String> = containers.iter().map(|container| container.name.clone()).collect();
+    there.sort();
+    expected.sort();
+    same("containers", &there, &expected)?;
+    match containers.iter().find(|container| !container.running) {
+        Some(container) => Err(format!("{} does not run", container.name)),
+        None => Ok(containers),
+    }
+}
+
+fn they_take_the_requests(world: &World, runs: &[Container]) -> Result<(), Broken> {
+    let web = runs.iter().filter(|container| container.process.kind.is_web());
+    let expected: BTreeSet<SocketAddr> = web.map(Container::at).collect();
+    let targets = |table: &crate::model::RouteTable| -> BTreeSet<SocketAddr> {
+        let route = table.routes.get(&app_name());
+        route.into_iter().flat_map(|route| &route.targets).map(|target| target.address).collect()
+    };
+    same("the proxy's targets", &targets(&world.table()), &expected)?;
+    same("the table's targets", &targets(&world.pipeline.routes.table()), &expected)?;
+    if let Some(at) = expected.iter().find(|at| !world.engine().serves(**at)) {
+        return Err(format!("nobody answers at {at}"));
+    }
+    Ok(())
+}
+
+fn addresses(world: &World, runs: &[Container]) -> Result<(), Broken> {
+    let expected = runs.iter().map(|container| container.address.to_string()).collect();
+    same("addresses", &stored_addresses(world), &expected)
+}
+
+fn stored_addresses(world: &World) -> BTreeSet<String> {
+    world.read(|db| {
+        let mut statement = db.prepare("SELECT address FROM addresses")?;
+        Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    })
+}
+
+/// Every image is of a release that served, and what served has its image.
+fn images(releases: &[Release], state: &State) -> Result<(), Broken> {
+    use ReleaseState::{Current, Retired};
+    let served = releases.iter().filter(|release| matches!(release.state, Current | Retired));
+    let expected: BTreeSet<&String> = served.map(|release| &release.image).collect();
+    same("images", &state.images.keys().collect(), &expected)
+}
+
+/// No lock, no quarantine, no temporary file, no repository of nobody.
+fn files(world: &World, repositories: &[&str]) -> Result<(), Broken> {
+    let root = world.home().join("repos");
+    let there: Vec<PathBuf> = entries(&root);
+    let expected: Vec<PathBuf> = repositories.iter().map(|name| root.join(name)).collect();
+    same("repositories", &there, &expected)?;
+    let mut left = all_files(&world.home().join("tmp"));
+    left.extend(all_files(&root).into_iter().filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        name.ends_with(".lock") || name == "paas.new" || path.to_string_lossy().contains("tmp_objdir")
+    }));
+    same("files left over", &left, &Vec::new())
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn all_files(folder: &Path) -> Vec<PathBuf> {
+    entries(folder)
+        .into_iter()
+        .flat_map(|path| if path.is_dir() { all_files(&path) } else { vec![path] })
+        .collect()
+}

@@ -1,0 +1,344 @@
+//! A host with its engine, its proxy and one server after the other.
+//!
+//! When the server is "killed", what is on disk and in the engine at that
+//! instant is copied, and the next server begins with the copy. What the killed
+//! one still does until its runtime is dropped happens to the original, and to
+//! an engine that does not answer it any more.
+
+use super::engine::{FakeEngine, Notes};
+use super::script::{self, Mishap};
+use crate::deploy::{Pipeline, Workers};
+use crate::logs::Logs;
+use crate::model::{AppName, FromProxy, ImageSource, RouteTable};
+use crate::settings::{Flags, Settings};
+use crate::store::{self, Store};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// How long background work may take; nothing here is slow.
+const REST: Duration = Duration::from_secs(20);
+
+/// What outlives a server.
+struct Host {
+    home: TempDir,
+    engine: FakeEngine,
+    /// The proxy's table, in force while no server is there.
+    table: Arc<Mutex<RouteTable>>,
+}
+
+pub(super) struct World {
+    host: Host,
+    runtime: Runtime,
+    pub pipeline: Arc<Pipeline>,
+    killed: Rc<RefCell<Option<Host>>>,
+    kill: CancellationToken,
+    /// The user's connection of the command at hand.
+    pub gone: CancellationToken,
+}
+
+/// A command was carried out to its end, or the server was killed in it.
+pub(super) enum Carried<T> {
+    Out(T),
+    Killed,
+}
+
+pub(super) fn app_name() -> AppName {
+    AppName::parse("shop").unwrap()
+}
+
+impl World {
+    /// A new host and its first server.
+    pub fn new() -> Result<Self, String> {
+        let memory = Path::new("/dev/shm");
+        let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let home = home.unwrap();
+        for name in ["repos", "logs", "hooks", "tmp"] {
+            std::fs::create_dir(home.path().join(name)).unwrap();
+        }
+        std::fs::write(home.path().join("server.toml"), settings_of_a_new_host()).unwrap();
+        Self::begin(Host { home, engine: FakeEngine::default(), table: Arc::default() })
+    }
+
+    /// Starts a server on what is there, as `paas serve` does.
+    fn begin(host: Host) -> Result<Self, String> {
+        Self::begin_with(host, None)
+    }
+
+    fn begin_with(host: Host, crash: Option<u8>) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pipeline = {
+            let _inside = runtime.enter();
+            Pipeline::new(workers(&host), CancellationToken::new())
+        };
+        pipeline.routes.seed(host.table.lock().unwrap().clone());
+        let mut world = Self {
+            host,
+            runtime,
+            pipeline,
+            killed: Rc::default(),
+            kill: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        };
+        if let Some(left) = crash {
+            world.plan(Mishap::Crash, left);
+        }
+        let begun = world.begun();
+        script::end();
+        match begun? {
+            Carried::Out(()) => Ok(world),
+            Carried::Killed => world.next(),
+        }
+    }
+
+    /// What `paas serve` does before it serves, and what follows of it.
+    fn begun(&mut self) -> Result<Carried<()>, String> {
+        let world = self;
+        let pipeline = world.pipeline.clone();
+        match world.carry_out(async move { pipeline.recover().await }) {
+            Carried::Out(recovered) => recovered.map_err(|error| format!("recovery failed: {error}"))?,
+            Carried::Killed => return Ok(Carried::Killed),
+        }
+        world.connect_proxy();
+        world.runtime.spawn(world.pipeline.clone().follow_events());
+        world.rest()
+    }
+
+    /// The server after one that was killed, which may be killed too.
+    pub fn after_a_crash(self, again: Option<u8>) -> Result<Self, String> {
+        let host = self.end()?;
+        Self::begin_with(host, again)
+    }
+
+    fn end(self) -> Result<Host, String> {
+        let Self { runtime, pipeline, killed, host, .. } = self;
+        drop((pipeline, runtime, host));
+        killed.borrow_mut().take().ok_or_else(|| "nobody was killed".to_owned())
+    }
+
+    /// The server after one that was killed.
+    fn next(self) -> Result<Self, String> {
+        Self::begin(self.end()?)
+    }
+
+    /// Plans a mishap for what follows.
+    pub fn plan(&self, mishap: Mishap, left: u8) {
+        let (host, killed, kill) = (self.host.parts(), self.killed.clone(), self.kill.clone());
+        let (pipeline, gone) = (self.pipeline.clone(), self.gone.clone());
+        let database = self.database();
+        script::plan(mishap, left, move |mishap| match mishap {
+            Mishap::Crash => {
+                written(&pipeline.workers.store);
+                *killed.borrow_mut() = Some(host.copied());
+                kill.cancel();
+            }
+            Mishap::Cancel => {
+                if let Some(app) = app_number(&database) {
+                    pipeline.queue.cancel(app, "ada");
+                }
+            }
+            Mishap::Leave => gone.cancel(),
+            Mishap::EngineFails => {}
+        });
+    }
+
+    /// Does something on the server until it ends or the server does.
+    pub fn carry_out<T>(&mut self, work: impl Future<Output = T>) -> Carried<T> {
+        let kill = self.kill.clone();
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = kill.cancelled() => Carried::Killed,
+                outcome = work => Carried::Out(outcome),
+            }
+        })
+    }
+
+    /// Waits until nothing goes on in the background.
+    pub fn rest(&mut self) -> Result<Carried<()>, String> {
+        let pipeline = self.pipeline.clone();
+        let begun = Instant::now();
+        let resting = async {
+            let mut quiet = 0;
+            while quiet < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let rests = pipeline.background.is_empty() && activity(&pipeline).await.is_none();
+                quiet = if rests { quiet + 1 } else { 0 };
+                if begun.elapsed() > REST {
+                    return Err(format!("it never comes to rest: {:?}", activity(&pipeline).await));
+                }
+            }
+            Ok(())
+        };
+        match self.carry_out(resting) {
+            Carried::Out(result) => result.map(Carried::Out),
+            Carried::Killed => Ok(Carried::Killed),
+        }
+    }
+
+    /// Reads the store.
+    pub fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&rusqlite::Connection) -> Result<T, store::StoreError> + Send + 'static,
+    ) -> T {
+        self.runtime.block_on(self.pipeline.workers.store.read(query)).unwrap()
+    }
+
+    /// Runs something to its end, mishaps aside.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    pub fn engine(&self) -> FakeEngine {
+        self.host.engine.clone()
+    }
+
+    pub fn notes(&self) -> Notes {
+        self.host.engine.notes.clone()
+    }
+
+    pub fn home(&self) -> &Path {
+        self.host.home.path()
+    }
+
+    /// The table that the proxy uses.
+    pub fn table(&self) -> RouteTable {
+        self.host.table.lock().unwrap().clone()
+    }
+
+    fn database(&self) -> PathBuf {
+        self.home().join("paas.db")
+    }
+
+    /// A proxy that is never slow and never has requests in flight.
+    fn connect_proxy(&self) {
+        let routes = self.pipeline.routes.clone();
+        let (engine, in_force) = (self.host.engine.clone(), self.host.table.clone());
+        let id = routes.join();
+        let mut tables = routes.subscribe();
+        tables.mark_changed();
+        self.runtime.spawn(async move {
+            while tables.changed().await.is_ok() {
+                let table = tables.borrow_and_update().clone();
+                let before = std::mem::replace(&mut *in_force.lock().unwrap(), RouteTable::clone(&table));
+                check_route(&engine, &before, &table);
+                engine.state().routed = addresses(&table);
+                routes.hear(id, FromProxy::Ack { version: table.version, refused_ports: [].into() });
+                let targets = |table: &RouteTable| -> Vec<_> {
+                    table.routes.values().flat_map(|route| route.targets.clone()).collect()
+                };
+                let now = targets(&table);
+                for target in targets(&before).into_iter().filter(|target| !now.contains(target)) {
+                    routes.hear(id, FromProxy::Drained { target });
+                }
+            }
+        });
+    }
+}
+
+/// Old or new answers, never none.
+fn check_route(engine: &FakeEngine, before: &RouteTable, now: &RouteTable) {
+    let (had, has) = (addresses(before), addresses(now));
+    if has.is_empty() && !had.is_empty() {
+        engine.notes.unless_outage(|| "nothing takes requests any more".to_owned());
+    }
+    for at in has.iter().filter(|at| !had.contains(at) && !engine.serves(**at)) {
+        engine.notes.unless_outage(|| format!("{at} is to take requests, but nobody is there"));
+    }
+}
+
+fn addresses(table: &RouteTable) -> BTreeSet<SocketAddr> {
+    table.routes.values().flat_map(|route| &route.targets).map(|target| target.address).collect()
+}
+
+/// Every host has a part of the loopback network for its apps.
+fn settings_of_a_new_host() -> String {
+    static HOSTS: AtomicU32 = AtomicU32::new(0);
+    let number = HOSTS.fetch_add(1, Ordering::Relaxed);
+    let (process, host) = (16 + std::process::id() % 230, number % 250);
+    format!("network_range = \"127.{process}.{host}.0/24\"\n[build]\nfree_mib = 0\n")
+}
+
+fn workers(host: &Host) -> Workers {
+    let home = host.home.path().to_owned();
+    let settings = settings(&home);
+    Workers {
+        store: Store::open(&home.join("paas.db"), &settings.secrets_key()).unwrap(),
+        engine: Arc::new(host.engine.clone()),
+        logs: Logs::open(&home.join("logs"), settings.logs).unwrap(),
+        settings,
+        source: ImageSource::Registry,
+        hooks: home.join("hooks"),
+        executable: "paas".into(),
+    }
+}
+
+fn settings(home: &Path) -> Settings {
+    let flags =
+        Flags { config: Some(home.join("server.toml")), data_dir: Some(home.to_owned()), ..Flags::default() };
+    crate::settings::load(&flags).map(|located| located.settings).unwrap()
+}
+
+async fn activity(pipeline: &Pipeline) -> Option<crate::deploy::Activity> {
+    let app = pipeline.find(&app_name()).await.ok().flatten()?;
+    pipeline.queue.activity(app.id)
+}
+
+/// What was handed to the store's writer is written.
+fn written(store: &Store) {
+    let store = store.clone();
+    let barrier = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.write(|_| Ok(())))
+    };
+    std::thread::spawn(barrier).join().unwrap().unwrap();
+}
+
+fn app_number(database: &Path) -> Option<crate::model::AppId> {
+    let database = rusqlite::Connection::open(database).ok()?;
+    database.query_row("SELECT id FROM apps", [], |row| row.get(0)).map(crate::model::AppId).ok()
+}
+
+/// What a copy of a host is made from.
+struct Parts {
+    home: PathBuf,
+    engine: FakeEngine,
+    table: Arc<Mutex<RouteTable>>,
+}
+
+impl Host {
+    fn parts(&self) -> Parts {
+        Parts { home: self.home.path().to_owned(), engine: self.engine.clone(), table: self.table.clone() }
+    }
+}
+
+impl Parts {
+    fn copied(&self) -> Host {
+        let beside = self.home.parent().unwrap();
+        let home = tempfile::tempdir_in(beside).unwrap();
+        copy(&self.home, home.path());
+        let table = Arc::new(Mutex::new(self.table.lock().unwrap().clone()));
+        Host { home, engine: self.engine.outlives_its_server(), table }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (path, copied) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            std::fs::create_dir_all(&copied).unwrap();
+            copy(&path, &copied);
+        } else if path.extension().is_none_or(|end| end != "db-shm") {
+            // A file may go while this is done: git's and SQLite's own.
+            let _ = std::fs::copy(&path, &copied);
+        }
+    }
+}
