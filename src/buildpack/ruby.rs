@@ -8,7 +8,7 @@ use super::gem_version::requirements;
 use super::pack::Offer;
 use super::source::Files;
 use super::version::{self, Wanted, numbers};
-use crate::model::{BuildPlan, RunCommand};
+use crate::model::{BuildPlan, ImageSource, RunCommand};
 
 /// Plain scripts that are started by `ruby FILE`.
 const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
@@ -29,6 +29,13 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let gems = gems(lock.as_deref().unwrap_or_default());
     let manifests =
         if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
+    note_bundler(&mut draft, lock.as_deref().unwrap_or_default());
+    if gems.contains(&"execjs")
+        && !["mini_racer", "therubyracer", "duktape"].iter().any(|gem| gems.contains(gem))
+    {
+        draft.decide("Debian's Node, for execjs");
+        draft.steps.add_package("nodejs");
+    }
     let precompile = has_assets(files, &gems) && draft.settings.build.build.is_none();
     if precompile {
         draft.decide("rake assets:precompile, for Rails");
@@ -54,6 +61,21 @@ fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
         copies.push(line(&["app/vendor/cache/"], "./vendor/cache/"));
     }
     copies
+}
+
+/// Says so if the lock is of another Bundler than Debian's: that one is taken
+/// where gems can be fetched, else Debian's.
+fn note_bundler(draft: &mut Draft<'_>, lock: &str) {
+    let after = lock.lines().skip_while(|line| *line != "BUNDLED WITH").nth(1).map(str::trim);
+    let asked =
+        after.filter(|text| text.split('.').all(|part| part.bytes().all(|c| c.is_ascii_alphanumeric())));
+    let ours = draft.pack.tools.get("bundler").cloned().unwrap_or_default();
+    if let Some(asked) = asked.filter(|asked| *asked != ours && draft.catalog.source == ImageSource::Debian) {
+        let asked = version::shorten(asked);
+        draft.warn(format!(
+            "Gemfile.lock is of Bundler {asked}: without rubygems.org, Debian's {ours} reads it"
+        ));
+    }
 }
 
 /// Names of all gems that the lock resolves to.
@@ -214,6 +236,17 @@ mod tests {
         assert!(text.contains("bundle exec rake assets:precompile\n"), "{text}");
         assert!(text.contains("COPY --chown=1000:1000 --from=build /app ./"), "{text}");
         assert!(text.contains("web: bundle exec puma -C config/puma.rb"), "{text}");
+    }
+
+    #[test]
+    fn other_bundlers_and_javascript_are_told() {
+        let lock = "GEM\n  specs:\n    execjs (2.8.1)\n    rack (2.2.22)\n\nBUNDLED WITH\n   2.5.3\n";
+        let files = |lock| [("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")];
+        let text = crate::buildpack::tests::detected(&files(lock));
+        assert!(text.contains("Gemfile.lock is of Bundler 2.5.3"), "{text}");
+        assert_eq!(text.matches("--no-install-recommends nodejs &&").count(), 2, "{text}");
+        let text = crate::buildpack::tests::detected(&files("BUNDLED WITH\n   2.3.15\n"));
+        assert!(!text.contains("Bundler") && !text.contains("nodejs"), "{text}");
     }
 
     #[test]

@@ -123,6 +123,13 @@ impl Steps {
         self.pre_compile || self.post_compile || self.install.is_some() || self.build.is_some()
     }
 
+    /// Another package of Debian, which the language needs.
+    pub fn add_package(&mut self, name: &str) {
+        if !self.packages.iter().any(|known| known == name) {
+            self.packages.push(name.to_owned());
+        }
+    }
+
     /// Debian's packages, for a stage that begins as root.
     pub fn packages(&self) -> String {
         if self.packages.is_empty() {

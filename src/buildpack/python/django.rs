@@ -3,6 +3,15 @@
 use super::super::source::Files;
 use super::search::module_path;
 
+/// Whether the database is a file in the container, which each release has anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sqlite {
+    Never,
+    /// Unless the environment names another.
+    Perhaps,
+    Always,
+}
+
 /// A Django project.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Django {
@@ -15,7 +24,9 @@ pub(super) struct Django {
     /// Whether static files are to be collected.
     pub static_root: bool,
     /// Whether the database is a file in the container.
-    pub sqlite: bool,
+    pub sqlite: Sqlite,
+    /// The settings that the server uses.
+    pub served: String,
     /// The settings that the server uses, where `manage.py` uses others.
     pub settings: Option<String>,
 }
@@ -43,8 +54,8 @@ pub(super) fn find(files: Files<'_>) -> Option<Django> {
     };
     let static_root = assigned("STATIC_ROOT");
     let sqlite = on_sqlite(&texts);
-    let settings = (served != managed).then_some(served);
-    Some(Django { root, application, asgi, static_root, sqlite, settings })
+    let settings = (served != managed).then(|| served.clone());
+    Some(Django { root, application, asgi, static_root, sqlite, served, settings })
 }
 
 /// Whether a text has this word in quotes.
@@ -64,15 +75,18 @@ fn root(files: Files<'_>) -> Option<String> {
     (usable && folders.next().is_none()).then_some(first)
 }
 
-/// Whether the database is SQLite whatever the environment says.
-fn on_sqlite(texts: &[String]) -> bool {
+/// Whether the database is SQLite, and whatever the environment says.
+fn on_sqlite(texts: &[String]) -> Sqlite {
     let configurable = ["environ", "getenv", "env(", "env.", "dj_database_url", "config("];
     let from_environment = |text: &String| {
-        let mut databases = text.lines().filter(|line| line.contains("DATABASE"));
+        let mut databases = text.lines().filter(|line| line.contains("DATABASE") || line.contains("ENGINE"));
         databases.any(|line| configurable.iter().any(|word| line.contains(word)))
     };
-    texts.iter().any(|text| text.contains("django.db.backends.sqlite3"))
-        && !texts.iter().any(from_environment)
+    match texts.iter().any(|text| text.contains("sqlite")) {
+        false => Sqlite::Never,
+        true if texts.iter().any(from_environment) => Sqlite::Perhaps,
+        true => Sqlite::Always,
+    }
 }
 
 /// The module in `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`, or in

@@ -8,6 +8,7 @@ use super::dependencies::Dependencies;
 use super::locks::{self, Lock};
 use super::poetry;
 use super::project::{self, PYPROJECT, Project};
+use super::release;
 use super::requirements::{self, Requirements};
 
 /// The installer.
@@ -106,6 +107,18 @@ impl Install {
         }
         self
     }
+}
+
+/// Adds the setuptools that a dependency needs and does not ask for.
+pub(super) fn with_setuptools(draft: &mut Draft<'_>, install: Install) -> Result<Install, DetectError> {
+    let found = release::needs_pkg_resources(draft.pack, &install.dependencies)?;
+    let version = draft.pack.tools.get("setuptools").cloned();
+    let (Some((package, pinned)), Some(version)) = (found, version) else { return Ok(install) };
+    draft.warn(format!(
+        "{package} {pinned} imports pkg_resources: setuptools {version} was added, the last that has it"
+    ));
+    let wanted = format!("setuptools=={version}");
+    Ok(install.and(installing(draft, &[wanted.as_str()])))
 }
 
 /// Whether paas.toml prefers pip.

@@ -39,6 +39,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let installs = draft.decisions.split_off(before);
     let offer = release::choose(&mut draft, &install.dependencies)?;
     draft.decisions.extend(installs);
+    let install = install::with_setuptools(&mut draft, install)?;
     let django = django::find(draft.files);
     let scripts = installed_scripts(&draft, &install)?;
     let server = start::start(&mut draft, &install.dependencies, django.as_ref(), &scripts)?;

@@ -119,14 +119,29 @@ impl Fits {
         let version = Version::from_str(&offer.version).ok()?;
         let upto = |line: &str| Version::from_str(line).is_ok_and(|line| line <= version);
         let tables = self.0.iter().filter(|(line, _)| upto(line)).map(|(_, first)| first);
-        let old = |name: &String, first: &String| {
-            let pinned = dependencies.pins.get(name)?;
-            Version::from_str(first)
-                .is_ok_and(|first| *pinned < first)
-                .then(|| (name.clone(), pinned.clone()))
-        };
-        tables.flatten().find_map(|(name, first)| old(name, first))
+        tables.flatten().find_map(|(name, first)| older(dependencies, name, first))
     }
+}
+
+/// A dependency that is fixed at a release before another.
+fn older(dependencies: &Dependencies, name: &str, first: &str) -> Option<(String, Version)> {
+    let pinned = dependencies.pins.get(name)?;
+    let before = Version::from_str(first).is_ok_and(|first| *pinned < first);
+    before.then(|| (name.to_owned(), pinned.clone()))
+}
+
+/// A dependency that imports what setuptools has no more, unless the app says
+/// which setuptools it wants.
+pub(super) fn needs_pkg_resources(
+    pack: &Pack,
+    dependencies: &Dependencies,
+) -> Result<Option<(String, Version)>, DetectError> {
+    if dependencies.pins.contains_key("setuptools") {
+        return Ok(None);
+    }
+    let fits = Fits::load(pack)?;
+    let table = fits.0.get("pkg_resources").into_iter().flatten();
+    Ok(table.into_iter().find_map(|(name, first)| older(dependencies, name, first)))
 }
 
 /// The version that a file names, in the order of precedence.

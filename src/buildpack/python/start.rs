@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::draft::{Draft, exec};
 use super::super::error::DetectError;
 use super::dependencies::Dependencies;
-use super::django::Django;
+use super::django::{Django, Sqlite};
 use super::search::{self, Found, Source};
 use crate::model::RunCommand;
 
@@ -235,14 +235,29 @@ fn start_django(draft: &mut Draft<'_>, django: &Django, server: Server, applicat
         draft.decide(format!("release: {migrate}, for Django"));
         draft.release = Some(command);
     }
-    if django.sqlite {
-        draft.warn("the database is SQLite in the container: what it holds is lost with every release");
-        let folder = if root.is_empty() { String::new() } else { format!("cd {root} && ") };
-        let line = format!("{folder}{migrate} && exec {line}");
-        draft.web(exec(&["/bin/sh", "-c", &line]), "for Django on SQLite");
-    } else {
-        draft.web(inside(root, line), "for Django");
-    }
+    let folder = if root.is_empty() { String::new() } else { format!("cd {root} && ") };
+    let (line, because) = match django.sqlite {
+        Sqlite::Never => return draft.web(inside(root, line), "for Django"),
+        Sqlite::Always => (format!("{folder}{migrate} && exec {line}"), "for Django on SQLite"),
+        Sqlite::Perhaps => {
+            let asked = on_sqlite_now(&django.served);
+            (
+                format!("{folder}if {asked}; then {migrate}; fi && exec {line}"),
+                "for Django, perhaps on SQLite",
+            )
+        }
+    };
+    draft.warn(match django.sqlite {
+        Sqlite::Perhaps => "unless a config var names a database, it is SQLite in the container: what it holds is lost with every release",
+        _ => "the database is SQLite in the container: what it holds is lost with every release",
+    });
+    draft.web(exec(&["/bin/sh", "-c", &line]), because);
+}
+
+/// Asks the settings, which may have looked into the environment.
+fn on_sqlite_now(settings: &str) -> String {
+    let python = "from django.conf import settings; exit(\"sqlite\" not in settings.DATABASES[\"default\"][\"ENGINE\"])";
+    format!("DJANGO_SETTINGS_MODULE=${{DJANGO_SETTINGS_MODULE:-{settings}}} python -c '{python}'")
 }
 
 fn serve(draft: &mut Draft<'_>, server: Server, found: &Found) -> Server {

@@ -388,3 +388,46 @@ fn servers_that_need_no_framework() {
 fn the_newest_may_be_asked_for_by_name() {
     assert_eq!(version(&[(".python-version", "latest\n")]), "Python 3.13, the default (no .python-version)");
 }
+
+#[test]
+fn old_releases_get_what_has_been_taken_from_them() {
+    let of = |requirements: &str| {
+        let files = [("requirements.txt", requirements), ("app.py", FLASK)];
+        (said(&files), dockerfile(&files))
+    };
+    let (text, file) = of("flask\ngunicorn==20.1.0\n");
+    assert!(text.contains("gunicorn 20.1.0 imports pkg_resources: setuptools 80.9.0"), "{text}");
+    assert!(file.contains("uv pip install setuptools==80.9.0 \\\n"), "{file}");
+    for fine in ["flask\ngunicorn==21.2.0\n", "flask\ngunicorn\n", "gunicorn==20.1.0\nsetuptools==75.1.0\n"] {
+        assert!(!of(fine).1.contains("80.9.0"), "{fine}");
+    }
+    assert!(of("Django==4.1.3\n").0.contains("Python 3.11: django 4.1.3 is older than Python 3.13"));
+}
+
+#[test]
+fn a_database_that_may_be_sqlite_is_migrated_where_it_is() {
+    let of = |settings: &str| {
+        planned(&[
+            ("requirements.txt", "Django\ngunicorn\n"),
+            ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n"),
+            ("shop/settings.py", settings),
+            ("shop/wsgi.py", ""),
+        ])
+        .unwrap()
+        .processes[&crate::model::ProcessType::web()]
+            .to_string()
+    };
+    let serve = "gunicorn --bind 0.0.0.0:$PORT shop.wsgi:application";
+    assert_eq!(of("DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql'}}\n"), serve);
+    let always = of("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3'}}\n");
+    assert_eq!(always, format!("/bin/sh -c python manage.py migrate --noinput && exec {serve}"));
+    let perhaps = of("DATABASES = {'default': env.db('DATABASE_URL', default='sqlite:///db.sqlite3')}\n");
+    assert!(
+        perhaps.contains("DJANGO_SETTINGS_MODULE=${DJANGO_SETTINGS_MODULE:-shop.settings} python -c"),
+        "{perhaps}"
+    );
+    assert!(
+        perhaps.ends_with(&format!("then python manage.py migrate --noinput; fi && exec {serve}")),
+        "{perhaps}"
+    );
+}
