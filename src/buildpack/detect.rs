@@ -1,5 +1,7 @@
 //! Which builder an app gets.
 
+use std::time::{Duration, Instant};
+
 use super::catalog::Catalog;
 use super::draft::Draft;
 use super::error::{DetectError, Place};
@@ -88,6 +90,10 @@ fn with_procfile(
     by_language(draft)
 }
 
+/// Longest that `.dockerignore` may take: ten thousand patterns and a hundred
+/// thousand files can be made to take hours.
+const LONGEST: Duration = Duration::from_secs(5);
+
 /// A tree without what `.dockerignore` keeps out of the build: detection must
 /// not count on a file that the build will not find.
 struct Visible<'a> {
@@ -98,8 +104,17 @@ struct Visible<'a> {
 impl<'a> Visible<'a> {
     fn of(files: Files<'a>) -> Result<Self, DetectError> {
         let patterns = files.text(".dockerignore")?.map(|text| Patterns::parse(&text)).unwrap_or_default();
-        let kept = files.tree.entries().iter().filter(|entry| !patterns.excludes(&entry.path));
-        Ok(Self { tree: files.tree, entries: kept.cloned().collect() })
+        let begin = Instant::now();
+        let mut entries = Vec::new();
+        for entry in files.tree.entries() {
+            if begin.elapsed() > LONGEST {
+                return Err(DetectError::Endless(".dockerignore".to_owned()));
+            }
+            if !patterns.excludes(&entry.path) {
+                entries.push(entry.clone());
+            }
+        }
+        Ok(Self { tree: files.tree, entries })
     }
 }
 

@@ -16,7 +16,7 @@ use super::site::Site;
 use super::source::Files;
 use super::steps::Steps;
 use super::version::Wanted;
-use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
+use crate::model::{BaseImage, BuildPlan, Dockerfile, EnvKey, ProcessType, RunCommand};
 
 /// Folder of the build context that holds the app.
 pub(super) const CONTEXT_ROOT: &str = "app";
@@ -82,6 +82,8 @@ pub(super) struct Draft<'a> {
     pub env: BTreeMap<String, String>,
     /// As in the plan.
     pub loopback: Option<String>,
+    /// As in the plan.
+    pub generated: Vec<EnvKey>,
 }
 
 impl<'a> Draft<'a> {
@@ -108,6 +110,7 @@ impl<'a> Draft<'a> {
             context: BTreeMap::new(),
             env: pack.env.clone(),
             loopback: None,
+            generated: Vec::new(),
         };
         for (kind, line) in draft.procfile.clone().unwrap_or_default().commands {
             let command = RunCommand::Shell(line);
@@ -287,6 +290,7 @@ impl<'a> Draft<'a> {
             release_time: crate::model::RELEASE_TIME,
             procfile: false,
             loopback: self.loopback,
+            generated: self.generated,
         })
     }
 

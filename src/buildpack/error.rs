@@ -152,6 +152,9 @@ pub enum DetectError {
         /// Bytes.
         limit: u64,
     },
+    /// A file that is not done with in reasonable time.
+    #[error("{0} takes too long")]
+    Endless(String),
     /// A version that is not written as versions are.
     #[error("{place:?}: {text:?} is no version of {language}")]
     BadVersion {

@@ -16,6 +16,8 @@ mod gem_version;
 mod generic;
 mod go;
 mod hint;
+#[cfg(test)]
+mod hostile;
 mod nginx;
 mod node;
 mod own;

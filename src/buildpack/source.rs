@@ -38,6 +38,11 @@ impl<'a> Files<'a> {
         self.text(path).ok().flatten()
     }
 
+    /// The same of a file that is not larger than this.
+    pub fn hint_below(&self, path: &str, limit: u64) -> Option<String> {
+        self.tree.entry(path).filter(|entry| entry.size <= limit).and_then(|_| self.hint(path))
+    }
+
     /// All regular files, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let tree: &'a dyn SourceTree = self.tree;

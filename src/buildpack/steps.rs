@@ -210,7 +210,12 @@ fn package(text: &str, place: &Place) -> Result<String, DetectError> {
     let named = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"+.-".contains(&c);
     let numbered = |c: u8| c.is_ascii_alphanumeric() || b"+.-:".contains(&c);
     let begins = |text: &str| text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let fine = begins(name) && name.len() > 1 && name.bytes().all(named) && !version.is_empty();
+    // With a minus at its end it would be removed.
+    let fine = begins(name)
+        && name.len() > 1
+        && !text.ends_with('-')
+        && name.bytes().all(named)
+        && !version.is_empty();
     if fine && text.len() <= 100 && version.bytes().all(numbered) {
         return Ok(text.to_owned());
     }
@@ -236,6 +241,7 @@ mod tests {
         }
         for bad in [
             "-o",
+            "bash-",
             "--allow-x",
             "a",
             "a b",

@@ -87,6 +87,11 @@ impl From<&DetectError> for Problem {
                 format!("More than {} MiB of it are not read.", limit >> 20),
                 "Make it smaller and push again.",
             ),
+            DetectError::Endless(file) => Self::new(
+                format!("{file} takes too long to apply"),
+                "Each of its patterns is tried on each file of the commit.",
+                "Write fewer or shorter patterns and push again.",
+            ),
             DetectError::BadVersion { place, language, text } => Self::new(
                 format!("no {language} version could be told"),
                 format!("{place}: {text:?} is not written as {language} versions are."),
@@ -284,6 +289,7 @@ mod tests {
             DetectError::Symlink(text("Procfile")),
             DetectError::MissingFile { file: text("base.txt"), named_by: Place::line("requirements.txt", 2) },
             DetectError::TooLarge { file: text("package.json"), limit: 4 << 20 },
+            DetectError::Endless(text(".dockerignore")),
             DetectError::TwoLocks(text("package-lock.json"), text("yarn.lock")),
             DetectError::LockBehind {
                 place: Place::line("package.json", 7),

@@ -100,6 +100,8 @@ impl std::fmt::Display for RunCommand {
 /// Everything that detection decided about one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlan {
+    /// Config vars with a secret of ours, unless the app has them: `SECRET_KEY_BASE`.
+    pub generated: Vec<EnvKey>,
     /// Key of the buildpack: `python`, `node`, `go`, `ruby`, `dockerfile`.
     pub language: String,
     /// What `apps` prints under RUNTIME: `Python 3.11`, `Dockerfile`.

@@ -183,6 +183,8 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
     if matches!(release.why, Why::Config | Why::Rollback) {
         // Only now: a change that never served must not come with the next push.
         super::config::replace(db, release.app, &release.config)?;
+    } else {
+        super::config::keep_generated(db, release.app, &release.config)?;
     }
     if release.why == Why::Resize {
         super::apps::set_sizes(db, release.app, &release.sizes)?;

@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use super::module::Module;
 use crate::buildpack::source::Files;
 
+/// Largest file that is looked at: what is larger was written by a program.
+const LARGEST: u64 = 512 << 10;
+
 /// What the Go files say.
 pub(super) struct Sources {
     /// Folders with `package main`: `.`, `./cmd/web`.
@@ -28,9 +31,9 @@ impl Sources {
                 && !hidden(path)
         };
         let others = others(files, modules);
-        let of_others = |path: &str| others.iter().any(|folder| path.starts_with(folder.as_str()));
+        let of_others = |path: &str| path.match_indices('/').any(|(at, _)| others.contains(&path[..at]));
         for path in files.paths().filter(built).filter(|path| !of_others(path)) {
-            let Some(text) = files.hint(path) else { continue };
+            let Some(text) = files.hint_below(path, LARGEST) else { continue };
             sources.cgo |= text.lines().any(|line| matches!(line.trim(), "import \"C\"" | "\"C\""));
             if is_main(&text) {
                 let folder =
@@ -42,11 +45,11 @@ impl Sources {
     }
 }
 
-/// Folders with a go.mod of their own that are not built: `tools/`.
-fn others(files: Files<'_>, modules: &[Module]) -> Vec<String> {
+/// Folders with a go.mod of their own that are not built: `tools`.
+fn others<'f>(files: Files<'f>, modules: &[Module]) -> BTreeSet<&'f str> {
+    let known: BTreeSet<&str> = modules.iter().map(|module| module.folder.as_str()).collect();
     let folders = files.paths().filter_map(|path| path.strip_suffix("/go.mod"));
-    let known = |folder: &str| modules.iter().any(|module| module.folder == folder);
-    folders.filter(|folder| !known(folder)).map(|folder| format!("{folder}/")).collect()
+    folders.filter(|folder| !known.contains(folder)).collect()
 }
 
 /// Whether a file belongs to a program and is built by default.

@@ -177,9 +177,9 @@ fn unlocked(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
 /// The usual files are not there: one that is nearly called so, or nothing.
 fn no_manifest(draft: &mut Draft<'_>) -> Result<Install, DetectError> {
     let files = draft.files;
-    let mut named = files.paths().filter(|path| {
-        let stem =
-            path.strip_suffix(".txt").filter(|stem| stem.contains("requirements") && !stem.contains('/'));
+    let plain = |path: &str| path.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c));
+    let mut named = files.paths().filter(|path| plain(path) && !path.starts_with('-')).filter(|path| {
+        let stem = path.strip_suffix(".txt").filter(|stem| stem.contains("requirements"));
         stem.is_some_and(|stem| !["dev", "test", "lint", "doc"].iter().any(|word| stem.contains(word)))
     });
     if let (Some(file), None) = (named.next(), named.next()) {

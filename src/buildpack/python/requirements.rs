@@ -26,10 +26,14 @@ const PIP_OPTIONS: [&str; 4] =
 /// Deepest chain of `-r` that is followed.
 const DEPTH: usize = 8;
 
+/// Most files that are read; an app with more has them all copied.
+const MOST: usize = 100;
+
 /// Reads a file and the files that it includes.
 pub(super) fn read(files: Files<'_>, path: &str) -> Result<Requirements, DetectError> {
     let mut found = Requirements::default();
     include(files, path, DEPTH, true, &mut found)?;
+    found.local |= found.files.len() == MOST;
     Ok(found)
 }
 
@@ -41,7 +45,7 @@ fn include(
     found: &mut Requirements,
 ) -> Result<(), DetectError> {
     let plain = |c: u8| c.is_ascii_alphanumeric() || b"._/-".contains(&c);
-    if depth == 0 || found.files.iter().any(|known| known == path) {
+    if depth == 0 || found.files.len() == MOST || found.files.iter().any(|known| known == path) {
         return Ok(());
     }
     let Some(text) = files.text(path)? else { return Ok(()) };

@@ -4,6 +4,12 @@ use super::super::source::Files;
 
 /// Most Python files that are read in the search.
 const SEARCHED: usize = 300;
+/// Largest file that is read in the search, and most bytes of all together:
+/// they are in memory at once.
+const LARGEST: u64 = 256 << 10;
+const ALTOGETHER: usize = 8 << 20;
+/// Longest list of parameters.
+const PARAMETERS: usize = 2000;
 /// Deepest folder that is searched.
 const DEPTH: usize = 4;
 /// File names in which an app object usually is, most usual first.
@@ -77,7 +83,12 @@ pub(super) fn sources(files: Files<'_>) -> Vec<Source<'_>> {
     let mut paths: Vec<&str> = files.paths().filter(|path| is_candidate(path)).collect();
     paths.sort_by_key(|path| (depth(path), rank(path)));
     paths.truncate(SEARCHED);
-    let read = |path| files.hint(path).map(|text| Source { path, text });
+    let mut left = ALTOGETHER;
+    let read = |path| {
+        let text = files.hint_below(path, LARGEST)?;
+        left = left.checked_sub(text.len())?;
+        Some(Source { path, text })
+    };
     paths.into_iter().filter_map(read).collect()
 }
 
@@ -254,7 +265,11 @@ fn factory(text: &str) -> Option<&'static str> {
         while let Some((_, after)) = rest.split_once("def ") {
             rest = after;
             let parameters = after.strip_prefix(*name).and_then(|rest| rest.trim_start().strip_prefix('('));
-            let inside = parameters.and_then(|rest| rest.split_once(')')).map(|(inside, _)| inside);
+            // No list of parameters is so long, and a text of nothing but beginnings
+            // would be read as often as it has them.
+            let head = |rest: &'_ str| rest.char_indices().nth(PARAMETERS).map_or(rest.len(), |(at, _)| at);
+            let inside =
+                parameters.and_then(|rest| rest[..head(rest)].split_once(')')).map(|(inside, _)| inside);
             if inside.is_some_and(|inside| inside.split(',').all(optional)) {
                 return true;
             }
