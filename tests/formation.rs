@@ -4,7 +4,7 @@
 mod support;
 
 use std::time::Duration;
-use support::{TestApp, docker, eventually, shared};
+use support::{TestApp, alone, docker, eventually, shared};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -110,4 +110,131 @@ fn a_type_that_overlaps_starts_its_new_process_before_the_old_one_ends() {
     assert!(!there("late-2-1") && there("late-1-1"), "{:?}", app.containers());
     eventually("the other follows", MINUTE, || there("late-2-1"));
     assert!(!there("late-1-1") && !there("early-1-1"), "{:?}", app.containers());
+}
+
+/// Serves until it is told to die; from then on it dies whenever it is started.
+const MORTAL: &str = r#"
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+if os.path.exists("/tmp/die"):
+    print("dying with", os.environ["DYNO"], flush=True)
+    os._exit(3)
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/die":
+            open("/tmp/die", "w").close()
+            os._exit(3)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"alive")
+
+HTTPServer(("", int(os.environ["PORT"])), Page).serve_forever()
+"#;
+
+#[test]
+fn a_process_that_crashes_again_and_again_is_given_up_until_it_is_restarted() {
+    let (server, _turn) = shared();
+    let app = server.app("crashes");
+    let repository = app.saying("replaced");
+    repository.write("main.py", MORTAL);
+    repository.write("Procfile", "web: python main.py\nworker: echo my last words; exit 7\n");
+    repository.commit("Mortal");
+    repository.push(&["main"]).ok();
+    app.ssh("ps:scale", &["worker=1"]).ok();
+    assert_eq!(app.page(), "alive");
+    let _ = server.try_get(&app.name, "/die");
+    let state = |process: &str| {
+        let container = format!("paas-{}-{process}-1-1", app.name);
+        docker(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", &container]).ok().out()
+    };
+    let ended = || state("web").trim() == "exited 3" && state("worker").trim() == "exited 7";
+    eventually("both are given up", 4 * MINUTE, ended);
+    let ps = app.ssh("ps", &[]).ok();
+    ps.says(&["crashed (exit 3)", "dying with web.1", "crashed (exit 7)", "my last words", "ps:restart"]);
+    app.ssh("logs", &["-n", "200"]).ok().says(&["ended 10 times within 10 minutes"]);
+    assert_eq!(app.get("/").status, 503);
+    server.ssh(&["apps"]).ok().says(&["crashed"]);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(ended(), "and stay so");
+    app.ssh("ps:restart", &[]).ok();
+    assert_eq!(app.page(), "alive");
+    app.ssh("ps", &[]).ok().says(&["running"]);
+}
+
+#[test]
+fn a_process_is_started_again_as_its_type_wants_it() {
+    let (server, _turn) = alone();
+    let app = server.app("policies");
+    let repository = app.saying("serving");
+    repository.write(
+        "Procfile",
+        "web: python main.py\nonce: echo once; exit 5\nflaky: test -e /tmp/x && exit 0; touch /tmp/x; exit 4\n\
+         eater: python -c \"print(len(b'x' * (300 << 20)))\"\n",
+    );
+    repository.write(
+        "paas.toml",
+        "[processes.once]\nrestart = \"never\"\n[processes.flaky]\nrestart = \"on-failure\"\n\
+         [processes.eater]\nrestart = \"never\"\nmemory = \"64M\"\n",
+    );
+    repository.commit("With policies");
+    repository.push(&["main"]).ok().says(&["flaky: restart on-failure", "eater: 64M, restart never"]);
+    app.ssh("ps:scale", &["once=1", "flaky=1", "eater=1"]).ok();
+    let row = |name: &str| {
+        let text = app.ssh("ps", &[]).ok().out();
+        text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned()
+    };
+    eventually("flaky fails once, then is done", MINUTE, || row("flaky.1").contains("exited (0)"));
+    eventually("once has run", MINUTE, || row("once.1").contains("crashed (exit 5)"));
+    eventually("eater is told why", MINUTE, || row("eater.1").contains("crashed (exit 137, out of memory)"));
+    let logs = || app.ssh("logs", &["-n", "200"]).ok();
+    eventually("the log has it", MINUTE, || logs().out().contains("more memory than its limit of 64M (R15)"));
+    let restarts = |name: &str| row(name).split_whitespace().rev().nth(1).unwrap_or_default().to_owned();
+    assert_eq!(
+        [restarts("flaky.1"), restarts("once.1"), restarts("eater.1")],
+        ["1", "0", "0"],
+        "{}",
+        logs().out()
+    );
+
+    // Neither another type's scaling nor a new server begins a work again that is done.
+    let id =
+        || docker(&["inspect", "--format", "{{.Id}}", &format!("paas-{}-flaky-1-1", app.name)]).ok().out();
+    let before = id();
+    app.ssh("ps:scale", &["web=2"]).ok();
+    server.stop();
+    server.restart();
+    assert_eq!(id(), before);
+    assert!(row("flaky.1").contains("exited (0)"), "{}", row("flaky.1"));
+}
+
+#[test]
+fn changes_are_written_down_with_who_and_what_and_no_value() {
+    let (server, _turn) = shared();
+    let app = server.app("audited");
+    app.saying("audited").push(&["main"]).ok();
+    app.ssh("config:set", &["TOKEN=hunter2"]).ok();
+    server.ssh_with(&["config:set", &app.name, "-"], b"OTHER=hunter3\n").ok();
+    app.ssh("ps:scale", &["web=2"]).ok();
+    app.ssh("ps:scale", &["clock=1"]).fails();
+    server.paas(&["ps:stop", &app.name]).ok();
+    let audit = app.ssh("audit", &[]).ok();
+    let rows: Vec<String> = audit
+        .out()
+        .lines()
+        .skip(1)
+        .map(|line| {
+            line.split_whitespace().skip(1).filter(|word| *word != app.name).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    let expected = [
+        "tester config:set TOKEN done",
+        "tester config:set OTHER done",
+        "tester ps:scale web=2 done",
+        "tester ps:scale clock=1 refused",
+        "local ps:stop done",
+    ];
+    assert_eq!(rows, expected);
+    assert!(!server.ssh(&["audit"]).ok().out().contains("hunter"));
 }

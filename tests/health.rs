@@ -75,3 +75,47 @@ fn a_release_whose_own_check_fails_is_refused() {
     check("tcp = true").ok();
     check("command = \"test -e main.py\"").ok();
 }
+
+#[test]
+fn a_healthcheck_of_the_dockerfile_is_acted_on_and_a_command_wins() {
+    let (server, _turn) = shared();
+    let app = server.app("dockerfile-check");
+    let repository = app.saying("replaced");
+    repository.write("main.py", APP);
+    let dockerfile = |check: &str| {
+        let text = format!(
+            "FROM python:3.11-slim\nWORKDIR /srv\nCOPY . .\nEXPOSE 5000\n{check}\nCMD [\"python3\", \"main.py\"]\n"
+        );
+        repository.write("Dockerfile", text);
+        repository.commit("With a check");
+        repository.push(&["main"])
+    };
+    dockerfile("HEALTHCHECK --interval=1s --retries=2 CMD test ! -e /tmp/sick").ok();
+    app.ssh("checks", &[]).ok().says(&["test ! -e /tmp/sick", "HEALTHCHECK in the Dockerfile", "1 s"]);
+    assert_eq!(app.page(), "web.1");
+    let format = "{{json .Config.Healthcheck}} {{if .State.Health}}asked{{end}}";
+    let twice = support::docker(&["inspect", "--format", format, &format!("paas-{}-web-1-1", app.name)]).ok();
+    assert!(!twice.out().contains("asked"), "the engine asks, too: {}", twice.out());
+    assert_eq!(server.get(&app.name, "/sickenweb.1").status, 200);
+    eventually("web.1 is out", MINUTE, || app.get("/").status == 503);
+    app.ssh("logs", &["-n", "50"]).ok().says(&["web.1 takes no requests: its check fails (exit status 1)"]);
+
+    // What is set by command holds at once, and over releases.
+    app.ssh("checks:set", &["path=/healthz"]).fails().says(&["does not pass", "503", "--force"]);
+    app.ssh("checks:set", &["path=healthz"]).fails().says(&["path=/healthz"]);
+    app.ssh("checks:set", &["type=tcp", "attempts=1"]).ok().says(&["a connection", "checks:set"]);
+    eventually("web.1 is back", MINUTE, || app.get("/").status == 200);
+    app.ssh("ps:restart", &[]).ok();
+    app.ssh("checks", &[]).ok().says(&["a connection", "checks:set"]);
+    app.ssh("checks:unset", &[]).ok().says(&["HEALTHCHECK in the Dockerfile"]);
+
+    // One that the image cannot run is no reason to refuse the app.
+    dockerfile("HEALTHCHECK CMD [\"/usr/bin/no-such-curl\", \"-f\", \"http://localhost\"]")
+        .ok()
+        .says(&["HEALTHCHECK of the Dockerfile cannot be run", "passed over"]);
+    repository.write("paas.toml", "[checks]\nstart_period = 3\n");
+    dockerfile("HEALTHCHECK CMD exit 9").fails().says(&["exits with status 9"]);
+    assert_eq!(app.page(), "web.1");
+    dockerfile("HEALTHCHECK NONE").ok();
+    app.ssh("checks", &[]).ok().says(&["GET / at the start"]);
+}

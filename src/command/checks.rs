@@ -1,15 +1,17 @@
 //! `checks`: how web is asked whether it is well.
 
+use super::grammar::OfApp;
 use super::table::facts;
 use super::{CommandError, Session};
 use crate::deploy::{Condition, ProcessLine};
-use crate::model::{AppName, CheckKind, HealthCheck};
+use crate::model::{AppName, CheckChange, CheckKind, CheckSource, HealthCheck};
 
 impl Session<'_> {
     pub(super) async fn checks(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let account = self.pipeline.account(&app).await?;
         let check = account.current.as_ref().map(|release| release.checks.clone()).unwrap_or_default();
+        let check = app.checks.over(&check);
         let mut lines = described(&check);
         let web = account.processes.iter().filter(|line| line.name.kind.is_web());
         let states: Vec<(String, String)> =
@@ -20,15 +22,47 @@ impl Session<'_> {
     }
 }
 
+impl Session<'_> {
+    pub(super) async fn checks_set(&mut self, app: OfApp, force: bool) -> Result<(), CommandError> {
+        let (name, words) = app.split("checks:set")?;
+        let app = self.app(&name).await?;
+        if words.is_empty() {
+            let reason = "give KEY=VALUE, such as path=/healthz interval=5".to_owned();
+            return Err(CommandError::Usage { command: "checks:set".to_owned(), reason });
+        }
+        let mut change = app.checks.clone();
+        words.iter().try_for_each(|word| change.set(word)).map_err(CommandError::NotACheck)?;
+        self.pipeline.set_checks(&app, &change, force, self.caller.name()).await?;
+        self.checks(name).await
+    }
+
+    pub(super) async fn checks_unset(&mut self, app: OfApp, force: bool) -> Result<(), CommandError> {
+        let (name, keys) = app.split("checks:unset")?;
+        let app = self.app(&name).await?;
+        let mut change = if keys.is_empty() { CheckChange::default() } else { app.checks.clone() };
+        keys.iter().try_for_each(|key| change.unset(key)).map_err(CommandError::NotACheck)?;
+        self.pipeline.set_checks(&app, &change, force, self.caller.name()).await?;
+        self.checks(name).await
+    }
+}
+
 fn described(check: &HealthCheck) -> Vec<(&'static str, String)> {
     let asked = match &check.kind {
         CheckKind::Start => "GET / at the start, below 500; nothing later".to_owned(),
         CheckKind::Path(path) => format!("GET {path}, below 400"),
         CheckKind::Tcp => "a connection".to_owned(),
         CheckKind::Command(line) => line.clone(),
+        CheckKind::Exec(words) => words.join(" "),
+    };
+    let source = match (check.source, &check.kind) {
+        (CheckSource::Command, _) => "checks:set",
+        (CheckSource::Image, _) => "HEALTHCHECK in the Dockerfile",
+        (CheckSource::Default, CheckKind::Start) => "nobody",
+        (CheckSource::File | CheckSource::Default, _) => "[checks] in paas.toml",
     };
     let mut lines = vec![
         ("asked", asked),
+        ("said by", source.to_owned()),
         (
             "port",
             if check.strict_port { "PORT alone" } else { "PORT, or the only one that is open" }.to_owned(),
@@ -63,6 +97,7 @@ mod tests {
             CheckKind::Path("/healthz".into()),
             CheckKind::Tcp,
             CheckKind::Command("test -e /tmp/ok".into()),
+            CheckKind::Exec(vec!["/bin/probe".into(), "-q".into()]),
         ];
         let tell = |kind| facts(&described(&HealthCheck { kind, ..HealthCheck::default() }));
         insta::assert_snapshot!(kinds.map(tell).join("\n"));

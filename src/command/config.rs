@@ -114,7 +114,11 @@ impl Session<'_> {
         let (whose, words) = self.whose(app, global, "config:set").await?;
         let set = match &words[..] {
             [] => return Err(usage("config:set", "give KEY=VALUE, or - and a file on standard input")),
-            [dash] if dash == "-" => read_file(&self.read_text(LONGEST_FILE).await?)?,
+            [dash] if dash == "-" => {
+                let set = read_file(&self.read_text(LONGEST_FILE).await?)?;
+                self.noted = set.keys().map(|key| format!(" {key}")).collect();
+                set
+            }
             words => assignments(words)?,
         };
         set.iter().try_for_each(|(key, value)| expect_valid(key, value))?;

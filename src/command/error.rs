@@ -3,7 +3,7 @@
 use super::grammar::{Grammar, NoApp};
 use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
-use crate::model::{AppName, CommitId, KeyFault, NameError, Problem};
+use crate::model::{AppName, CommitId, KeyFault, NameError, NotACheck, Problem};
 use crate::sbom::SbomError;
 use crate::store::StoreError;
 use clap::CommandFactory;
@@ -78,6 +78,9 @@ pub enum CommandError {
     /// An option's value that is no size; what would be one.
     #[error("not a size")]
     NotASize(&'static str, String, &'static str),
+    /// A word that is no setting of a check.
+    #[error("not a check")]
+    NotACheck(NotACheck),
     /// Not `vN`.
     #[error("not a release")]
     NotARelease(String),
@@ -166,6 +169,9 @@ impl CommandError {
                 format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2 or web+1."),
                 "",
             ),
+            Self::NotACheck(NotACheck { word, expected }) => {
+                plain(format!("{word:?} is no setting of a check: {expected}."), "Nothing was changed.")
+            }
             other => plain(other.to_string(), ""),
         }
     }
@@ -216,7 +222,7 @@ impl CommandError {
                 plain(format!("{key} is set by the server for every process; choose another name."), "")
             }
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
-            Self::NotASize(..) | Self::NotACount(_) => self.of_a_formation(),
+            Self::NotASize(..) | Self::NotACount(_) | Self::NotACheck(_) => self.of_a_formation(),
             Self::NotARelease(word) => {
                 plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
             }

@@ -73,6 +73,25 @@ impl OfApp {
         if self.app.is_some() { Err(NoApp::AppAndAll(command)) } else { Ok(self.words) }
     }
 
+    /// Whether no app is named, and nothing else.
+    pub fn is_none(&self) -> bool {
+        self.app.is_none() && self.words.is_empty()
+    }
+
+    /// All words.
+    pub fn all(&self) -> &[String] {
+        &self.words
+    }
+
+    /// The app, if it is named as one can be, and the words after it.
+    pub fn peek(&self) -> (Option<AppName>, &[String]) {
+        match (&self.app, self.words.split_first()) {
+            (Some(app), _) => (AppName::parse(app).ok(), &self.words),
+            (None, Some((app, words))) => (AppName::parse(app).ok(), words),
+            (None, None) => (None, &[]),
+        }
+    }
+
     /// The app, and the words after it.
     pub fn split(mut self, command: &'static str) -> Result<(AppName, Vec<String>), NoApp> {
         let app = match self.app {
@@ -136,12 +155,45 @@ pub enum Command {
         #[arg(long, value_name = "APP")]
         confirm: Option<String>,
     },
+    /// Show who changed what, of an app or of all: audit [APP]
+    #[command(name = "audit")]
+    Audit {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How many changes
+        #[arg(short = 'n', long = "num", value_name = "COUNT", default_value_t = 50)]
+        count: u32,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// End the deploy or restart that is being prepared
     #[command(name = "builds:cancel")]
     BuildsCancel(OfApp),
     /// Show how web is asked whether it is well, and which processes are
     #[command(name = "checks")]
     Checks(OfApp),
+    /// Set how web is asked: checks:set APP path=/healthz interval=5
+    #[command(name = "checks:set")]
+    ChecksSet {
+        /// The app, then KEY=VALUE
+        #[command(flatten)]
+        app: OfApp,
+        /// Even if what runs does not pass
+        #[arg(long)]
+        force: bool,
+    },
+    /// Leave that to paas.toml and the Dockerfile: checks:unset APP [KEY …]
+    #[command(name = "checks:unset")]
+    ChecksUnset {
+        /// The app, then keys
+        #[command(flatten)]
+        app: OfApp,
+        /// Even if what runs does not pass
+        #[arg(long)]
+        force: bool,
+    },
     /// Show config vars
     #[command(name = "config")]
     Config {

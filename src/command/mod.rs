@@ -1,6 +1,7 @@
 //! Commands: one definition and one implementation for terminal and SSH alike.
 
 mod apps;
+mod audit;
 mod checks;
 mod config;
 mod error;
@@ -43,14 +44,16 @@ struct Session<'a> {
     pipeline: &'a Arc<Pipeline>,
     caller: Caller,
     streams: Streams,
+    /// What the audit trail is to know beside the command's words.
+    noted: String,
 }
 
 /// Runs a command to its end; returns the exit status.
 pub async fn run(pipeline: &Arc<Pipeline>, invocation: Invocation) -> u32 {
     let Invocation { caller, argv, streams } = invocation;
-    let mut session = Session { pipeline, caller, streams };
+    let mut session = Session { pipeline, caller, streams, noted: String::new() };
     let outcome = match parse(&argv) {
-        Ok(Parsed::Command(command)) => session.dispatch(command).await,
+        Ok(Parsed::Command(command)) => session.audited(command).await,
         Ok(Parsed::Text(text)) => session.print(&text).await,
         Err(error) => Err(error),
     };
@@ -138,6 +141,7 @@ impl Session<'_> {
         }
         match command {
             Command::Apps(listing) => self.apps(listing.json).await,
+            Command::Audit { app, count, listing } => self.audit(app, count, listing.json).await,
             Command::AppsCreate(app) => self.apps_create(app.only("apps:create")?).await,
             Command::AppsInfo { app, listing } => self.apps_info(app.only("apps:info")?, listing.json).await,
             Command::AppsBranch(app) => self.apps_branch(app).await,
@@ -146,6 +150,8 @@ impl Session<'_> {
             }
             Command::BuildsCancel(app) => self.builds_cancel(app.only("builds:cancel")?).await,
             Command::Checks(app) => self.checks(app.only("checks")?).await,
+            Command::ChecksSet { app, force } => self.checks_set(app, force).await,
+            Command::ChecksUnset { app, force } => self.checks_unset(app, force).await,
             Command::Config { app, global, listing } => self.config(app, global, listing.json).await,
             Command::ConfigSet { app, global, no_restart } => {
                 self.config_set(app, global, effect(no_restart)).await

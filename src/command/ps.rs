@@ -3,8 +3,8 @@
 use super::grammar::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session, sizes};
-use crate::deploy::{Condition, ProcessLine};
-use crate::model::{AppName, MOST_PROCESSES, ProcessType, Scale};
+use crate::deploy::{Condition, Pipeline, ProcessLine};
+use crate::model::{App, AppName, MOST_PROCESSES, ProcessType, Scale};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -13,19 +13,24 @@ impl Session<'_> {
         let app = self.app(&name).await?;
         let account = self.pipeline.account(&app).await?;
         if as_json {
-            let all = account.processes.iter().map(|line| {
-                json!({
+            let mut all = Vec::new();
+            for line in &account.processes {
+                all.push(json!({
                     "name": line.name.to_string(), "status": state(line), "release": line.release,
                     "exit_code": line.exit_code, "out_of_memory": line.out_of_memory,
                     "memory": line.size.0, "cpus": nano(line.size.1), "restarts": line.restarts, "since": time(line.started_at),
-                })
-            });
-            return self.print_json(&all.collect()).await;
+                    "last_lines": last_words(self.pipeline, line).await,
+                }));
+            }
+            return self.print_json(&all.into()).await;
         }
         let rows: Vec<Vec<String>> = account.processes.iter().map(row).collect();
         let mut text = table(&["PROCESS", "STATUS", "RELEASE", "SIZE", "RESTARTS", "SINCE"], &rows);
         if app.stopped {
             text.push_str("Stopped by ps:stop; ps:start starts it again.\n");
+        }
+        for line in &account.processes {
+            text.push_str(&quoted(&app, line, &last_words(self.pipeline, line).await));
         }
         self.print(&text).await
     }
@@ -55,7 +60,7 @@ impl Session<'_> {
         self.print(&format!("Scaled {name}: {said}\n")).await
     }
 
-    async fn show_formation(&mut self, app: &crate::model::App) -> Result<(), CommandError> {
+    async fn show_formation(&mut self, app: &App) -> Result<(), CommandError> {
         let account = self.pipeline.account(app).await?;
         let kinds = account.current.iter().flat_map(|release| release.processes.keys());
         let text = kinds
@@ -121,6 +126,29 @@ fn row(line: &ProcessLine) -> Vec<String> {
     let size =
         if line.condition == Condition::Missing { "-".to_owned() } else { format!("{memory} {cpu} CPU") };
     vec![line.name.to_string(), state(line), release, size, line.restarts.to_string(), time(line.started_at)]
+}
+
+/// What a process printed last, if it has crashed.
+async fn last_words(pipeline: &Pipeline, line: &ProcessLine) -> Vec<String> {
+    match line.condition {
+        Condition::Crashed | Condition::Restarting => pipeline.last_words(line).await,
+        _ => Vec::new(),
+    }
+}
+
+/// The last lines of a process that has crashed, below the table.
+fn quoted(app: &App, line: &ProcessLine, lines: &[String]) -> String {
+    if line.condition != Condition::Crashed {
+        return String::new();
+    }
+    let name = &line.name;
+    let mut text = format!("\n{name} is not started again: {}", state(line));
+    text.push_str(if lines.is_empty() { ". It printed nothing.\n" } else { ". Its last lines:\n" });
+    for line in lines {
+        text.push_str(&format!("  {}\n", crate::output::tame(line)));
+    }
+    text.push_str(&format!("More: logs {} -p {name}. Start it afresh: ps:restart {}\n", app.name, app.name));
+    text
 }
 
 /// Whole CPUs.

@@ -28,6 +28,8 @@ pub struct ProcessLine {
     pub name: ProcessName,
     /// `3` for `v3`.
     pub release: u32,
+    /// The engine's id; empty if it has no such container.
+    pub container: String,
     /// How it is.
     pub condition: Condition,
     /// Exit code of its last run, if that has ended.
@@ -67,22 +69,23 @@ impl Condition {
         matches!(self, Self::Running | Self::Unwell)
     }
 
-    fn of(state: &ProcessState, out: bool) -> Self {
+    fn of(state: &ProcessState, restart: Restart, out: bool) -> Self {
         match state.exit_code {
             _ if state.running && out => Self::Unwell,
             _ if state.running => Self::Running,
             None => Self::Starting,
             Some(_) if state.restarting => Self::Restarting,
-            Some(0) if state.restart != Restart::Always => Self::Done,
+            Some(0) if restart != Restart::Always => Self::Done,
             Some(_) => Self::Crashed,
         }
     }
 }
 
 impl ProcessLine {
-    fn new(state: ProcessState, out: bool) -> Self {
+    fn new(state: ProcessState, restart: Restart, out: bool) -> Self {
         Self {
-            condition: Condition::of(&state, out),
+            condition: Condition::of(&state, restart, out),
+            container: state.container,
             name: state.process,
             release: state.release,
             exit_code: state.exit_code,
@@ -98,6 +101,7 @@ impl ProcessLine {
         Self {
             name,
             release,
+            container: String::new(),
             condition: Condition::Missing,
             exit_code: None,
             out_of_memory: false,
@@ -141,9 +145,9 @@ impl Pipeline {
             Some(release) if !app.stopped => self.wanted(&app, release).await?,
             _ => Vec::new(),
         };
-        let number = current.as_ref().map_or(0, |release| release.number);
         let is_out = |container: &str| self.is_out(container);
-        let processes = lines(&wanted, states, number, is_out);
+        let processes = current.as_ref().map(|release| lines(&wanted, states, release, is_out));
+        let processes = processes.unwrap_or_default();
         let failed = latest.is_some_and(|release| release.state == ReleaseState::Failed);
         let status = status(activity.as_ref(), current.is_some(), failed, app.stopped, &wanted, &processes);
         Ok(Account { app, status, current, formation, processes, activity })
@@ -154,20 +158,21 @@ impl Pipeline {
 fn lines(
     wanted: &[ProcessName],
     states: Vec<ProcessState>,
-    current: u32,
+    current: &Release,
     is_out: impl Fn(&str) -> bool,
 ) -> Vec<ProcessLine> {
     let mut lines: Vec<ProcessLine> = states
         .into_iter()
-        .filter(|state| state.release == current)
+        .filter(|state| state.release == current.number)
         .map(|state| {
             let out = is_out(&state.container);
-            ProcessLine::new(state, out)
+            let restart = current.restart(&state.process.kind);
+            ProcessLine::new(state, restart, out)
         })
         .collect();
     for name in wanted {
         if !lines.iter().any(|line| line.name == *name) {
-            lines.push(ProcessLine::missing(name.clone(), current));
+            lines.push(ProcessLine::missing(name.clone(), current.number));
         }
     }
     lines.sort_by(|a, b| a.name.cmp(&b.name));

@@ -136,6 +136,9 @@ impl Pipeline {
     /// Takes over what only the image tells: its id, ports and user.
     fn adopt_image(job: &Job, release: &mut Release, built: &BuiltImage) {
         release.image_id.clone_from(&built.id);
+        if let Some(check) = &built.check {
+            release.checks.take(check);
+        }
         release.root = matches!(built.user.as_str(), "" | "0" | "root" | "0:0" | "root:root");
         if release.port == 0 {
             let lowest = built.exposed_ports.iter().min().copied();

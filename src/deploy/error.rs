@@ -97,6 +97,9 @@ pub enum DeployError {
         /// `16G`.
         most: String,
     },
+    /// A running process does not pass a check that was to be set.
+    #[error("{0} does not pass")]
+    NotPassed(ProcessName, Unhealthy),
     /// The release command took too long.
     #[error("the release command took longer than {0:?}")]
     ReleaseTime(Duration),

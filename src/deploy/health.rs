@@ -14,6 +14,9 @@ use tokio_util::sync::CancellationToken;
 const PAUSES: (Duration, Duration, Duration) =
     (Duration::from_millis(4), Duration::from_millis(10), Duration::from_millis(100));
 
+/// The pause where each question starts a program.
+const COSTLY: Duration = Duration::from_millis(250);
+
 /// How long a process is young.
 const YOUNG: Duration = Duration::from_secs(4);
 
@@ -59,18 +62,21 @@ struct Seen {
 /// another than `port` when it listens on exactly one other.
 pub(super) async fn wait(check: &Check<'_>) -> Result<u16, Unhealthy> {
     let begin = Instant::now();
-    let mut pause = PAUSES.0;
+    let mut pause = if check.how.is_costly() { COSTLY } else { PAUSES.0 };
     let mut looked = Instant::now();
     let mut seen = Seen::default();
     while begin.elapsed() < check.boot() {
         match probe(check, check.port).await {
             Probe::Up => return Ok(check.port),
+            Probe::Bad(Unhealthy::CheckCommand(code)) if check.how.is_hollow(code) => {
+                return Err(Unhealthy::CheckCommand(code));
+            }
             Probe::Bad(why) => seen.last = Some(why),
             Probe::Closed => {}
         }
         tokio::time::sleep(pause).await;
         let longest = if begin.elapsed() < YOUNG { PAUSES.1 } else { PAUSES.2 };
-        pause = (pause * 5 / 4).min(longest);
+        pause = if check.how.is_costly() { COSTLY } else { (pause * 5 / 4).min(longest) };
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
             if let Some(port) = look(check, &mut seen).await? {
@@ -168,7 +174,10 @@ async fn probe(check: &Check<'_>, port: u16) -> Probe {
             CheckKind::Tcp => Probe::Up,
             CheckKind::Start => judged(status(stream, check.host, "/").await, None),
             CheckKind::Path(path) => judged(status(stream, check.host, path).await, Some(path)),
-            CheckKind::Command(line) => command(check, line).await,
+            CheckKind::Command(line) => command(check, &["/bin/sh", "-c", line]).await,
+            CheckKind::Exec(words) => {
+                command(check, &words.iter().map(String::as_str).collect::<Vec<_>>()).await
+            }
         }
     };
     tokio::time::timeout(check.patience(), answer).await.unwrap_or(Probe::Bad(Unhealthy::NoAnswer))
@@ -184,8 +193,8 @@ fn judged(status: Option<u16>, path: Option<&String>) -> Probe {
     }
 }
 
-async fn command(check: &Check<'_>, line: &str) -> Probe {
-    match check.engine.run_in(check.container, &["/bin/sh", "-c", line]).await {
+async fn command(check: &Check<'_>, words: &[&str]) -> Probe {
+    match check.engine.run_in(check.container, words).await {
         Ok(0) => Probe::Up,
         Ok(code) => Probe::Bad(Unhealthy::CheckCommand(code)),
         Err(error) => {

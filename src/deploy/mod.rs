@@ -9,6 +9,7 @@ mod branch;
 mod build;
 mod collect;
 mod config;
+mod crashes;
 mod environment;
 mod error;
 mod health;

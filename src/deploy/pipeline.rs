@@ -1,6 +1,7 @@
 //! What the pipeline works with.
 
 use super::collect::Collector;
+use super::crashes::Crashes;
 use super::pushes::Pushes;
 use super::queue::Queue;
 use super::slots::Slots;
@@ -52,6 +53,8 @@ pub struct Pipeline {
     pub(super) retiring: std::sync::Mutex<HashSet<String>>,
     /// Why apps can reach the host, if they can.
     pub(super) exposed: std::sync::Mutex<Option<String>>,
+    /// Processes that have ended, and when.
+    pub(super) crashes: std::sync::Mutex<Crashes>,
     /// Web processes that are asked after their start.
     pub(super) watched: std::sync::Mutex<Watched>,
     /// Why builds can take all of the host, if they can.
@@ -76,6 +79,7 @@ impl Pipeline {
             stop,
             retiring: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
+            crashes: std::sync::Mutex::default(),
             watched: std::sync::Mutex::default(),
             unlimited: std::sync::Mutex::default(),
             pruning: Arc::default(),

@@ -1,7 +1,7 @@
 //! The first phase of a deploy: everything that can fail, before git moves the
 //! branch. Nothing of it is visible from outside; if it fails, nothing was.
 
-use super::error::DeployError;
+use super::error::{DeployError, Unhealthy};
 use super::health::{self, Check};
 use super::pipeline::Pipeline;
 use super::queue::Turn;
@@ -11,7 +11,9 @@ use crate::engine::{EngineError, LogLine};
 use crate::failpoint::reached;
 use crate::git::PushedTree;
 use crate::git::tree::Bounds;
-use crate::model::{App, BuildPlan, CommitId, ProcessName, Release, ReleaseState, SourceTree, Target, Why};
+use crate::model::{
+    App, BuildPlan, CommitId, HealthCheck, ProcessName, Release, ReleaseState, SourceTree, Target, Why,
+};
 use crate::store::{self, releases::NewRelease};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -199,7 +201,17 @@ impl Pipeline {
             started.push((process, running));
         }
         reached("web-started");
-        let port = self.check_all(app, release, &started, report).await?;
+        let port = match self.check_all(app, release, &started, report).await {
+            Err(DeployError::Unhealthy { why: Unhealthy::CheckCommand(code), .. })
+                if app.checks.over(&release.checks).is_hollow(code) =>
+            {
+                report.warning("HEALTHCHECK of the Dockerfile cannot be run in its image:");
+                report.warning(&format!("it exits with {code}. It is passed over."));
+                release.checks = HealthCheck::default();
+                self.check_all(app, release, &started, report).await?
+            }
+            other => other?,
+        };
         reached("web-healthy");
         if port != release.port {
             report.warning(&format!("web listens on port {port}, not on $PORT ({}).", release.port));
@@ -222,8 +234,9 @@ impl Pipeline {
         report: &Report,
     ) -> Result<u16, DeployError> {
         let host = self.host(app);
+        let how = app.checks.over(&release.checks);
         let checks = started.iter().map(|(process, running)| {
-            let host = &host;
+            let (host, how) = (&host, &how);
             async move {
                 let check = Check {
                     engine: self.engine(),
@@ -231,7 +244,7 @@ impl Pipeline {
                     address: running.address,
                     port: release.port,
                     host,
-                    how: &release.checks,
+                    how,
                 };
                 match health::wait(&check).await {
                     Ok(port) => Ok(port),

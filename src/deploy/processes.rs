@@ -5,11 +5,15 @@ use super::{DeployError, Pipeline, environment};
 use crate::engine::EngineError;
 use crate::model::{App, AppId, ProcessName, ProcessState, Release, RunCommand, Workload};
 use crate::store;
+use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Time between SIGTERM and SIGKILL.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+/// Lines of a crashed process that `ps` shows.
+const LAST_WORDS: usize = 10;
 
 /// A process that was started.
 pub(super) struct Running {
@@ -174,6 +178,22 @@ impl Pipeline {
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
+    }
+
+    /// The last lines of the last run of a process that has ended.
+    pub async fn last_words(&self, line: &super::ProcessLine) -> Vec<String> {
+        use futures_util::StreamExt;
+        let since = line.started_at.saturating_mul(1_000_000_000);
+        let lines = self.engine().logs(&line.container, Some(since), false);
+        let lines = lines.filter_map(|line| async { line.ok().map(|line| line.text) });
+        let last = lines.fold(VecDeque::new(), |mut last: VecDeque<String>, line| async {
+            if last.len() == LAST_WORDS {
+                last.pop_front();
+            }
+            last.push_back(line);
+            last
+        });
+        last.await.into()
     }
 
     /// The last lines that a container printed.

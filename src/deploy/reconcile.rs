@@ -2,6 +2,7 @@
 //! and whenever the engine tells of a process that died or came back.
 
 use super::collect::Origin;
+use super::crashes::is_dead;
 use super::health::{self, Check};
 use super::prepare::Prepared;
 use super::processes::GRACE;
@@ -172,15 +173,15 @@ impl Pipeline {
             .not_retiring(states)
             .into_iter()
             .partition(|state| state.release == number && wanted.contains(&state.process));
-        // One that was created and never started is nobody's restart to make.
-        let (keep, dead): (Vec<_>, Vec<_>) =
-            keep.into_iter().partition(|state| state.running || state.started_at != 0);
+        let now = store::now();
+        let (dead, keep): (Vec<_>, Vec<_>) = keep.into_iter().partition(|state| is_dead(state, now));
         for state in dead {
             self.engine().remove(&state.container).await?;
         }
         keep.iter().for_each(|state| self.collector.follow(Origin::from(state)));
         if let Some(release) = &current {
             self.start_absent(&app, release, &wanted, &keep).await;
+            self.trust_again(release, &keep).await?;
         }
         let published = self.publish_running(app.id).await?;
         if !end.is_empty() {
@@ -305,6 +306,9 @@ impl Pipeline {
 
     /// A process of ours died or came back by the engine's restart policy.
     async fn react(self: Arc<Self>, event: Event) {
+        if event.kind == EventKind::Destroyed {
+            self.crashes().forget(&event.container);
+        }
         let id = event.app;
         let Ok(Some(app)) = self.store().read(move |db| store::apps::get(db, id)).await else { return };
         let Ok(Some(release)) = self.current(&app).await else { return };
@@ -312,11 +316,7 @@ impl Pipeline {
             return;
         }
         match event.kind {
-            EventKind::Died { exit_code } => {
-                let process = &event.process;
-                self.platform_line(app.id, &format!("{process} exited with status {exit_code}"));
-                let _ = self.publish_running(app.id).await;
-            }
+            EventKind::Died { exit_code } => self.ended(&app, &release, &event, exit_code).await,
             EventKind::Started => self.welcome_back(&app, &release, &event).await,
             EventKind::Oom => {
                 self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process));
@@ -354,7 +354,7 @@ impl Pipeline {
             address,
             port: release.port,
             host: &host,
-            how: &release.checks,
+            how: &app.checks.over(&release.checks),
         };
         if health::wait_again(&check, &self.stop).await {
             let _ = self.publish_running(app.id).await;

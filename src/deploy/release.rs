@@ -7,7 +7,7 @@ use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
-use crate::model::{App, AppName, ProcessState, ProcessType, Release, Scale, Target, Why};
+use crate::model::{App, AppName, ProcessState, ProcessType, Release, Restart, Scale, Target, Why};
 use crate::store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -182,8 +182,13 @@ impl Pipeline {
     async fn adjust(&self, app: &App, release: Release, report: &Report) -> Result<(), DeployError> {
         let wanted = self.wanted(app, &release).await?;
         let states = self.not_retiring(self.states(app.id).await?);
+        // One that has done its work is not begun again.
+        let stays = |state: &ProcessState| {
+            let done = release.restart(&state.process.kind) != Restart::Always && state.exit_code == Some(0);
+            state.running || done && !state.process.kind.is_web()
+        };
         let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = states.into_iter().partition(|state| {
-            state.release == release.number && state.running && wanted.contains(&state.process)
+            state.release == release.number && wanted.contains(&state.process) && stays(state)
         });
         let missing: Vec<_> = wanted
             .into_iter()

@@ -3,7 +3,7 @@
 
 use super::health::{self, Check};
 use super::{DeployError, Pipeline};
-use crate::model::{App, AppId, ProcessState, Release};
+use crate::model::{App, AppId, CheckChange, HealthCheck, ProcessState, Release};
 use crate::store;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -50,8 +50,8 @@ impl Watched {
     }
 
     /// Forgets apps that are not watched any more.
-    fn keep_apps(&mut self, releases: &[Release]) {
-        let watched = |app| releases.iter().any(|release| release.app == app);
+    fn keep_apps(&mut self, apps: &[AppId]) {
+        let watched = |app| apps.contains(&app);
         self.due.retain(|app, _| watched(*app));
         self.containers.retain(|_, known| watched(known.app));
     }
@@ -82,14 +82,15 @@ impl Pipeline {
 
     async fn watch_once(self: &Arc<Self>) -> Result<(), DeployError> {
         let releases = self.store().read(store::releases::watched).await?;
-        self.watched().keep_apps(&releases);
-        for release in releases {
-            let interval = Duration::from_secs(release.checks.interval.into());
+        let apps: Vec<AppId> = releases.iter().map(|(app, _)| app.id).collect();
+        self.watched().keep_apps(&apps);
+        for (app, release) in releases {
+            let interval = Duration::from_secs(app.checks.over(&release.checks).interval.into());
             if self.watched().is_due(release.app, interval) {
                 let pipeline = self.clone();
                 // Beside everything else: one that hangs keeps no other waiting.
                 self.background.spawn(async move {
-                    if let Err(error) = pipeline.ask_all(&release).await {
+                    if let Err(error) = pipeline.ask_all(&app, &release).await {
                         tracing::warn!(%error, "an app's health could not be asked for");
                     }
                 });
@@ -99,35 +100,74 @@ impl Pipeline {
     }
 
     /// Asks the web processes of one release.
-    async fn ask_all(&self, release: &Release) -> Result<(), DeployError> {
+    async fn ask_all(&self, app: &App, release: &Release) -> Result<(), DeployError> {
         let states = self.states(release.app).await?;
         self.watched().keep(release.app, &states);
         let web = states
             .iter()
             .filter(|state| state.release == release.number && state.running && state.process.kind.is_web());
-        futures_util::future::try_join_all(web.map(|state| self.ask(release, state))).await?;
+        futures_util::future::try_join_all(web.map(|state| self.ask(app, release, state))).await?;
         Ok(())
     }
 
-    async fn ask(&self, release: &Release, state: &ProcessState) -> Result<(), DeployError> {
-        let id = release.app;
-        let Some(app) = self.store().read(move |db| store::apps::get(db, id)).await? else { return Ok(()) };
-        let Some(address) = state.address else { return Ok(()) };
-        let host = self.host(&app);
+    async fn ask(&self, app: &App, release: &Release, state: &ProcessState) -> Result<(), DeployError> {
+        let (id, how) = (app.id, app.checks.over(&release.checks));
+        let Some(answer) = self.answer(app, release, state, &how).await else { return Ok(()) };
+        let changed = self.watched().note(id, &state.container, answer.is_ok(), how.attempts);
+        if changed {
+            self.say_wellness(app, state, answer.err().as_ref());
+            self.publish_running(id).await?;
+        }
+        Ok(())
+    }
+
+    /// What a process answers to one question; `None` if it cannot be asked.
+    async fn answer(
+        &self,
+        app: &App,
+        release: &Release,
+        state: &ProcessState,
+        how: &HealthCheck,
+    ) -> Option<Result<(), super::error::Unhealthy>> {
+        let host = self.host(app);
         let check = Check {
             engine: self.engine(),
             container: &state.container,
-            address,
+            address: state.address?,
             port: release.port,
             host: &host,
-            how: &release.checks,
+            how,
         };
-        let answer = health::ask(&check).await;
-        let changed = self.watched().note(id, &state.container, answer.is_ok(), release.checks.attempts);
-        if changed {
-            self.say_wellness(&app, state, answer.err().as_ref());
-            self.publish_running(id).await?;
+        Some(health::ask(&check).await)
+    }
+
+    /// Stores what shall be asked of an app from now on. If one of its processes
+    /// would not pass, nothing is changed, unless that is wished.
+    pub async fn set_checks(
+        &self,
+        app: &App,
+        change: &CheckChange,
+        force: bool,
+        who: &str,
+    ) -> Result<(), DeployError> {
+        let turn = self.turn(app, "changing the checks", who).await;
+        if let (Some(release), false) = (self.current(app).await?, force) {
+            let how = change.over(&release.checks);
+            let states = self.states(app.id).await?;
+            let web = states.iter().filter(|state| {
+                state.release == release.number && state.running && state.process.kind.is_web()
+            });
+            for state in web {
+                if let Some(Err(why)) = self.answer(app, &release, state, &how).await {
+                    return Err(DeployError::NotPassed(state.process.clone(), why));
+                }
+            }
         }
+        let (id, checks) = (app.id, change.clone());
+        self.store().write(move |db| store::apps::set_checks(db, id, &checks)).await?;
+        self.watched().keep(id, &[]);
+        self.publish_running(id).await?;
+        drop(turn);
         Ok(())
     }
 

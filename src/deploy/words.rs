@@ -61,6 +61,11 @@ impl DeployError {
                 format!("This server gives one at most {most} ([limits] in server.toml)."),
                 "Ask for less.",
             ),
+            Self::NotPassed(process, why) => Problem::new(
+                format!("{process} does not pass this check: {why}."),
+                "Nothing has changed; with it no request would reach the process.",
+                "To set it all the same, for the next release: --force",
+            ),
             Self::ReleaseTime(limit) => Problem::new(
                 format!("Push rejected: the release command took longer than {}.", spelt(*limit)),
                 "It was ended with everything that it had started.",
@@ -178,11 +183,11 @@ fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String], advice:
         ),
         Unhealthy::CheckStatus(path, status) => (
             format!("{process} answers its health check, GET {path}, with status {status}."),
-            "Below 400 is well; the path stands under [checks] in paas.toml.".to_owned(),
+            "Below 400 is well; who names the path: paas checks APP".to_owned(),
         ),
         Unhealthy::CheckCommand(code) => (
             format!("The command of {process}'s health check exits with status {code}."),
-            "0 is well; the command stands under [checks] in paas.toml.".to_owned(),
+            "0 is well; who names the command: paas checks APP".to_owned(),
         ),
     };
     let tail = tail.iter().rev().take(TAIL).rev().map(|line| quoted(line));
@@ -267,6 +272,10 @@ mod tests {
             DeployError::NoSecret("NPM_TOKEN".into()),
             DeployError::ReleaseCommand { code: 2 },
             DeployError::ReleaseTime(Duration::from_secs(600)),
+            DeployError::NotPassed(
+                ProcessName::parse("web.1").unwrap(),
+                Unhealthy::CheckStatus("/up".into(), 404),
+            ),
             DeployError::TooMuch { wanted: "64G of memory".into(), most: "16G".into() },
             DeployError::ReleaseTime(Duration::from_secs(90)),
             DeployError::Oversize(AppName::parse("shop").unwrap(), Oversize::Count(1001)),

@@ -2,7 +2,9 @@
 //! earnest; the tests of the pipeline have an engine of their own.
 
 use super::EngineError;
-use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessName, ProcessState, Workload};
+use crate::model::{
+    AppId, AppName, BaseImage, BuildLimits, HealthCheck, ProcessName, ProcessState, Restart, Workload,
+};
 use crate::settings::BuildSettings;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -105,6 +107,9 @@ pub trait Engine: Send + Sync {
     /// not kept.
     fn run_in<'a>(&'a self, container: &'a str, words: &'a [&'a str]) -> Answer<'a, i64>;
 
+    /// Changes when a container is started again by the engine.
+    fn set_restart<'a>(&'a self, container: &'a str, restart: Restart) -> Answer<'a, ()>;
+
     /// SIGTERM (or what the image asks for), SIGKILL after `grace`, rounded up
     /// to a second. Returns when it has ended. One that is gone is fine.
     fn stop<'a>(&'a self, container: &'a str, grace: Duration) -> Answer<'a, ()>;
@@ -174,6 +179,8 @@ pub struct BuiltImage {
     pub exposed_ports: Vec<u16>,
     /// USER; empty: root.
     pub user: String,
+    /// Its HEALTHCHECK.
+    pub check: Option<HealthCheck>,
     /// Whether it has a CMD or an ENTRYPOINT.
     pub has_command: bool,
     /// Bytes.

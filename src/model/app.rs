@@ -1,5 +1,6 @@
 //! Apps, and the people behind keys.
 
+use super::checks::CheckChange;
 use super::name::{AppName, KeyName};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ pub struct App {
     pub port: u16,
     /// The user's wish that nothing runs, until start, restart or a release.
     pub stopped: bool,
+    /// What `checks:set` has said.
+    pub checks: CheckChange,
     /// Seconds since the epoch, UTC.
     pub created_at: i64,
 }

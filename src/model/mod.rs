@@ -17,7 +17,7 @@ pub mod source;
 pub mod workload;
 
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
-pub use checks::{CheckKind, HealthCheck};
+pub use checks::{CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
 pub use config::{ConfigVars, Oversize};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use pin::BasePin;

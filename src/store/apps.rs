@@ -1,7 +1,7 @@
 //! Apps, their formation, and the scarce things they hold: a port, a subnet, addresses.
 
 use super::{StoreError, now};
-use crate::model::{App, AppId, AppName, Formation, ProcessName, ProcessType, Size};
+use crate::model::{App, AppId, AppName, CheckChange, Formation, ProcessName, ProcessType, Size};
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, created_at";
+const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, created_at, checks";
 
 /// Prefix length of an app's network: 61 addresses for processes.
 const SUBNET_BITS: u8 = 26;
@@ -65,6 +65,13 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         port: row.get(4)?,
         stopped: row.get(5)?,
         created_at: row.get(6)?,
+        checks: checks(&row.get::<_, String>(7)?)?,
+    })
+}
+
+fn checks(text: &str) -> rusqlite::Result<CheckChange> {
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(7, rusqlite::types::Type::Text, Box::new(error))
     })
 }
 
@@ -280,6 +287,13 @@ pub fn scale(db: &Connection, id: AppId, kind: &ProcessType, count: u32) -> Resu
         "INSERT OR REPLACE INTO formation (app, type, count) VALUES (?1, ?2, ?3)",
         params![id.0, kind.as_str(), count],
     )?;
+    Ok(())
+}
+
+/// Stores what `checks:set` has said.
+pub fn set_checks(db: &Connection, id: AppId, checks: &CheckChange) -> Result<(), StoreError> {
+    let text = serde_json::to_string(checks)?;
+    db.execute("UPDATE apps SET checks = ?2 WHERE id = ?1", params![id.0, text])?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //! is on disk. Readers have connections of their own (WAL) and never wait.
 
 pub mod apps;
+pub mod audit;
 pub mod config;
 mod error;
 pub mod facts;
@@ -26,12 +27,14 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
     include_str!("migrations/04-checks.sql"),
     include_str!("migrations/05-types.sql"),
+    include_str!("migrations/06-audit.sql"),
+    include_str!("migrations/07-app-checks.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -1,7 +1,9 @@
 //! Releases and their states.
 
 use super::{StoreError, now};
-use crate::model::{AppId, CommitId, ConfigVars, ProcessType, Release, ReleaseId, ReleaseState, Size, Why};
+use crate::model::{
+    App, AppId, CommitId, ConfigVars, ProcessType, Release, ReleaseId, ReleaseState, Size, Why,
+};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -197,15 +199,18 @@ pub fn current(db: &Connection, app: AppId) -> Result<Option<Release>, StoreErro
     one(db, "app = ?1 AND state = 'current'", app.0)
 }
 
-/// Current releases whose web processes are asked after their start, of apps
-/// that shall run.
-pub fn watched(db: &Connection) -> Result<Vec<Release>, StoreError> {
+/// Current releases whose web processes are asked after their start, with their
+/// apps, which shall run.
+pub fn watched(db: &Connection) -> Result<Vec<(App, Release)>, StoreError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM releases WHERE state = 'current' AND json_extract(checks, '$.kind') <> 'start'
-         AND app IN (SELECT id FROM apps WHERE NOT stopped)"
+        "SELECT {COLUMNS} FROM releases WHERE state = 'current' AND app IN (
+             SELECT apps.id FROM apps WHERE NOT apps.stopped AND
+             coalesce(json_extract(apps.checks, '$.kind'), json_extract(releases.checks, '$.kind')) <> 'start')"
     );
     let mut statement = db.prepare_cached(&sql)?;
-    Ok(statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?)
+    let releases = statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?;
+    let with_app = |release: Release| Ok(super::apps::get(db, release.app)?.map(|app| (app, release)));
+    releases.into_iter().filter_map(|release| with_app(release).transpose()).collect()
 }
 
 /// The newest release, whatever its state.

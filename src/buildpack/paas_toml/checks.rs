@@ -2,15 +2,15 @@
 
 use super::section::{Given, Section, bad_value};
 use crate::buildpack::error::DetectError;
-use crate::model::{CheckKind, HealthCheck};
-
-/// Longest path, and longest command.
-const LONGEST: usize = 2000;
+use crate::model::checks::{self, CheckKind, CheckSource, HealthCheck};
 
 pub(super) fn read(mut section: Section<'_, '_>) -> Result<HealthCheck, DetectError> {
     let default = HealthCheck::default();
+    let kind = kind(&mut section)?;
+    let source = if kind == CheckKind::Start { CheckSource::Default } else { CheckSource::File };
     let check = HealthCheck {
-        kind: kind(&mut section)?,
+        kind,
+        source,
         strict_port: strict(&mut section)?,
         interval: seconds(&mut section, "interval", default.interval)?,
         timeout: seconds(&mut section, "timeout", default.timeout)?,
@@ -37,15 +37,14 @@ fn kind(section: &mut Section<'_, '_>) -> Result<CheckKind, DetectError> {
 }
 
 fn is_path(given: Given<String>) -> Result<CheckKind, DetectError> {
-    let plain = given.value.bytes().all(|c| c.is_ascii_graphic());
-    if given.value.starts_with('/') && plain && given.value.len() <= LONGEST {
+    if checks::is_path(&given.value) {
         return Ok(CheckKind::Path(given.value));
     }
     Err(bad_value(given.line, "path", &given.value, &["a path such as /healthz"]))
 }
 
 fn is_command(given: Given<String>) -> Result<CheckKind, DetectError> {
-    if given.value.trim().is_empty() || given.value.contains('\0') || given.value.len() > LONGEST {
+    if !checks::is_command(&given.value) {
         return Err(bad_value(given.line, "command", &given.value, &["a command"]));
     }
     Ok(CheckKind::Command(given.value))

@@ -274,7 +274,14 @@ impl FakeEngine {
         let image = Image { id: id.clone(), app: AppId(app.unwrap_or(0)), behaviour };
         self.state().images.insert(request.tag, image);
         self.done("built").await;
-        Ok(BuiltImage { id, exposed_ports: vec![PORT], user: String::new(), has_command: true, size: 1 })
+        Ok(BuiltImage {
+            id,
+            exposed_ports: vec![PORT],
+            user: String::new(),
+            check: None,
+            has_command: true,
+            size: 1,
+        })
     }
 
     /// As Docker: the last name of an image stays while a container is made of it.
@@ -492,6 +499,15 @@ impl Engine for FakeEngine {
 
     fn run_in<'a>(&'a self, _container: &'a str, _words: &'a [&'a str]) -> Answer<'a, i64> {
         Box::pin(async { Ok(0) })
+    }
+
+    fn set_restart<'a>(&'a self, container: &'a str, restart: Restart) -> Answer<'a, ()> {
+        Box::pin(async move {
+            if let Some(container) = self.state().containers.get_mut(container) {
+                container.restart = restart;
+            }
+            Ok(())
+        })
     }
 
     fn stop<'a>(&'a self, container: &'a str, _grace: Duration) -> Answer<'a, ()> {

@@ -5,7 +5,8 @@ use super::progress::Progress;
 use super::secrets::{self, Hidden};
 use super::{DockerEngine, call, message_of, session};
 use crate::engine::{BuildLine, BuildRequest, BuiltImage, Context, EngineError};
-use bollard::models::{BuildInfo, BuildInfoAux, ImageInspect};
+use crate::model::{CheckKind, CheckSource, HealthCheck};
+use bollard::models::{BuildInfo, BuildInfoAux, HealthConfig, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
 use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
@@ -276,10 +277,35 @@ fn described(id: String, image: ImageInspect) -> BuiltImage {
     BuiltImage {
         id,
         exposed_ports,
+        check: config.healthcheck.as_ref().and_then(check),
         has_command: given(&config.cmd) || given(&config.entrypoint),
         user: config.user.unwrap_or_default(),
         size: image.size.unwrap_or_default(),
     }
+}
+
+/// A HEALTHCHECK with the engine's defaults, as ours.
+/// <https://docs.docker.com/reference/dockerfile/#healthcheck>
+fn check(given: &HealthConfig) -> Option<HealthCheck> {
+    let (form, words) = given.test.as_ref()?.split_first()?;
+    let kind = match form.as_str() {
+        "CMD" if !words.is_empty() => CheckKind::Exec(words.to_vec()),
+        "CMD-SHELL" => CheckKind::Command(words.first()?.clone()),
+        _ => return None,
+    };
+    let seconds = |nanos: Option<i64>, default: u16| match nanos.unwrap_or_default() {
+        0 => default,
+        nanos => u16::try_from((nanos / 1_000_000_000).clamp(1, 3600)).unwrap_or(default),
+    };
+    Some(HealthCheck {
+        kind,
+        source: CheckSource::Image,
+        interval: seconds(given.interval, 30),
+        timeout: seconds(given.timeout, 30),
+        attempts: given.retries.and_then(|n| u16::try_from(n).ok()).filter(|&n| n > 0).unwrap_or(3),
+        start_period: seconds(given.start_period, 0).max(HealthCheck::default().start_period),
+        ..HealthCheck::default()
+    })
 }
 
 /// `8080/tcp` → 8080.

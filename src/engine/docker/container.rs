@@ -5,7 +5,7 @@ use super::{DockerEngine, call};
 use crate::engine::{EngineError, LABEL_APP, LABEL_NAME, LABEL_PROCESS, LABEL_RELEASE, LogLine};
 use crate::model::{Restart, RunCommand, Workload};
 use bollard::models::{
-    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
     NetworkingConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::CreateContainerOptionsBuilder;
@@ -188,6 +188,8 @@ fn specification(workload: &Workload) -> ContainerCreateBody {
         cmd,
         env: Some(env),
         labels: Some(labels(workload)),
+        // The pipeline asks; the engine would ask once more for nothing.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         host_config: Some(host_config(workload)),
         networking_config: Some(endpoint(workload)),
         ..Default::default()

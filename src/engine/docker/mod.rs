@@ -36,7 +36,7 @@ use super::{
     Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event, Identity, LogLine,
     Refusal,
 };
-use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessState, Workload};
+use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessState, Restart, Workload};
 use crate::settings::BuildSettings;
 use bollard::Docker;
 use futures_util::stream::BoxStream;
@@ -213,6 +213,10 @@ impl Engine for DockerEngine {
 
     fn stop<'a>(&'a self, container: &'a str, grace: Duration) -> Answer<'a, ()> {
         Box::pin(self.stop(container, grace))
+    }
+
+    fn set_restart<'a>(&'a self, container: &'a str, restart: Restart) -> Answer<'a, ()> {
+        Box::pin(self.set_restart(container, restart))
     }
 
     fn remove<'a>(&'a self, container: &'a str) -> Answer<'a, ()> {

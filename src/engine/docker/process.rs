@@ -4,7 +4,8 @@ use super::{DockerEngine, call, or_missing};
 use crate::engine::{EngineError, LABEL_APP, LABEL_PROCESS, LABEL_RELEASE};
 use crate::model::{AppId, ProcessName, ProcessState, Restart};
 use bollard::models::{
-    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerUpdateBody,
+    RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
@@ -87,6 +88,14 @@ impl DockerEngine {
             Err(_) => Err(EngineError::Slow { doing: doing(), limit }),
         };
         or_missing(result)
+    }
+
+    /// Changes when a container is started again. One that is gone is fine.
+    pub async fn set_restart(&self, container: &str, restart: Restart) -> Result<(), EngineError> {
+        let policy = super::container::restart_policy(restart);
+        let body = ContainerUpdateBody { restart_policy: Some(policy), ..Default::default() };
+        let update = self.docker.update_container(container, body);
+        or_missing(call(|| format!("update container {container}"), update).await)
     }
 
     /// Removes a container, running or not, with its log and its anonymous

@@ -1,0 +1,172 @@
+//! `audit`: who changed what. Every command that changes something is written
+//! down before it is carried out, and then how it ended.
+
+use super::grammar::{Command, OfApp};
+use super::rights::{Right, authorise};
+use super::table::{table, time};
+use super::{CommandError, Session};
+use crate::model::{AppName, EnvKey};
+use crate::store::{self, audit::Record};
+use serde_json::json;
+
+/// A change that is begun.
+pub(super) struct Change {
+    app: Option<AppName>,
+    what: String,
+}
+
+impl Change {
+    /// What a command changes; `None` if it only shows something.
+    pub fn of(command: &Command) -> Option<Self> {
+        let of_app = |name: &str, app: &OfApp, more: &str| {
+            let (app, words) = app.peek();
+            let words = words.iter().map(|word| word.chars().take(60).collect::<String>());
+            let words: Vec<String> = [name.to_owned()].into_iter().chain(words).collect();
+            Some(Self { app, what: words.join(" ") + more })
+        };
+        // Of words that may be values only the names are kept.
+        let of_config = |name: &str, app: &OfApp, global: bool, more: &str| {
+            let (app, words) = if global { (None, app.all()) } else { app.peek() };
+            let key = |word: &String| EnvKey::parse(word.split('=').next()?).ok();
+            let keys = words.iter().filter_map(key).map(|key| key.to_string());
+            let mut parts: Vec<String> = [name.to_owned()].into_iter().chain(keys).collect();
+            parts.extend(global.then(|| "--global".to_owned()));
+            Some(Self { app, what: parts.join(" ") + more })
+        };
+        let plain = |what: String| Some(Self { app: None, what });
+        match command {
+            Command::AppsCreate(app) => of_app("apps:create", app, ""),
+            Command::AppsBranch(app) => of_app("apps:branch", app, "").filter(Self::has_words),
+            Command::AppsDestroy { app, confirm: Some(_) } => of_app("apps:destroy", app, ""),
+            Command::BuildsCancel(app) => of_app("builds:cancel", app, ""),
+            Command::ChecksSet { app, .. } => of_app("checks:set", app, ""),
+            Command::ChecksUnset { app, .. } => of_app("checks:unset", app, ""),
+            Command::ConfigSet { app, global, no_restart } => {
+                of_config("config:set", app, *global, if *no_restart { " --no-restart" } else { "" })
+            }
+            Command::ConfigUnset { app, global, no_restart } => {
+                of_config("config:unset", app, *global, if *no_restart { " --no-restart" } else { "" })
+            }
+            Command::KeysAdd { name } => plain(format!("keys:add {name}")),
+            Command::KeysRemove { name } => plain(format!("keys:remove {name}")),
+            Command::PsScale(app) => of_app("ps:scale", app, "").filter(Self::has_words),
+            Command::PsResize { app, memory, cpu } => {
+                let option = |name: &str, value: &Option<String>| {
+                    value.as_ref().map_or(String::new(), |value| format!(" --{name} {value}"))
+                };
+                let more = option("memory", memory) + &option("cpu", cpu);
+                of_app("ps:resize", app, &more).filter(Self::has_words)
+            }
+            Command::PsRestart(app) => of_app("ps:restart", app, ""),
+            Command::PsStop(app) => of_app("ps:stop", app, ""),
+            Command::PsStart(app) => of_app("ps:start", app, ""),
+            Command::ReleasesPrune { app, dry_run: false } => of_app("releases:prune", app, ""),
+            Command::Rollback { app, keep_config } => {
+                of_app("rollback", app, if *keep_config { " --keep-config" } else { "" })
+            }
+            Command::SecretsRotate => plain("secrets:rotate".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn command(&self) -> &str {
+        self.what.split(' ').next().unwrap_or_default()
+    }
+
+    /// Whether it says more than the command: without words, some only show.
+    fn has_words(&self) -> bool {
+        self.what.contains(' ')
+    }
+}
+
+impl Session<'_> {
+    /// Carries a command out, between two notes of it.
+    pub(super) async fn audited(&mut self, command: Command) -> Result<(), CommandError> {
+        let Some(change) = Change::of(&command) else { return self.dispatch(command).await };
+        let store = self.pipeline.workers.store.clone();
+        let who = self.caller.name().to_owned();
+        let creates = matches!(command, Command::AppsCreate(_));
+        let begun = store.write(move |db| {
+            // What is no app's name may be a secret in the wrong place.
+            let known = match &change.app {
+                Some(app) => creates || store::apps::find(db, app)?.is_some(),
+                None => true,
+            };
+            let what = if known { &change.what } else { change.command() };
+            store::audit::begin(db, &who, change.app.as_ref().filter(|_| known), &crate::output::tame(what))
+        });
+        let id = begun.await?;
+        let outcome = self.dispatch(command).await;
+        let (done, more) = (outcome.is_ok(), std::mem::take(&mut self.noted));
+        if let Err(error) = store.write(move |db| store::audit::end(db, id, done, &more)).await {
+            tracing::error!(%error, "the end of a change could not be written down");
+        }
+        outcome
+    }
+
+    pub(super) async fn audit(&mut self, app: OfApp, count: u32, as_json: bool) -> Result<(), CommandError> {
+        let app = if app.is_none() { None } else { Some(app.only("audit")?) };
+        if app.is_none() && !authorise(&self.caller, Right::Server) {
+            return Err(CommandError::Forbidden);
+        }
+        let store = &self.pipeline.workers.store;
+        let records = store.read(move |db| store::audit::list(db, app.as_ref(), count)).await?;
+        if as_json {
+            let all = records.iter().map(|record| {
+                json!({
+                    "at": time(record.at), "who": record.who, "app": record.app,
+                    "what": record.what, "outcome": record.outcome,
+                })
+            });
+            return self.print_json(&all.collect()).await;
+        }
+        let rows: Vec<Vec<String>> = records.iter().map(row).collect();
+        self.print(&table(&["WHEN", "WHO", "APP", "WHAT", "OUTCOME"], &rows)).await
+    }
+}
+
+fn row(record: &Record) -> Vec<String> {
+    let app = record.app.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+    vec![time(record.at), record.who.clone(), app, record.what.clone(), record.outcome.clone()]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::command::grammar::Grammar;
+    use clap::Parser;
+
+    #[test]
+    fn changes_are_told_without_values() {
+        let told = |words: &str| {
+            let words = ["paas"].into_iter().chain(words.split(' '));
+            let change = Change::of(&Grammar::try_parse_from(words).unwrap().command)?;
+            Some(format!(
+                "{}: {}",
+                change.app.map_or_else(|| "-".to_owned(), |app| app.to_string()),
+                change.what
+            ))
+        };
+        for (words, expected) in [
+            ("ps:scale shop web=2 worker+1", "shop: ps:scale web=2 worker+1"),
+            ("ps:resize shop web --memory 1G", "shop: ps:resize web --memory 1G"),
+            ("config:set shop A=hunter2 B=hunter2=x", "shop: config:set A B"),
+            ("config:set A=hunter2 --no-restart -a shop", "shop: config:set A --no-restart"),
+            ("config:set hunter-2 shop", "-: config:set"),
+            ("config:set --global A=hunter2", "-: config:set A --global"),
+            ("config:unset shop A", "shop: config:unset A"),
+            ("rollback shop v3", "shop: rollback v3"),
+            ("keys:add bob", "-: keys:add bob"),
+        ] {
+            let told = told(words).unwrap();
+            let same = told == expected || words.starts_with("config:set hunter-2");
+            assert!(same && !told.contains("hunter2"), "{words}: {told}");
+        }
+        for words in
+            ["ps shop", "ps:scale shop", "ps:resize shop", "config shop", "releases:prune shop --dry-run"]
+        {
+            assert_eq!(told(words), None, "{words}");
+        }
+    }
+}
