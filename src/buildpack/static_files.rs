@@ -16,10 +16,18 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let settings = draft.settings.site.clone().unwrap_or_default();
     let staticfile = Staticfile::load(&mut draft)?;
     let root = root(&mut draft, &staticfile)?;
-    let pushed = staticfile.pushstate.then(|| FALLBACK.to_owned());
-    let fallback = settings.fallback.as_ref().map(|given| given.value.clone()).or(pushed);
+    let given = settings.fallback.as_ref().map(|given| (given.value.clone(), given.place()));
+    let pushed = staticfile.pushstate.then(|| (FALLBACK.to_owned(), Place::file(STATICFILE)));
+    let fallback = given.or(pushed);
     let whole_repository = root == ".";
     let built = draft.steps.changes_files();
+    if let Some((page, place)) = fallback.as_ref().filter(|_| !built) {
+        let file = if whole_repository { page.clone() } else { format!("{root}/{page}") };
+        if !draft.files.has(&file) {
+            return Err(DetectError::MissingFile { file, named_by: place.clone() });
+        }
+    }
+    let fallback = fallback.map(|(page, _)| page);
     let (stage, top) = if built { (Some("build"), "/app") } else { (None, CONTEXT_ROOT) };
     let folder = if whole_repository { format!("{top}/") } else { format!("{top}/{root}/") };
     draft.serve(Site { stage, folder, whole_repository, fallback, settings });

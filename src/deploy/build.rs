@@ -6,7 +6,8 @@ use super::prepare::{DEFAULT_PORT, Job, relay};
 use super::report::Report;
 use crate::engine::{BuildLine, BuildRequest, BuiltImage, LABEL_APP};
 use crate::failpoint::reached;
-use crate::git::{PushedTree, context};
+use crate::git::PushedTree;
+use crate::git::context::{self, Dates};
 use crate::model::dockerignore::Patterns;
 use crate::model::{BaseImage, BuildPlan, Dockerfile, EnvKey, ImageSource, Release, SourceTree};
 use bytes::Bytes;
@@ -18,6 +19,9 @@ const DOCKERFILE: &str = ".paas/Dockerfile";
 
 /// The language of a plan that builds the repository's own Dockerfile.
 const OWN: &str = "dockerfile";
+
+/// The language whose server makes ETags of size and date alone.
+const FILES: &str = "static";
 
 /// The one config var that builds know: Heroku's switch for Django.
 const NO_COLLECTSTATIC: &str = "DISABLE_COLLECTSTATIC";
@@ -120,8 +124,9 @@ impl Pipeline {
             args.insert(NO_COLLECTSTATIC.to_owned(), "1".to_owned());
         }
         args.extend(plan.build_args.clone());
+        let dates = if plan.language == FILES { Dates::Content } else { Dates::Commit };
         Ok(BuildRequest {
-            context: stream_context(tree, plan.context_root.clone(), added, dockerfile.clone()),
+            context: stream_context(tree, plan.context_root.clone(), added, dockerfile.clone(), dates),
             dockerfile,
             tag: release.image.clone(),
             args,
@@ -197,6 +202,7 @@ fn stream_context(
     root: String,
     added: BTreeMap<String, Vec<u8>>,
     dockerfile: String,
+    dates: Dates,
 ) -> crate::engine::Context {
     let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(16);
     tokio::task::spawn_blocking(move || {
@@ -204,7 +210,7 @@ fn stream_context(
         let patterns = Patterns::parse(&String::from_utf8_lossy(&ignore));
         let excluded = |path: &str| added.contains_key(path) || path != dockerfile && patterns.excludes(path);
         let into = std::io::BufWriter::with_capacity(256 << 10, Chunks(sender.clone()));
-        if let Err(error) = context::write_tar(&tree, &root, &excluded, &added, into) {
+        if let Err(error) = context::write_tar(&tree, &root, &excluded, &added, dates, into) {
             let _ = sender.blocking_send(Err(std::io::Error::other(error)));
         }
     });

@@ -6,9 +6,19 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use tar::{Builder, EntryType, Header};
 
-/// The same for every file and every build, so that BuildKit's cache, which
-/// looks at names, modes and content, is never missed for a date.
+/// The date of what is added, and the earliest of a commit.
 const MTIME: u64 = 1_262_304_000; // 2010-01-01
+
+/// The dates that files get: the same for every build of a commit. BuildKit's
+/// cache looks at names, modes and content, and is missed for no date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dates {
+    /// The commit's. Servers of files tell browsers by size and date whether a
+    /// file is still the same, so one date for all times would keep old pages.
+    Commit,
+    /// Made of the file's content: another content, another date.
+    Content,
+}
 
 /// Longest name that fits a tar header, bytes.
 const SHORT: usize = 100;
@@ -16,17 +26,18 @@ const SHORT: usize = 100;
 /// Writes every file of `tree` that `excluded` does not name below `root` (empty:
 /// at the top), then `added` as they are named.
 ///
-/// Modes are 755 or 644, owners 0; submodules are empty directories.
+/// Modes are 755 or 644, owners 0, dates as `dates` says; submodules are empty directories.
 pub fn write_tar(
     tree: &PushedTree,
     root: &str,
     excluded: &dyn Fn(&str) -> bool,
     added: &BTreeMap<String, Vec<u8>>,
+    dates: Dates,
     into: impl Write,
 ) -> Result<(), GitError> {
     let mut tar = Builder::new(into);
     for (path, content) in added {
-        let header = header(EntryType::Regular, 0o644, content.len() as u64);
+        let header = header(EntryType::Regular, 0o644, content.len() as u64, MTIME);
         put(&mut tar, header, path, content)?;
     }
     let kept = tree.entries().iter().enumerate().filter(|(_, entry)| !excluded(&entry.path));
@@ -37,7 +48,7 @@ pub fn write_tar(
     let (short, long): (Vec<_>, Vec<_>) = named
         .partition(|(index, path)| path.len() < SHORT && tree.entries()[*index].kind != EntryKind::Symlink);
     for (index, path) in short.iter().chain(&long) {
-        append(&mut tar, tree, *index, path)?;
+        append(&mut tar, tree, *index, path, dates)?;
     }
     tar.into_inner()
         .and_then(|mut into| into.flush())
@@ -49,30 +60,35 @@ fn append<W: Write>(
     tree: &PushedTree,
     index: usize,
     path: &str,
+    dates: Dates,
 ) -> Result<(), GitError> {
     let entry = &tree.entries()[index];
+    let date = match dates {
+        Dates::Commit => tree.date.clamp(MTIME, u64::from(u32::MAX)),
+        Dates::Content => tree.content_date(index),
+    };
     match entry.kind {
-        EntryKind::Submodule => put(tar, header(EntryType::Directory, 0o755, 0), path, &[]),
+        EntryKind::Submodule => put(tar, header(EntryType::Directory, 0o755, 0, date), path, &[]),
         EntryKind::File { executable } => {
             let mode = if executable { 0o755 } else { 0o644 };
-            let header = header(EntryType::Regular, mode, entry.size);
+            let header = header(EntryType::Regular, mode, entry.size, date);
             tree.with_content(index, |content| put(tar, header, path, content))?
         }
         EntryKind::Symlink => {
             let target = String::from_utf8_lossy(&tree.content(index)?).into_owned();
-            let mut header = header(EntryType::Symlink, 0o777, 0);
+            let mut header = header(EntryType::Symlink, 0o777, 0, date);
             tar.append_link(&mut header, path, &target)
                 .map_err(|error| GitError::Io("write the build context", error))
         }
     }
 }
 
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
+fn header(kind: EntryType, mode: u32, size: u64, date: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_size(size);
-    header.set_mtime(MTIME);
+    header.set_mtime(date);
     header.set_uid(0);
     header.set_gid(0);
     header

@@ -41,6 +41,8 @@ pub struct PushedTree {
     objects: Vec<Oid>,
     /// The first line of the commit's message.
     pub subject: String,
+    /// When it was committed, in seconds since the epoch; 0 if before.
+    pub(super) date: u64,
 }
 
 impl PushedTree {
@@ -58,14 +60,15 @@ impl PushedTree {
             repository.odb()?.add_disk_alternate(path)?;
         }
         let mut walk = Walk { bounds, found: Vec::new(), bytes: 0 };
-        let subject = {
+        let (subject, date) = {
             let commit = repository.find_commit(Oid::from_str(commit.as_str())?)?;
             walk.directory(&repository, commit.tree_id(), "", 0)?;
-            String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default()).into_owned()
+            let subject = String::from_utf8_lossy(commit.summary_bytes().unwrap_or_default()).into_owned();
+            (subject, u64::try_from(commit.time().seconds()).unwrap_or_default())
         };
         walk.found.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
         let (entries, objects) = walk.found.into_iter().unzip();
-        let tree = Self { repository, entries, objects, subject };
+        let tree = Self { repository, entries, objects, subject, date };
         tree.refuse_links_out()?;
         tree.refuse_lfs_pointers()?;
         Ok(tree)
@@ -92,6 +95,13 @@ impl PushedTree {
     /// The same for who only looks at it: one copy in memory, not two.
     pub(super) fn with_content<T>(&self, index: usize, look: impl FnOnce(&[u8]) -> T) -> Result<T, GitError> {
         Ok(look(self.repository.find_blob(self.objects[index])?.content()))
+    }
+
+    /// A date that changes with the content of the entry at `index`: the first
+    /// bytes of its hash.
+    pub(super) fn content_date(&self, index: usize) -> u64 {
+        let head = self.objects[index].as_bytes().iter().take(4);
+        head.fold(0, |date, byte| date << 8 | u64::from(*byte))
     }
 
     fn refuse_links_out(&self) -> Result<(), GitError> {

@@ -140,6 +140,17 @@ fn values(
     let output: Vec<_> =
         output.into_iter().map(|(from, to)| vec![format!("/app/{from}"), to.to_owned()]).collect();
     let plug_and_play = install.is_some_and(|install| install.plug_and_play);
+    // What a build leaves where it was installed: sources between packages,
+    // archives in place of node_modules, a copy that the repository brings,
+    // packages that own scripts or frameworks write into.
+    let together = whole_tree
+        || manager.tool != Tool::Npm
+        || !deferred.is_empty()
+        || manifest.depends("next")
+        || manifest.depends("@prisma/client")
+        || draft.steps.changes_files()
+        || draft.files.has_folder("node_modules");
+    let apart = install.is_some() && from_build && start.site.is_none() && output.is_empty() && !together;
     context! {
         tool => tool_key(manager.tool),
         fetch => manager.package.as_ref().map(fetch),
@@ -151,6 +162,7 @@ fn values(
         all_builds => manager.tool == Tool::Pnpm && !manager.named && !chooses_builds(draft, manifest),
         frozen => manager.lock.is_some(),
         kept => kept && manager.package.is_some(),
+        apart,
         next => manifest.depends("next"),
         adapts => manifest.depends("@sveltejs/adapter-auto"),
         whole_site => start.site.as_ref().is_some_and(|site| site.folder == "."),
