@@ -8,6 +8,7 @@ use super::catalog::Catalog;
 use super::error::DetectError;
 use super::pack::{self, BaseData, Offer, Pack};
 use super::render::render;
+use crate::model::pin::CERTIFICATES;
 use crate::model::{BaseImage, ImageSource, Recipe};
 
 /// Where a build finds the certificates that it should trust.
@@ -66,7 +67,7 @@ pub(super) fn certificates(catalog: &Catalog) -> Option<BaseImage> {
     let bundle = catalog.ca_bundle.as_ref()?;
     let digest = Sha256::digest(bundle);
     let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let name = format!("paas/base-certificates:{tag}");
+    let name = format!("{CERTIFICATES}{tag}");
     Some(BaseImage {
         reference: name.clone(),
         name,

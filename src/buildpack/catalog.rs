@@ -73,7 +73,7 @@ pub struct Catalog {
 
 impl Catalog {
     /// Whether a builder may be used.
-    pub(super) fn allows(&self, builder: &str) -> bool {
+    pub fn allows(&self, builder: &str) -> bool {
         self.allow.as_ref().is_none_or(|names| names.iter().any(|name| name == builder))
     }
 }

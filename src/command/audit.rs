@@ -47,6 +47,9 @@ impl Change {
             Command::ConfigUnset { app, global, no_restart } => {
                 of_config("config:unset", app, *global, if *no_restart { " --no-restart" } else { "" })
             }
+            Command::ImagesUpdate { app, all } => {
+                of_app("images:update", app, if *all { " --all" } else { "" })
+            }
             Command::KeysAdd { name } => plain(format!("keys:add {name}")),
             Command::KeysRemove { name } => plain(format!("keys:remove {name}")),
             Command::PsScale(app) => of_app("ps:scale", app, "").filter(Self::has_words),

@@ -63,6 +63,9 @@ pub enum CommandError {
     /// A change for all apps that these did not come up with.
     #[error("not taken by {}", .0.join(", "))]
     NotByAll(Vec<String>),
+    /// Apps whose base images could not be made or pulled; why was said.
+    #[error("not updated: {} apps", .0.len())]
+    NotUpdated(Vec<AppName>),
     /// A config value that no environment can hold.
     #[error("a value was refused")]
     Value(String, &'static str),
@@ -217,6 +220,7 @@ impl CommandError {
                 "They run what they ran.",
                 "Why: ssh paas logs APP. Their next release will have it, unless it is taken back.",
             ),
+            Self::NotUpdated(apps) => not_updated(apps),
             Self::Value(key, why) => plain(format!("The value of {key} cannot be kept: {why}."), ""),
             Self::Reserved(key) => {
                 plain(format!("{key} is set by the server for every process; choose another name."), "")
@@ -283,5 +287,14 @@ fn commit_gone(number: u32, commit: &CommitId) -> Problem {
         format!("What v{number} was built from is not kept any more."),
         format!("The repository has no commit {}.", commit.short()),
         "List the others: ssh paas releases APP",
+    )
+}
+
+fn not_updated(apps: &[AppName]) -> Problem {
+    let names: Vec<&str> = apps.iter().map(AppName::as_str).collect();
+    Problem::new(
+        format!("These apps keep the base images that they have: {}.", names.join(", ")),
+        "What went wrong is said above; the others have newer ones.",
+        "Try one again: paas images:update APP",
     )
 }

@@ -168,6 +168,19 @@ pub enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// List what was built lately, and on which base images
+    #[command(name = "builds")]
+    Builds {
+        /// Only this app
+        #[command(flatten)]
+        app: OfApp,
+        /// Only what runs on a base image that should be another
+        #[arg(long)]
+        stale: bool,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// End the deploy or restart that is being prepared
     #[command(name = "builds:cancel")]
     BuildsCancel(OfApp),
@@ -268,6 +281,16 @@ pub enum Command {
         /// How
         #[command(flatten)]
         listing: Listing,
+    },
+    /// Get newer base images for an app's next build: images:update APP, or --all
+    #[command(name = "images:update")]
+    ImagesUpdate {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// All apps, and the bases that new ones get
+        #[arg(long)]
+        all: bool,
     },
     /// List the SSH keys that may come in
     #[command(name = "keys")]

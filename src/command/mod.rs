@@ -2,6 +2,7 @@
 
 mod apps;
 mod audit;
+mod builds;
 mod checks;
 mod config;
 mod error;
@@ -148,6 +149,7 @@ impl Session<'_> {
             Command::AppsDestroy { app, confirm } => {
                 self.apps_destroy(app.only("apps:destroy")?, confirm).await
             }
+            Command::Builds { app, stale, listing } => self.builds(app, stale, listing.json).await,
             Command::BuildsCancel(app) => self.builds_cancel(app.only("builds:cancel")?).await,
             Command::Checks(app) => self.checks(app.only("checks")?).await,
             Command::ChecksSet { app, force } => self.checks_set(app, force).await,
@@ -163,6 +165,7 @@ impl Session<'_> {
             }
             Command::Images { available: true, listing, .. } => self.available(listing.json).await,
             Command::Images { prepare, listing, .. } => self.images(prepare, listing.json).await,
+            Command::ImagesUpdate { app, all } => self.images_update(app, all).await,
             Command::Keys(listing) => self.keys(listing.json).await,
             Command::KeysAdd { name } => self.keys_add(&name).await,
             Command::KeysRemove { name } => self.keys_remove(&name).await,

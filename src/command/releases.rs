@@ -24,6 +24,7 @@ impl Session<'_> {
                 json!({
                     "number": release.number, "commit": release.commit, "state": release.state,
                     "why": release.why, "source": release.source, "who": release.who, "created": time(release.created_at),
+                    "bases": release.bases.iter().map(super::builds::base).collect::<Vec<_>>(),
                 })
             });
             return self.print_json(&all.collect()).await;
@@ -112,6 +113,6 @@ fn why(release: &Release) -> String {
 }
 
 /// How an enum of the model is written.
-fn word(value: &impl serde::Serialize) -> String {
+pub(super) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

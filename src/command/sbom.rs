@@ -77,7 +77,7 @@ impl Session<'_> {
 
     async fn found(&mut self, app: &App, release: &Release) -> Result<Found, CommandError> {
         let repository = self.pipeline.repository(&app.repository);
-        let (catalog, release) = (self.pipeline.base_catalog(), release.clone());
+        let (catalog, release) = (self.pipeline.catalog_of(release), release.clone());
         let internal = |error: &dyn std::fmt::Display| CommandError::Internal(error.to_string());
         let _turn = TURN.acquire().await.map_err(|error| internal(&error))?;
         let work = tokio::task::spawn_blocking(move || look(&repository, &release, &catalog));
@@ -123,8 +123,12 @@ fn bases(plan: &BuildPlan, tree: &dyn SourceTree) -> Vec<Base> {
     let last = images.last().cloned();
     let mut bases: Vec<Base> = Vec::new();
     for reference in images {
-        let ours = plan.bases.iter().any(|base| base.reference == reference && base.recipe != Recipe::Pull);
-        let base = Base { runs: last.as_ref() == Some(&reference), public: !ours, reference };
+        let runs = last.as_ref() == Some(&reference);
+        let known = plan.bases.iter().find(|base| base.reference == reference);
+        let ours = known.is_some_and(|base| base.recipe != Recipe::Pull);
+        // An official image has a name of ours here, which says nothing elsewhere.
+        let official = known.filter(|_| !ours).map(|base| base.name.clone());
+        let base = Base { runs, public: !ours, reference: official.unwrap_or(reference) };
         if !bases.contains(&base) {
             bases.push(base);
         }

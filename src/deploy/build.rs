@@ -9,9 +9,10 @@ use crate::failpoint::reached;
 use crate::git::PushedTree;
 use crate::git::context::{self, Dates};
 use crate::model::dockerignore::Patterns;
-use crate::model::{BaseImage, BuildPlan, Dockerfile, EnvKey, ImageSource, Release, SourceTree};
+use crate::model::{BasePin, BuildPlan, Dockerfile, EnvKey, ImageSource, Release, SourceTree};
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// Where the generated Dockerfile stands in the build context.
@@ -27,30 +28,6 @@ const FILES: &str = "static";
 const NO_COLLECTSTATIC: &str = "DISABLE_COLLECTSTATIC";
 
 impl Pipeline {
-    /// Has the base images made or pulled that the engine lacks.
-    pub(super) async fn bases(&self, job: &Job, plan: &BuildPlan) -> Result<(), DeployError> {
-        for base in &plan.bases {
-            if !self.engine().has_image(&base.reference).await? {
-                job.turn.step("preparing the base image");
-                job.report.step(&format!("Preparing base image {}", base.reference));
-                self.prepare_base(base, &job.report).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Has one base image made or pulled; what the tools print is reported.
-    pub async fn prepare_base(&self, base: &BaseImage, report: &Report) -> Result<(), DeployError> {
-        let lines = report.clone();
-        let (sender, relay) = relay(move |line: String| lines.foreign(&line));
-        let scratch = self.workers.settings.data_dir.join("tmp");
-        let work = self.engine().ensure_base(base, &self.workers.settings.build, &scratch, sender);
-        let made = report.alive("still preparing", work).await;
-        self.prune_cache();
-        let _ = relay.await;
-        Ok(made?)
-    }
-
     /// Streams the tree into the engine's builder.
     pub(super) async fn build(
         &self,
@@ -64,7 +41,12 @@ impl Pipeline {
         job.report.step("Building");
         let request = self.build_request(job, release, plan, tree)?;
         let report = job.report.clone();
-        let (lines, relay) = relay(move |line: BuildLine| show(&report, &line));
+        let official = Arc::<Mutex<Vec<Official>>>::default();
+        let seen = official.clone();
+        let (lines, relay) = relay(move |line: BuildLine| {
+            seen.lock().unwrap_or_else(PoisonError::into_inner).extend(official_image(&line));
+            show(&report, &line);
+        });
         let generated = !matches!(plan.dockerfile, Dockerfile::Own(_));
         let build = async {
             // Bases of a generated Dockerfile are here already; only the
@@ -81,7 +63,25 @@ impl Pipeline {
         let built = built?;
         reached("built");
         Self::adopt_image(job, release, &built);
+        let official = std::mem::take(&mut *official.lock().unwrap_or_else(PoisonError::into_inner));
+        self.note_official(release, official).await;
         self.save(release).await
+    }
+
+    /// Notes which official images a repository's own Dockerfile was built on. They
+    /// are its own affair: the next build asks the registry again.
+    async fn note_official(&self, release: &mut Release, official: Vec<Official>) {
+        for Official { image, digest } in official {
+            if release.bases.iter().any(|pin| pin.name == image || pin.reference == image) {
+                continue;
+            }
+            // Where the engine had it already, the builder does not name its digest.
+            let here =
+                if digest.is_none() { self.engine().identity(&image).await.ok().flatten() } else { None };
+            let digest = digest.or(here.and_then(|identity| identity.digest));
+            let (reference, made_at) = (image.clone(), crate::store::now());
+            release.bases.push(BasePin { name: image, reference, image_id: String::new(), digest, made_at });
+        }
     }
 
     /// Without the right to, builds run unlimited, and `status` says so.
@@ -164,6 +164,27 @@ fn secrets(release: &Release, plan: &BuildPlan) -> Result<BTreeMap<String, Strin
     plan.secrets.iter().map(value).collect()
 }
 
+/// An image that a Dockerfile names.
+#[derive(Debug, PartialEq, Eq)]
+struct Official {
+    /// `docker.io/library/python:3.11`
+    image: String,
+    /// `sha256:…`, if the registry was asked.
+    digest: Option<String>,
+}
+
+/// The image of a step that is a FROM, unless it is one of ours.
+fn official_image(line: &BuildLine) -> Option<Official> {
+    let BuildLine::Step { name, .. } = line else { return None };
+    let image = name.strip_prefix('[')?.split_once("] FROM ")?.1;
+    let (image, digest) = match image.split_once('@') {
+        Some((image, digest)) => (image, Some(digest.to_owned())),
+        None => (image, None),
+    };
+    let image = image.trim().to_owned();
+    (!image.contains("paas/base-") && image != "scratch").then_some(Official { image, digest })
+}
+
 /// Columns for the name of a step; git adds 8 and the report 7.
 const STEP_WIDTH: usize = 60;
 
@@ -237,6 +258,21 @@ impl std::io::Write for Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn official_images_are_read_from_the_steps() {
+        let step = |name: &str| BuildLine::Step { name: name.to_owned(), cached: false };
+        let found = |name| official_image(&step(name)).map(|found| (found.image, found.digest));
+        assert_eq!(
+            found("[build 1/4] FROM docker.io/library/golang:1.27@sha256:0a1b"),
+            Some(("docker.io/library/golang:1.27".to_owned(), Some("sha256:0a1b".to_owned())))
+        );
+        assert_eq!(found("[1/2] FROM busybox:1"), Some(("busybox:1".to_owned(), None)));
+        for other in ["[1/2] FROM docker.io/paas/base-go:1-a", "[2/4] RUN echo FROM x", "exporting to image"]
+        {
+            assert_eq!(found(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn steps_are_shown_as_people_wrote_them() {

@@ -74,6 +74,7 @@ pub(super) mod tests {
             created_at: 0,
             source: None,
             retired_at: None,
+            bases: Vec::new(),
         }
     }
 

@@ -70,7 +70,7 @@ fn numbers(releases: &[Release], image: &str) -> Vec<u32> {
 
 /// What keeps each image; an image that is not in here goes. `releases` are
 /// sorted, newest first.
-fn reasons(releases: &[Release], keep: Retention, now: i64) -> BTreeMap<String, KeptFor> {
+pub(super) fn reasons(releases: &[Release], keep: Retention, now: i64) -> BTreeMap<String, KeptFor> {
     let since = now - i64::try_from(keep.time.as_secs()).unwrap_or(i64::MAX);
     let mut served = 0;
     let mut reasons = BTreeMap::new();

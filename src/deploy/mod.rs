@@ -5,6 +5,7 @@
 
 mod account;
 mod again;
+mod bases;
 mod branch;
 mod build;
 mod collect;
@@ -14,6 +15,7 @@ mod environment;
 mod error;
 mod health;
 mod images;
+mod pins;
 mod pipeline;
 mod prepare;
 mod processes;
@@ -28,6 +30,8 @@ mod resize;
 mod room;
 mod routes;
 mod slots;
+mod stale;
+mod update;
 mod watch;
 mod words;
 
@@ -38,9 +42,12 @@ pub use account::{Account, Condition, ProcessLine};
 pub use config::{Configured, ConfiguredAll, Effect};
 pub use error::DeployError;
 pub use images::{ImageVerdict, KeptFor};
+pub use pins::{BaseChange, moment};
 pub use pipeline::{Pipeline, Workers};
 pub use push::{Authorship, Hook, PushId};
 pub use queue::Activity;
 pub use report::Report;
 pub use room::Cramped;
 pub use routes::{ProxyId, Routes};
+pub use stale::Staleness;
+pub use update::update_mark;

@@ -2,15 +2,16 @@
 
 use super::collect::Collector;
 use super::crashes::Crashes;
+use super::pins::Pins;
 use super::pushes::Pushes;
 use super::queue::Queue;
 use super::slots::Slots;
 use super::watch::Watched;
 use super::{DeployError, Routes};
-use crate::buildpack::Catalog;
+use crate::buildpack::{Catalog, Choice};
 use crate::engine::Engine;
 use crate::logs::Logs;
-use crate::model::{App, AppId, AppName, ImageSource};
+use crate::model::{App, AppId, AppName, ImageSource, Release};
 use crate::settings::Settings;
 use crate::store::{self, Store};
 use std::collections::HashSet;
@@ -106,16 +107,21 @@ impl Pipeline {
     }
 
     /// What builds of an app may choose from.
-    pub(super) fn catalog(&self, app: AppId) -> Catalog {
+    pub(super) fn catalog(&self, app: AppId, choice: Choice) -> Catalog {
         let ca_bundle = self.workers.settings.build.ca_bundle.clone();
         let allow = self.workers.settings.allow.clone();
-        let choice = crate::buildpack::Choice::default();
         Catalog { source: self.workers.source, ca_bundle, cache_scope: app.into(), allow, choice }
     }
 
-    /// What the server itself may prepare.
-    pub fn base_catalog(&self) -> Catalog {
-        self.catalog(AppId(0))
+    /// What the server itself may prepare, and a new app gets: the newest known.
+    pub async fn base_catalog(&self) -> Result<Catalog, DeployError> {
+        let known = self.store().read(store::bases::known).await?;
+        Ok(self.catalog(AppId(0), Pins::new(&[], &[], &known).choice()))
+    }
+
+    /// What a release was chosen from, as far as its bases go.
+    pub fn catalog_of(&self, release: &Release) -> Catalog {
+        self.catalog(release.app, Pins::new(&release.bases, &[], &[]).choice())
     }
 
     /// The ranges from which a new app gets its port and subnet.

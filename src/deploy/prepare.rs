@@ -6,7 +6,7 @@ use super::health::{self, Check};
 use super::pipeline::Pipeline;
 use super::queue::Turn;
 use super::report::Report;
-use crate::buildpack;
+use crate::buildpack::{self, Choice};
 use crate::engine::{EngineError, LogLine};
 use crate::failpoint::reached;
 use crate::git::PushedTree;
@@ -64,7 +64,7 @@ impl Pipeline {
         let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
         let steps = async {
             let slot = self.slots.take(&job.report).await;
-            self.bases(&job, &plan).await?;
+            self.bases(&job, &mut release, &plan).await?;
             self.build(&job, &mut release, tree, &plan).await?;
             drop(slot);
             reached("image-saved");
@@ -95,7 +95,31 @@ impl Pipeline {
 
     /// Reads the tree and decides how it is built and what it runs.
     async fn detect(&self, job: &Job) -> Result<(PushedTree, BuildPlan), DeployError> {
-        let catalog = self.catalog(job.app.id);
+        let mut pins = self.pins(job.app.id).await?;
+        let mut lost = Vec::new();
+        let (tree, plan) = loop {
+            let (tree, plan) = self.read(job, pins.choice()).await?;
+            let Some(gone) = self.gone(&plan, &pins).await? else { break (tree, plan) };
+            self.forget_base(&gone.reference).await?;
+            if pins.give_up(&gone) {
+                lost.push(gone);
+            }
+        };
+        job.report.plan(&plan);
+        for base in lost {
+            let made = super::pins::moment(base.made_at);
+            job.report
+                .warning(&format!("The base image {} of {made} is gone; another is taken.", base.title()));
+        }
+        if tree.entries().iter().any(|entry| entry.kind == crate::model::EntryKind::Submodule) {
+            job.report.warning("Submodules are not in the push: their folders are empty.");
+        }
+        Ok((tree, plan))
+    }
+
+    /// The tree and its plan on these bases.
+    async fn read(&self, job: &Job, choice: Choice) -> Result<(PushedTree, BuildPlan), DeployError> {
+        let catalog = self.catalog(job.app.id, choice);
         let (repository, quarantine) = (job.repository.clone(), job.quarantine.clone());
         let commit = job.commit.clone();
         let work = move || {
@@ -104,12 +128,7 @@ impl Pipeline {
             let tree = if plan.root.is_empty() { tree } else { tree.below(&plan.root) };
             Ok((tree, plan))
         };
-        let (tree, plan) = blocking(work).await?;
-        job.report.plan(&plan);
-        if tree.entries().iter().any(|entry| entry.kind == crate::model::EntryKind::Submodule) {
-            job.report.warning("Submodules are not in the push: their folders are empty.");
-        }
-        Ok((tree, plan))
+        blocking(work).await
     }
 
     /// Writes the release down before anything is made for it.

@@ -80,6 +80,7 @@ impl Pipeline {
         if let Err(error) = self.prune_images(&app).await {
             tracing::warn!(app = %app.name, %error, "old images could not be looked for");
         }
+        self.tidy_bases().await;
     }
 
     /// Starts the processes of a release that get no traffic: those whose type

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// What all bases of ours are called.
 const OURS: &str = "paas/base-";
 
+/// What images of certificates are called: builds use them, and no app stands on them.
+pub const CERTIFICATES: &str = "paas/base-certificates:";
+
 /// One base image, exactly: what the same recipe gives a month later is another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BasePin {
@@ -34,8 +37,10 @@ impl BasePin {
 pub fn title(name: &str) -> String {
     let Some(ours) = name.strip_prefix(OURS) else { return name.replacen(':', " ", 1) };
     let (image, tag) = ours.split_once(':').unwrap_or((ours, ""));
-    let version = tag.rsplit_once('-').map_or(tag, |(version, _)| version);
-    format!("{image} {version}")
+    match tag.rsplit_once('-') {
+        Some((version, _)) => format!("{image} {version}"),
+        None => image.to_owned(),
+    }
 }
 
 /// Our own name for an official image of this digest, so that a build finds it
@@ -60,7 +65,7 @@ mod tests {
         for (name, expected) in [
             ("paas/base-python-build:3.11-1f0c9a2b3c4d", "python-build 3.11"),
             ("paas/base-node:20.11.1-1f0c9a2b3c4d", "node 20.11.1"),
-            ("paas/base-certificates:66848390d4bd", "certificates 66848390d4bd"),
+            ("paas/base-certificates:66848390d4bd", "certificates"),
             ("golang:1.27-bookworm", "golang 1.27-bookworm"),
         ] {
             assert_eq!(title(name), expected);

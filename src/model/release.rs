@@ -4,6 +4,7 @@ use super::app::AppId;
 use super::checks::HealthCheck;
 use super::config::ConfigVars;
 use super::name::ProcessType;
+use super::pin::BasePin;
 use super::plan::RunCommand;
 use super::process_type::{Restart, Size, TypeSettings};
 use serde::{Deserialize, Serialize};
@@ -153,6 +154,8 @@ pub struct Release {
     pub source: Option<u32>,
     /// When it stopped serving, if it has: seconds since the epoch, UTC.
     pub retired_at: Option<i64>,
+    /// Which base images its image was built on.
+    pub bases: Vec<BasePin>,
 }
 
 impl Release {

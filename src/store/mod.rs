@@ -6,6 +6,7 @@
 
 pub mod apps;
 pub mod audit;
+pub mod bases;
 pub mod config;
 mod error;
 pub mod facts;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -35,6 +36,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/05-types.sql"),
     include_str!("migrations/06-audit.sql"),
     include_str!("migrations/07-app-checks.sql"),
+    include_str!("migrations/08-bases.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
                        processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
-                       retired_at, checks, types, sizes";
+                       retired_at, checks, types, sizes, bases";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -89,6 +89,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         checks: json(row, 19)?,
         types: json(row, 20)?,
         sizes: json(row, 21)?,
+        bases: json(row, 22)?,
     })
 }
 
@@ -149,7 +150,7 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
 pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
     db.execute(
         "UPDATE releases SET image = ?2, image_id = ?3, processes = ?4, port = ?5, env = ?6, worker_mib = ?7,
-                runtime = ?8, root = ?9, state = ?10, checks = ?11, types = ?12 WHERE id = ?1",
+                runtime = ?8, root = ?9, state = ?10, checks = ?11, types = ?12, bases = ?13 WHERE id = ?1",
         params![
             release.id.0,
             release.image,
@@ -163,6 +164,7 @@ pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
             state_word(release.state),
             serde_json::to_string(&release.checks)?,
             serde_json::to_string(&release.types)?,
+            serde_json::to_string(&release.bases)?,
         ],
     )?;
     Ok(())
@@ -182,6 +184,9 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
         params![release.app.0, now()],
     )?;
     set_state(db, release.id, ReleaseState::Current)?;
+    if release.why == Why::Push {
+        super::bases::taken(db, release.app, &release.bases)?;
+    }
     if matches!(release.why, Why::Config | Why::Rollback) {
         // Only now: a change that never served must not come with the next push.
         super::config::replace(db, release.app, &release.config)?;

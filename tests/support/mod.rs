@@ -21,7 +21,7 @@ pub use case::{Case, Probe, cases};
 pub use engine::docker;
 pub use http::{Reply, get};
 pub use own_engine::OwnEngine;
-pub use registry::serve_images;
+pub use registry::ImageServer;
 pub use repository::Repository;
 pub use run::{Finished, Running};
 pub use server::{Server, alone, on_engine, shared};

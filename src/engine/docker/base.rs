@@ -68,7 +68,11 @@ impl DockerEngine {
         lines: mpsc::Sender<String>,
     ) -> Result<(), EngineError> {
         match &base.recipe {
-            Recipe::Pull => self.pull(&base.name, &lines).await,
+            Recipe::Pull => {
+                self.pull(&base.name, &lines).await?;
+                // A certain one that is gone: what its name is now stands in for it.
+                if base.reference == base.name { Ok(()) } else { self.tag(&base.name, &base.reference).await }
+            }
             Recipe::Debootstrap { suite } => {
                 self.bootstrap(&base.reference, suite, settings, scratch_dir, &lines).await
             }

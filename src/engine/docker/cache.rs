@@ -15,8 +15,11 @@ impl DockerEngine {
     /// Where the engine keeps its images and cache, as it says; on another machine
     /// if the engine is on one.
     pub async fn storage(&self) -> Result<Option<PathBuf>, EngineError> {
-        let info = call(|| "info".to_owned(), self.docker.info()).await?;
-        Ok(info.docker_root_dir.map(PathBuf::from))
+        let ask = async || {
+            let info = call(|| "info".to_owned(), self.docker.info()).await?;
+            Ok(info.docker_root_dir.map(PathBuf::from))
+        };
+        self.shared.storage.get_or_try_init(ask).await.cloned()
     }
 
     /// Removes what was not used for longest until the cache is no larger than

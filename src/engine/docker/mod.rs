@@ -68,6 +68,8 @@ struct Shared {
     networks: Mutex<HashMap<AppId, ipnet::Ipv4Net>>,
     network_locks: Locks<AppId>,
     base_locks: Locks<String>,
+    /// Where images are, once it was asked: that answer takes the engine long.
+    storage: tokio::sync::OnceCell<Option<PathBuf>>,
 }
 
 /// One async lock per key, so that the same thing is made once.

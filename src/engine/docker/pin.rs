@@ -25,7 +25,7 @@ impl DockerEngine {
         Ok(local)
     }
 
-    async fn tag(&self, image: &str, reference: &str) -> Result<(), EngineError> {
+    pub(super) async fn tag(&self, image: &str, reference: &str) -> Result<(), EngineError> {
         let (repository, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
         let options = TagImageOptionsBuilder::default().repo(repository).tag(tag).build();
         call(|| format!("tag {image}"), self.docker.tag_image(image, Some(options))).await
