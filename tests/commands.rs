@@ -429,3 +429,48 @@ fn a_release_has_a_bill_of_materials() {
     repository.push(&["main"]).ok();
     app.ssh("sbom", &[]).one_line().says(&["composer.lock", "Line 2"]);
 }
+
+/// What app.json wants is there from the first deploy on, and then the user's.
+#[test]
+fn app_json_gives_config_vars_counts_and_a_check() {
+    let (server, _turn) = shared();
+    let app = server.app("manifest");
+    let repository = app.saying("one");
+    repository.write("Procfile", "web: python main.py\nworker: sleep 1000\n");
+    let json = |level: &str, workers: u8| {
+        format!(
+            "{{\"env\": {{\"TOKEN\": {{\"generator\": \"secret\"}}, \"LEVEL\": {{\"value\": \"{level}\"}},\n\
+             \"API_KEY\": {{\"description\": \"ask\"}}}},\n\
+             \"formation\": {{\"worker\": {{\"quantity\": {workers}, \"size\": \"big\"}}}},\n\
+             \"healthchecks\": {{\"web\": [{{\"path\": \"/up\"}}]}}}}\n"
+        )
+    };
+    repository.write("app.json", json("info", 2));
+    repository.commit("Want something");
+    let said = repository.push(&["main"]).fails();
+    said.says(&["app.json requires API_KEY", &format!("paas config:set {} API_KEY=", app.name)]);
+    // What was not deployed has left nothing.
+    app.ssh("config:get", &["TOKEN"]).fails();
+
+    app.ssh("config:set", &["API_KEY=k"]).ok();
+    let said = repository.push(&["main"]).ok();
+    said.says(&["web is asked as app.json says", "size of worker in app.json is passed over"]);
+    let token = app.ssh("config:get", &["TOKEN"]).ok().out();
+    assert_eq!(token.trim().len(), 64);
+    app.ssh("config:get", &["LEVEL"]).ok().says(&["info"]);
+    app.ssh("checks", &[]).ok().says(&["GET /up"]);
+    eventually("two workers", MINUTE, || app.ssh("ps", &[]).ok().out().contains("worker.2"));
+
+    // From now on these are the user's.
+    app.ssh("ps:scale", &["worker=1"]).ok();
+    app.ssh("config:unset", &["LEVEL"]).ok();
+    repository.write("app.json", json("debug", 3));
+    repository.say("two");
+    repository.push(&["main"]).ok();
+    app.ssh("config:get", &["LEVEL"]).fails();
+    assert_eq!(app.ssh("config:get", &["TOKEN"]).ok().out(), token);
+    eventually("one worker", MINUTE, || {
+        let ps = app.ssh("ps", &[]).ok().out();
+        ps.contains("worker.1") && !ps.contains("worker.2")
+    });
+}

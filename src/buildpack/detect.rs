@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::app_json::{self, AppJson};
 use super::catalog::Catalog;
-use super::draft::Draft;
+use super::draft::{Draft, folded};
 use super::error::{DetectError, Place};
 use super::paas_toml::{self, Given, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
-use super::source::{self, Files};
+use super::source::Files;
 use super::subfolder::Subfolder;
 use super::{generic, go, hint, node, own, python, ruby, static_files};
 use crate::model::dockerignore::Patterns;
@@ -36,7 +37,7 @@ pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, Detec
 
 /// The plan of a tree that is the app and nothing else.
 fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<BuildPlan, DetectError> {
-    check_app_json(files)?;
+    let app_json = files.text(app_json::FILE)?.map(|text| app_json::parse(&text)).transpose()?;
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
     let declared = procfile.is_some();
     let mut plan = with_procfile(files, catalog, settings, procfile).map_err(|error| match error {
@@ -49,8 +50,10 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
         plan.notices.push(format!("{found} is passed over: it must be called {wanted}"));
     }
     let release_time = settings.release_time.unwrap_or(plan.release_time);
-    let mut plan = BuildPlan { procfile: declared, checks: settings.checks.clone(), release_time, ..plan };
+    let checks = settings.checks.clone().unwrap_or_default();
+    let mut plan = BuildPlan { procfile: declared, checks, release_time, ..plan };
     paas_toml::apply(&mut plan, &settings.types)?;
+    add_app_json(&mut plan, app_json.unwrap_or_default(), settings.checks.is_some());
     Ok(plan)
 }
 
@@ -148,15 +151,24 @@ fn refuse_reserved(tree: &dyn SourceTree) -> Result<(), DetectError> {
     }
 }
 
-/// `app.json` must at least be an object.
-fn check_app_json(files: Files<'_>) -> Result<(), DetectError> {
-    const FILE: &str = "app.json";
-    let Some(text) = files.text(FILE)? else { return Ok(()) };
-    if source::json(FILE, &text)?.is_object() {
-        return Ok(());
+/// What app.json says, where paas.toml says nothing else; counts of process types
+/// that are not there are passed over.
+fn add_app_json(plan: &mut BuildPlan, app_json: AppJson, asked: bool) {
+    plan.notices.extend(app_json.notices.iter().flat_map(|notice| folded(notice)));
+    plan.config = app_json.env;
+    if let Some(checks) = app_json.checks.filter(|_| !asked) {
+        plan.checks = checks;
+        plan.decisions.push(format!("web is asked as {} says", app_json::FILE));
     }
-    let reason = "it must be an object, { … }".to_owned();
-    Err(DetectError::Malformed { place: Place::line(FILE, 1), format: "JSON", reason })
+    for (kind, count) in app_json.formation {
+        if plan.processes.contains_key(&kind) {
+            plan.types.entry(kind).or_default().count.get_or_insert(count);
+        } else {
+            let file = app_json::FILE;
+            plan.notices
+                .extend(folded(&format!("{kind} in {file} is passed over: there is no such process type")));
+        }
+    }
 }
 
 /// The repository's own Dockerfile, if it is to be used.

@@ -289,6 +289,7 @@ impl<'a> Draft<'a> {
             types: BTreeMap::new(),
             release_time: crate::model::RELEASE_TIME,
             procfile: false,
+            config: BTreeMap::new(),
             loopback: self.loopback,
             generated: self.generated,
         })

@@ -4,9 +4,11 @@
 //! Dockerfile templates, run-time environment); here is what must be reasoned
 //! about: which language, which version, which command.
 
+mod app_json;
 mod assets;
 mod base;
 mod catalog;
+mod check;
 mod describe;
 mod detect;
 mod draft;
@@ -42,6 +44,7 @@ mod words;
 
 pub use base::{available, bases};
 pub use catalog::{CacheScope, Catalog, Choice};
+pub use check::check;
 pub use describe::describe;
 pub use detect::plan;
 pub use error::{DetectError, Place, ProcfileFault};

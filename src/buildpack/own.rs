@@ -106,6 +106,7 @@ fn empty(path: &str) -> BuildPlan {
         types: BTreeMap::new(),
         release_time: crate::model::RELEASE_TIME,
         procfile: false,
+        config: BTreeMap::new(),
         loopback: None,
     }
 }

@@ -1,5 +1,6 @@
 //! The terminal: flags, and output to a screen.
 
+mod check;
 mod detect;
 mod hook;
 mod local;
@@ -43,6 +44,12 @@ enum Mode {
     },
     /// Show what a push of this folder would build and run
     Detect(Detect),
+    /// Check paas.toml, Procfile and app.json of a folder
+    Check {
+        /// The folder
+        #[arg(default_value = ".", value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +68,7 @@ pub fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|word| word.to_str()).collect();
     match words[..] {
         ["hook", phase] => hook::run(phase),
-        ["serve" | "proxy" | "detect" | "--version" | "-V", ..] => own(Cli::parse()),
+        ["serve" | "proxy" | "detect" | "check" | "--version" | "-V", ..] => own(Cli::parse()),
         [] | ["--help" | "-h"] => {
             print!("{}", Cli::command().render_help());
             ExitCode::FAILURE
@@ -74,6 +81,7 @@ fn own(cli: Cli) -> ExitCode {
     match cli.mode {
         Mode::Serve { flags, check_config } => serve::serve(&flags, check_config),
         Mode::Proxy { flags } => serve::proxy(&flags),
+        Mode::Check { folder } => check::run(&folder),
         Mode::Detect(Detect { folder, image_source }) => detect::run(&folder, &image_source),
     }
 }

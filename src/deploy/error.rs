@@ -80,6 +80,9 @@ pub enum DeployError {
     /// Too little room on a disk.
     #[error("{} has {} bytes left", .0.path.display(), .0.free)]
     DiskFull(Cramped),
+    /// app.json wants config vars that are not set.
+    #[error("{0} lacks config vars that app.json wants")]
+    NoConfig(AppName, Vec<String>),
     /// No proxy is connected, so nothing could be routed.
     #[error("no proxy is connected")]
     NoProxy,

@@ -16,6 +16,7 @@ mod error;
 mod health;
 mod images;
 mod pins;
+mod manifest;
 mod pipeline;
 mod prepare;
 mod processes;

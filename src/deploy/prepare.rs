@@ -3,6 +3,7 @@
 
 use super::error::{DeployError, Unhealthy};
 use super::health::{self, Check};
+use super::manifest;
 use super::pipeline::Pipeline;
 use super::queue::Turn;
 use super::report::Report;
@@ -137,14 +138,22 @@ impl Pipeline {
             return Err(DeployError::NoProxy);
         }
         let (app, commit, who) = (job.app.id, job.commit.clone(), job.who.clone());
-        let plan = plan.clone();
+        let mut plan = plan.clone();
         let name = job.app.name.clone();
         let secret = made_up()?;
-        let release = self
+        let opened = self
             .store()
             .write(move |db| {
                 let mut config = store::config::load(db, app)?;
                 let global = store::config::load_global(db)?;
+                let first = !store::releases::any_served(db, app)?;
+                let missing = manifest::fill(&mut config, &global, &plan.config, first);
+                if !missing.is_empty() {
+                    return Ok(Err(DeployError::NoConfig(name, missing)));
+                }
+                if !first {
+                    plan.types.values_mut().for_each(|settings| settings.count = None);
+                }
                 for key in plan.generated.iter().filter(|key| !global.0.contains_key(key)) {
                     // The app keeps it when the release that has it is live.
                     config.0.entry(key.clone()).or_insert_with(|| secret.clone());
@@ -160,9 +169,10 @@ impl Pipeline {
                 release.runtime = plan.runtime;
                 release.port = configured_port(&release).or(plan.port).unwrap_or(0);
                 store::releases::update(db, &release)?;
-                Ok(release)
+                Ok(Ok(release))
             })
             .await?;
+        let release = opened?;
         job.turn.release(release.number);
         job.report.of_release(release.number);
         Ok(release)

@@ -26,9 +26,14 @@ impl Pipeline {
     pub(super) async fn wanted(&self, app: &App, release: &Release) -> Result<Vec<ProcessName>, DeployError> {
         let id = app.id;
         let formation = self.store().read(move |db| store::apps::formation(db, id)).await?;
-        let names = release.processes.keys().flat_map(|kind| {
-            (1..=formation.count(kind)).map(|index| ProcessName { kind: kind.clone(), index })
-        });
+        let count = |kind| match release.first_count(kind) {
+            Some(first) if !formation.0.contains_key(kind) => first,
+            _ => formation.count(kind),
+        };
+        let names = release
+            .processes
+            .keys()
+            .flat_map(|kind| (1..=count(kind)).map(|index| ProcessName { kind: kind.clone(), index }));
         Ok(names.collect())
     }
 

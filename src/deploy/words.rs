@@ -3,7 +3,7 @@
 use super::DeployError;
 use super::error::Unhealthy;
 use super::room::Cramped;
-use crate::model::Problem;
+use crate::model::{AppName, Problem};
 use std::time::Duration;
 
 /// Lines of an app's log that are shown with a failure.
@@ -45,6 +45,7 @@ impl DeployError {
                 format!("Set it and push again: paas config:set APP {name}=…"),
             ),
             Self::DiskFull(cramped) => disk_full(cramped),
+            Self::NoConfig(app, names) => no_config(app, names),
             Self::NoProxy => Problem::new(
                 "Push rejected: no proxy is running.",
                 "Nothing could reach the app.",
@@ -223,6 +224,18 @@ fn exited(process: &str, code: Option<i64>, out_of_memory: bool) -> (String, Str
     (cause, next.to_owned())
 }
 
+fn no_config(app: &AppName, names: &[String]) -> Problem {
+    let pairs: Vec<String> = names.iter().map(|name| format!("{name}=…")).collect();
+    Problem::new(
+        format!(
+            "Push rejected: {} not set.",
+            if names.len() == 1 { "a config var is" } else { "config vars are" }
+        ),
+        format!("app.json requires {}.", names.join(", ")),
+        format!("Set what it needs and push again:\n  paas config:set {app} {}", pairs.join(" ")),
+    )
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -262,6 +275,7 @@ mod tests {
             DeployError::Cancelled,
             DeployError::CancelledBy("ada".into()),
             DeployError::NothingToCancel,
+            DeployError::NoConfig(AppName::parse("shop").unwrap(), vec!["API_KEY".into(), "DSN".into()]),
             DeployError::NoProxy,
             DeployError::DiskFull(Cramped {
                 what: "its images",

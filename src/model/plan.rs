@@ -97,6 +97,19 @@ impl std::fmt::Display for RunCommand {
     }
 }
 
+/// A config var that app.json wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// This, if the app's first deploy finds nothing else.
+    Value(String),
+    /// Something that nobody can guess, made once.
+    Secret,
+    /// Whatever the user sets; without it nothing is deployed.
+    Required,
+    /// Whatever the user sets, if anything.
+    Optional,
+}
+
 /// Everything that detection decided about one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlan {
@@ -149,6 +162,8 @@ pub struct BuildPlan {
     pub types: BTreeMap<ProcessType, TypeSettings>,
     /// How long the release command may take.
     pub release_time: Duration,
+    /// Config vars that app.json wants.
+    pub config: BTreeMap<EnvKey, Wanted>,
     /// What to change, and on which line, if web turns out to listen on
     /// 127.0.0.1 only.
     pub loopback: Option<String>,

@@ -181,6 +181,9 @@ pub struct TypeSettings {
     pub restart: Restart,
     /// Whether new ones start before those of the former release end.
     pub overlap: bool,
+    /// How many there are after the app's first deploy; later that is the app's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
 }
 
 #[cfg(test)]
@@ -229,6 +232,7 @@ mod tests {
             size: Size { memory: Some(Memory(256)), cpu: None },
             restart: Restart::OnFailure,
             overlap: true,
+            count: None,
         };
         let text = serde_json::to_string(&settings).unwrap();
         assert_eq!(text, r#"{"memory":256,"restart":"on-failure","overlap":true}"#);

@@ -180,6 +180,11 @@ impl Release {
         self.settings_of(kind).overlap
     }
 
+    /// How many processes of a type there are where the app does not say.
+    pub fn first_count(&self, kind: &ProcessType) -> Option<u32> {
+        self.settings_of(kind).count
+    }
+
     fn settings_of(&self, kind: &ProcessType) -> TypeSettings {
         self.types.get(kind).copied().unwrap_or_default()
     }

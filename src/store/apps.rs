@@ -1,7 +1,7 @@
 //! Apps, their formation, and the scarce things they hold: a port, a subnet, addresses.
 
 use super::{StoreError, now};
-use crate::model::{App, AppId, AppName, CheckChange, Formation, ProcessName, ProcessType, Size};
+use crate::model::{App, AppId, AppName, CheckChange, Formation, ProcessName, ProcessType, Release, Size};
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
@@ -279,6 +279,14 @@ pub fn formation(db: &Connection, id: AppId) -> Result<Formation, StoreError> {
 pub fn set_formation(db: &Connection, id: AppId, formation: &Formation) -> Result<(), StoreError> {
     db.execute("DELETE FROM formation WHERE app = ?1", [id.0])?;
     formation.0.iter().try_for_each(|(kind, &count)| scale(db, id, kind, count))
+}
+
+/// Writes down the counts that a first release came with, where none was set.
+pub fn fill_formation(db: &Connection, release: &Release) -> Result<(), StoreError> {
+    let known = formation(db, release.app)?;
+    let fresh = release.types.keys().filter(|kind| !known.0.contains_key(*kind));
+    let counts = fresh.filter_map(|kind| Some((kind, release.first_count(kind)?)));
+    counts.into_iter().try_for_each(|(kind, count)| scale(db, release.app, kind, count))
 }
 
 /// Sets the count of a type.

@@ -34,6 +34,13 @@ pub fn keep_generated(db: &Connection, app: AppId, vars: &ConfigVars) -> Result<
     Ok(())
 }
 
+/// Adds those that are not set.
+pub fn fill(db: &Connection, app: AppId, vars: &ConfigVars) -> Result<(), StoreError> {
+    let known = load(db, app)?;
+    let all = known.over(vars);
+    if all == known { Ok(()) } else { replace(db, app, &all) }
+}
+
 /// The config vars of all apps.
 pub fn load_global(db: &Connection) -> Result<ConfigVars, StoreError> {
     read(db, "SELECT key, unseal('global', 0, key, value) FROM global_config", [])

@@ -193,6 +193,11 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
     } else {
         super::config::keep_generated(db, release.app, &release.config)?;
     }
+    if release.why == Why::Push {
+        // What app.json made or asked for; from now on it is the user's.
+        super::config::fill(db, release.app, &release.config)?;
+        super::apps::fill_formation(db, release)?;
+    }
     if release.why == Why::Resize {
         super::apps::set_sizes(db, release.app, &release.sizes)?;
     }
@@ -216,6 +221,12 @@ pub fn watched(db: &Connection) -> Result<Vec<(App, Release)>, StoreError> {
     let releases = statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?;
     let with_app = |release: Release| Ok(super::apps::get(db, release.app)?.map(|app| (app, release)));
     releases.into_iter().filter_map(|release| with_app(release).transpose()).collect()
+}
+
+/// Whether any release of an app has served.
+pub fn any_served(db: &Connection, app: AppId) -> Result<bool, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM releases WHERE app = ?1 AND state IN ('current', 'retired'))";
+    Ok(db.query_row(sql, [app.0], |row| row.get(0))?)
 }
 
 /// The newest release, whatever its state.

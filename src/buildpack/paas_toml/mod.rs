@@ -31,7 +31,7 @@ pub(super) struct PaasToml {
     /// `[build]`.
     pub build: Build,
     /// `[checks]`.
-    pub checks: HealthCheck,
+    pub checks: Option<HealthCheck>,
     /// `[processes.TYPE]`.
     pub types: Vec<processes::OfType>,
     /// `[deploy] release_timeout`.
@@ -49,12 +49,13 @@ pub(super) fn load(files: Files<'_>, languages: &[&str]) -> Result<PaasToml, Det
     }
 }
 
-fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectError> {
+/// The settings of a file's text.
+pub(super) fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectError> {
     let document = DeTable::parse(text).map_err(|error| toml_error(FILE, text, &error))?;
     let mut settings = PaasToml::default();
     let mut root = Section::of(text, document.get_ref());
     settings.build = root.table("build")?.map(Build::read).transpose()?.unwrap_or_default();
-    settings.checks = root.table("checks")?.map(checks::read).transpose()?.unwrap_or_default();
+    settings.checks = root.table("checks")?.map(checks::read).transpose()?;
     settings.types = processes::read(root.named_tables("processes")?)?;
     settings.release_time = root.table("deploy")?.map(processes::deploy).transpose()?.flatten();
     settings.site = root.table("static")?.map(Static::read).transpose()?;

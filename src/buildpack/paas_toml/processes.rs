@@ -3,7 +3,7 @@
 
 use super::section::{Given, Section, bad_value};
 use crate::buildpack::error::DetectError;
-use crate::model::{BuildPlan, Cpu, Memory, ProcessType, Restart, Size, TypeSettings};
+use crate::model::{BuildPlan, Cpu, MOST_PROCESSES, Memory, ProcessType, Restart, Size, TypeSettings};
 use std::time::Duration;
 
 /// The settings of one type.
@@ -20,9 +20,17 @@ fn one(name: Given<String>, mut section: Section<'_, '_>) -> Result<OfType, Dete
         size: Size { memory: memory(&mut section)?, cpu: cpu(&mut section)? },
         restart: restart(&mut section)?,
         overlap: section.flag("overlap")?.is_some_and(|given| given.value),
+        count: count(&mut section)?,
     };
     section.finish()?;
     Ok((name, kind, settings))
+}
+
+fn count(section: &mut Section<'_, '_>) -> Result<Option<u32>, DetectError> {
+    let Some(given) = section.number("count")? else { return Ok(None) };
+    let count = u32::from(given.value);
+    let refused = || bad_value(given.line, "count", &count.to_string(), &["a number from 0 to 100"]);
+    (count <= MOST_PROCESSES).then_some(Some(count)).ok_or_else(refused)
 }
 
 fn memory(section: &mut Section<'_, '_>) -> Result<Option<Memory>, DetectError> {
