@@ -456,9 +456,9 @@ fn app_json_gives_config_vars_counts_and_a_check() {
     let said = repository.push(&["main"]).ok();
     said.says(&["web is asked as app.json says", "size of worker in app.json is passed over"]);
     let token = app.ssh("config:get", &["TOKEN"]).ok().out();
-    assert_eq!(token.trim().len(), 64);
+    assert_eq!(token.trim().len(), 128);
     app.ssh("config:get", &["LEVEL"]).ok().says(&["info"]);
-    app.ssh("checks", &[]).ok().says(&["GET /up"]);
+    app.ssh("checks", &[]).ok().says(&["GET /up", "healthchecks in app.json"]);
     eventually("two workers", MINUTE, || app.ssh("ps", &[]).ok().out().contains("worker.2"));
 
     // From now on these are the user's.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::error::{DetectError, Place};
 use super::source::json;
-use crate::model::{CheckKind, EnvKey, HealthCheck, MOST_PROCESSES, ProcessType, Wanted};
+use crate::model::{CheckKind, CheckSource, EnvKey, HealthCheck, MOST_PROCESSES, ProcessType, WantedVar};
 use std::collections::BTreeMap;
 
 /// Its name in the root of an app.
@@ -32,7 +32,7 @@ const UNUSED: [(&str, &str); 5] = [
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct AppJson {
     /// Config vars that it wants.
-    pub env: BTreeMap<EnvKey, Wanted>,
+    pub env: BTreeMap<EnvKey, WantedVar>,
     /// How many processes there are after the first deploy.
     pub formation: BTreeMap<ProcessType, u32>,
     /// How web is asked whether it is well.
@@ -111,25 +111,25 @@ impl Reader<'_> {
             let key = key.ok_or_else(|| self.bad(&path, &named, "a free name such as API_KEY"))?;
             let wanted = match wanted {
                 Value::Object(wanted) => self.variable(name, wanted)?,
-                value => Wanted::Value(self.value(&path, value)?),
+                value => WantedVar::Value(self.value(&path, value)?),
             };
             self.found.env.insert(key, wanted);
         }
         Ok(())
     }
 
-    fn variable(&self, name: &str, wanted: &Map<String, Value>) -> Result<Wanted, DetectError> {
+    fn variable(&self, name: &str, wanted: &Map<String, Value>) -> Result<WantedVar, DetectError> {
         match (wanted.get("generator"), wanted.get("value")) {
-            (Some(Value::String(word)), _) if word == "secret" => return Ok(Wanted::Secret),
+            (Some(Value::String(word)), _) if word == "secret" => return Ok(WantedVar::Secret),
             (Some(other), _) => return Err(self.bad(&["env", name, "generator"], other, "secret")),
             (None, Some(value)) if !value.is_null() => {
-                return self.value(&["env", name, "value"], value).map(Wanted::Value);
+                return self.value(&["env", name, "value"], value).map(WantedVar::Value);
             }
             (None, _) => {}
         }
         match wanted.get("required") {
-            None | Some(Value::Bool(true)) => Ok(Wanted::Required),
-            Some(Value::Bool(false)) => Ok(Wanted::Optional),
+            None | Some(Value::Bool(true)) => Ok(WantedVar::Required),
+            Some(Value::Bool(false)) => Ok(WantedVar::Optional),
             Some(other) => Err(self.bad(&["env", name, "required"], other, "true or false")),
         }
     }
@@ -241,7 +241,8 @@ impl Reader<'_> {
         // So long may Dokku's questions go on before it gives up.
         let longest = u32::from(delay) + u32::from(attempts) * (u32::from(wait) + u32::from(timeout));
         let start_period = u16::try_from(longest.min(3600)).unwrap_or(3600).max(default.start_period);
-        Ok(Some(HealthCheck { kind, timeout, attempts, interval: wait.max(1), start_period, ..default }))
+        let (source, interval) = (CheckSource::AppJson, wait.max(1));
+        Ok(Some(HealthCheck { kind, source, interval, timeout, attempts, start_period, ..default }))
     }
 
     /// A list of words, or a line.

@@ -155,7 +155,7 @@ fn refuse_reserved(tree: &dyn SourceTree) -> Result<(), DetectError> {
 /// that are not there are passed over.
 fn add_app_json(plan: &mut BuildPlan, app_json: AppJson, asked: bool) {
     plan.notices.extend(app_json.notices.iter().flat_map(|notice| folded(notice)));
-    plan.config = app_json.env;
+    plan.config.extend(app_json.env);
     if let Some(checks) = app_json.checks.filter(|_| !asked) {
         plan.checks = checks;
         plan.decisions.push(format!("web is asked as {} says", app_json::FILE));

@@ -16,7 +16,7 @@ use super::site::Site;
 use super::source::Files;
 use super::steps::Steps;
 use super::version::Wanted;
-use crate::model::{BaseImage, BuildPlan, Dockerfile, EnvKey, ProcessType, RunCommand};
+use crate::model::{BaseImage, BuildPlan, Dockerfile, EnvKey, ProcessType, RunCommand, WantedVar};
 
 /// Folder of the build context that holds the app.
 pub(super) const CONTEXT_ROOT: &str = "app";
@@ -83,7 +83,7 @@ pub(super) struct Draft<'a> {
     /// As in the plan.
     pub loopback: Option<String>,
     /// As in the plan.
-    pub generated: Vec<EnvKey>,
+    pub config: BTreeMap<EnvKey, WantedVar>,
 }
 
 impl<'a> Draft<'a> {
@@ -110,7 +110,7 @@ impl<'a> Draft<'a> {
             context: BTreeMap::new(),
             env: pack.env.clone(),
             loopback: None,
-            generated: Vec::new(),
+            config: BTreeMap::new(),
         };
         for (kind, line) in draft.procfile.clone().unwrap_or_default().commands {
             let command = RunCommand::Shell(line);
@@ -289,9 +289,8 @@ impl<'a> Draft<'a> {
             types: BTreeMap::new(),
             release_time: crate::model::RELEASE_TIME,
             procfile: false,
-            config: BTreeMap::new(),
+            config: self.config,
             loopback: self.loopback,
-            generated: self.generated,
         })
     }
 

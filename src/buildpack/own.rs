@@ -93,7 +93,6 @@ fn empty(path: &str) -> BuildPlan {
         context_root: String::new(),
         root: String::new(),
         secrets: Vec::new(),
-        generated: Vec::new(),
         build_args: BTreeMap::new(),
         files: BTreeMap::new(),
         bases: Vec::new(),

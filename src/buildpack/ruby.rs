@@ -8,7 +8,7 @@ use super::gem_version::requirements;
 use super::pack::Offer;
 use super::source::Files;
 use super::version::{self, Wanted, numbers};
-use crate::model::{BuildPlan, EnvKey, ImageSource, RunCommand};
+use crate::model::{BuildPlan, EnvKey, ImageSource, RunCommand, WantedVar};
 
 /// Plain scripts that are started by `ruby FILE`.
 const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
@@ -42,7 +42,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     }
     if ["rails", "railties"].iter().any(|gem| gems.contains(gem)) {
         draft.decide("SECRET_KEY_BASE is made up and kept, unless the config has it");
-        draft.generated.extend(EnvKey::parse("SECRET_KEY_BASE"));
+        draft.config.extend(EnvKey::parse("SECRET_KEY_BASE").map(|key| (key, WantedVar::Secret)));
     }
     start(&mut draft, &gems)?;
     draft.finish(offer, context! { manifests, install => has_gemfile, precompile })

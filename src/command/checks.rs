@@ -57,6 +57,7 @@ fn described(check: &HealthCheck) -> Vec<(&'static str, String)> {
     let source = match (check.source, &check.kind) {
         (CheckSource::Command, _) => "checks:set",
         (CheckSource::Image, _) => "HEALTHCHECK in the Dockerfile",
+        (CheckSource::AppJson, _) => "healthchecks in app.json",
         (CheckSource::Default, CheckKind::Start) => "nobody",
         (CheckSource::File | CheckSource::Default, _) => "[checks] in paas.toml",
     };

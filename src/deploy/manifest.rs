@@ -1,6 +1,6 @@
-//! The config vars that app.json wants, where an app lacks them.
+//! The config vars that app.json or a language wants, where an app lacks them.
 
-use crate::model::{ConfigVars, EnvKey, Wanted};
+use crate::model::{ConfigVars, EnvKey, WantedVar};
 use std::collections::BTreeMap;
 
 /// Adds values (at the app's `first` deploy) and secrets that are not set; the
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 pub(super) fn fill(
     config: &mut ConfigVars,
     global: &ConfigVars,
-    wanted: &BTreeMap<EnvKey, Wanted>,
+    wanted: &BTreeMap<EnvKey, WantedVar>,
     first: bool,
 ) -> Vec<String> {
     let mut missing = Vec::new();
@@ -16,21 +16,21 @@ pub(super) fn fill(
         |config: &ConfigVars, key: &EnvKey| !config.0.contains_key(key) && !global.0.contains_key(key);
     for (key, wanted) in wanted.iter().filter(|(key, _)| lacks(config, key)).collect::<Vec<_>>() {
         match wanted {
-            Wanted::Value(value) if first => drop(config.0.insert(key.clone(), value.clone())),
-            Wanted::Secret => match secret() {
+            WantedVar::Value(value) if first => drop(config.0.insert(key.clone(), value.clone())),
+            WantedVar::Secret => match secret() {
                 Some(secret) => drop(config.0.insert(key.clone(), secret)),
                 None => missing.push(key.to_string()),
             },
-            Wanted::Required => missing.push(key.to_string()),
-            Wanted::Value(_) | Wanted::Optional => {}
+            WantedVar::Required => missing.push(key.to_string()),
+            WantedVar::Value(_) | WantedVar::Optional => {}
         }
     }
     missing
 }
 
-/// 256 random bits in hex; none if the system gives none.
+/// 64 random bytes in hex, as Rails makes them; none if the system gives none.
 fn secret() -> Option<String> {
-    let mut bytes = [0_u8; 32];
+    let mut bytes = [0_u8; 64];
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -47,12 +47,12 @@ mod tests {
             ConfigVars(pairs.iter().map(|(name, value)| (key(name), (*value).to_owned())).collect())
         };
         let wanted = BTreeMap::from([
-            (key("LEVEL"), Wanted::Value("info".into())),
-            (key("SET"), Wanted::Value("other".into())),
-            (key("TOKEN"), Wanted::Secret),
-            (key("MUST"), Wanted::Required),
-            (key("GLOBAL"), Wanted::Required),
-            (key("MAY"), Wanted::Optional),
+            (key("LEVEL"), WantedVar::Value("info".into())),
+            (key("SET"), WantedVar::Value("other".into())),
+            (key("TOKEN"), WantedVar::Secret),
+            (key("MUST"), WantedVar::Required),
+            (key("GLOBAL"), WantedVar::Required),
+            (key("MAY"), WantedVar::Optional),
         ]);
         let global = vars(&[("GLOBAL", "1")]);
         let mut config = vars(&[("SET", "mine")]);
@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(names, ["LEVEL", "SET", "TOKEN"]);
         assert_eq!((config.get("SET"), config.get("LEVEL")), (Some("mine"), Some("info")));
         let token = config.get("TOKEN").unwrap().to_owned();
-        assert_eq!(token.len(), 64);
+        assert_eq!(token.len(), 128);
         fill(&mut config, &global, &wanted, true);
         assert_eq!(config.get("TOKEN"), Some(token.as_str()));
         let mut later = ConfigVars::default();

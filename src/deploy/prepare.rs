@@ -46,13 +46,6 @@ pub(super) struct Prepared {
     pub turn: Turn,
 }
 
-/// A secret that nobody knows: 64 bytes, as Rails makes them.
-fn made_up() -> Result<String, DeployError> {
-    let mut bytes = [0u8; 64];
-    getrandom::fill(&mut bytes).map_err(|error| DeployError::Internal(error.to_string()))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 impl Pipeline {
     /// All steps of the first phase, in order. On failure or cancellation what
     /// was begun is undone.
@@ -140,7 +133,6 @@ impl Pipeline {
         let (app, commit, who) = (job.app.id, job.commit.clone(), job.who.clone());
         let mut plan = plan.clone();
         let name = job.app.name.clone();
-        let secret = made_up()?;
         let opened = self
             .store()
             .write(move |db| {
@@ -153,10 +145,6 @@ impl Pipeline {
                 }
                 if !first {
                     plan.types.values_mut().for_each(|settings| settings.count = None);
-                }
-                for key in plan.generated.iter().filter(|key| !global.0.contains_key(key)) {
-                    // The app keeps it when the release that has it is live.
-                    config.0.entry(key.clone()).or_insert_with(|| secret.clone());
                 }
                 let new = NewRelease { app, commit, config, why: Why::Push, who, sizes: None, source: None };
                 let mut release = store::releases::create(db, &new)?;

@@ -28,6 +28,8 @@ pub enum CheckSource {
     Default,
     /// `HEALTHCHECK` of the image.
     Image,
+    /// `healthchecks` in app.json.
+    AppJson,
     /// `[checks]` in paas.toml.
     File,
     /// `checks:set`.

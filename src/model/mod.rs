@@ -21,7 +21,7 @@ pub use checks::{CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
 pub use config::{ConfigVars, Oversize};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use pin::BasePin;
-pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, RELEASE_TIME, Recipe, RunCommand, Wanted};
+pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, RELEASE_TIME, Recipe, RunCommand, WantedVar};
 pub use problem::Problem;
 pub use process_type::{Cpu, Memory, Restart, Size, SizeChange, TypeSettings};
 pub use public_key::{KeyFault, PublicKey};

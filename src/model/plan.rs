@@ -99,7 +99,7 @@ impl std::fmt::Display for RunCommand {
 
 /// A config var that app.json wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WantedVar {
     /// This, if the app's first deploy finds nothing else.
     Value(String),
     /// Something that nobody can guess, made once.
@@ -113,8 +113,6 @@ pub enum Wanted {
 /// Everything that detection decided about one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlan {
-    /// Config vars with a secret of ours, unless the app has them: `SECRET_KEY_BASE`.
-    pub generated: Vec<EnvKey>,
     /// Key of the buildpack: `python`, `node`, `go`, `ruby`, `dockerfile`.
     pub language: String,
     /// What `apps` prints under RUNTIME: `Python 3.11`, `Dockerfile`.
@@ -163,7 +161,7 @@ pub struct BuildPlan {
     /// How long the release command may take.
     pub release_time: Duration,
     /// Config vars that app.json wants.
-    pub config: BTreeMap<EnvKey, Wanted>,
+    pub config: BTreeMap<EnvKey, WantedVar>,
     /// What to change, and on which line, if web turns out to listen on
     /// 127.0.0.1 only.
     pub loopback: Option<String>,

@@ -20,20 +20,6 @@ pub fn replace(db: &Connection, app: AppId, vars: &ConfigVars) -> Result<(), Sto
     Ok(())
 }
 
-/// Vars whose values are made up for an app that has none.
-const GENERATED: [&str; 1] = ["SECRET_KEY_BASE"];
-
-/// Keeps what was made up for a release that is live now.
-pub fn keep_generated(db: &Connection, app: AppId, vars: &ConfigVars) -> Result<(), StoreError> {
-    for (key, value) in GENERATED.iter().filter_map(|key| Some((key, vars.get(key)?))) {
-        db.execute(
-            "INSERT INTO config (app, key, value) VALUES (?1, ?2, seal('config', ?1, ?2, ?3)) ON CONFLICT DO NOTHING",
-            params![app.0, key, value],
-        )?;
-    }
-    Ok(())
-}
-
 /// Adds those that are not set.
 pub fn fill(db: &Connection, app: AppId, vars: &ConfigVars) -> Result<(), StoreError> {
     let known = load(db, app)?;

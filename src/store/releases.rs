@@ -190,11 +190,9 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
     if matches!(release.why, Why::Config | Why::Rollback) {
         // Only now: a change that never served must not come with the next push.
         super::config::replace(db, release.app, &release.config)?;
-    } else {
-        super::config::keep_generated(db, release.app, &release.config)?;
     }
     if release.why == Why::Push {
-        // What app.json made or asked for; from now on it is the user's.
+        // What app.json or the language wanted; from now on it is the user's.
         super::config::fill(db, release.app, &release.config)?;
         super::apps::fill_formation(db, release)?;
     }
