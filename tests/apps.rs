@@ -5,7 +5,7 @@ mod support;
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
-use support::{Case, Finished, Probe, Server, TestApp, cases, shared};
+use support::{Case, Finished, Probe, Server, TestApp, Unrouted, cases, shared};
 
 /// Longest line that goes over a push, without git's `remote: `.
 const WIDTH: usize = 72;
@@ -47,9 +47,10 @@ fn compare(case: &Case, app: &TestApp, push: &Finished) -> Result<(), String> {
     for part in &case.absent {
         ensure(!text.contains(part.as_str()), || format!("{part:?} should not be there"))?;
     }
-    match &case.refused {
-        Some(refused) => is_refused(&refused.lines, app, push, &text),
-        None => serves(case, app, push, &text),
+    match (&case.refused, &case.unrouted) {
+        (Some(refused), _) => is_refused(&refused.lines, app, push, &text),
+        (None, Some(unrouted)) => works_unrouted(case, unrouted, app, push, &text),
+        (None, None) => serves(case, app, push, &text),
     }
 }
 
@@ -61,23 +62,53 @@ fn ensure(condition: bool, difference: impl FnOnce() -> String) -> Result<(), St
     if condition { Ok(()) } else { Err(difference()) }
 }
 
-fn serves(case: &Case, app: &TestApp, push: &Finished, text: &str) -> Result<(), String> {
+fn says_all(case: &Case, push: &Finished, text: &str) -> Result<(), String> {
     ensure(push.code == 0, || format!("exit status {}", push.code))?;
-    for part in &case.lines {
-        ensure(text.contains(part.as_str()), || format!("{part:?} is missing"))?;
+    let missing = case.lines.iter().find(|part| !text.contains(part.as_str()));
+    ensure(missing.is_none(), || format!("{missing:?} is missing"))
+}
+
+fn works_unrouted(
+    case: &Case,
+    unrouted: &Unrouted,
+    app: &TestApp,
+    push: &Finished,
+    text: &str,
+) -> Result<(), String> {
+    says_all(case, push, text)?;
+    ensure(!text.contains("http://"), || "there is an address".to_owned())?;
+    let reply = app.server.try_get(&app.name, "/").map_err(|error| error.to_string())?;
+    ensure(reply.status == 503, || format!("{reply:?}"))?;
+    app.server.paas(&["ps:scale", &app.name, &format!("{}=1", unrouted.process)]).ok();
+    let printed = || app.server.paas(&["logs", &app.name]).text().contains(&unrouted.prints);
+    let mut tries = 0..100;
+    while !printed() && tries.next().is_some() {
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
+    ensure(printed(), || format!("{:?} is not in the log", unrouted.prints))
+}
+
+fn serves(case: &Case, app: &TestApp, push: &Finished, text: &str) -> Result<(), String> {
+    says_all(case, push, text)?;
     let url = format!("http://{}.localhost:{}", app.name, app.server.http_port);
     ensure(text.contains(&url), || format!("the address {url} is missing"))?;
     case.probe.iter().chain(&case.also).try_for_each(|probe| answers(app, probe))
 }
 
 fn answers(app: &TestApp, probe: &Probe) -> Result<(), String> {
-    let reply = app.server.try_get(&app.name, &probe.path).map_err(|error| error.to_string())?;
+    let ask = |head: &[String]| app.server.try_get_with(&app.name, &probe.path, head);
+    let reply = ask(&probe.request).map_err(|error| error.to_string())?;
     let of = |what: &str| format!("{} answered {reply:?}{what}", probe.path);
     ensure(reply.status == probe.status, || of(""))?;
     ensure(reply.body.contains(&probe.body), || of(&format!(" without {:?}", probe.body)))?;
     for line in &probe.head {
         ensure(reply.head.lines().any(|found| found == line), || of(&format!(" without {line:?}")))?;
+    }
+    if probe.unchanged {
+        let tag = reply.header("etag").ok_or_else(|| of(" without an ETag"))?;
+        let head = [probe.request.as_slice(), &[format!("If-None-Match: {tag}")]].concat();
+        let again = ask(&head).map_err(|error| error.to_string())?;
+        ensure(again.status == 304, || of(&format!(", and its ETag {again:?}")))?;
     }
     Ok(())
 }
@@ -124,7 +155,7 @@ fn push_all(chosen: &[Case]) {
 
 #[test]
 fn apps_that_serve() {
-    let chosen: Vec<Case> = cases().into_iter().filter(|case| case.probe.is_some()).collect();
+    let chosen: Vec<Case> = cases().into_iter().filter(|case| case.refused.is_none()).collect();
     push_all(&chosen);
 }
 

@@ -90,6 +90,7 @@ fn with_procfile(
     note_choice(&mut draft, &matches, settings);
     note_procfile(&mut draft);
     draft.read_steps()?;
+    draft.assets = node::assets(&mut draft)?;
     by_language(draft)
 }
 

@@ -84,6 +84,10 @@ pub(super) struct Draft<'a> {
     pub loopback: Option<String>,
     /// As in the plan.
     pub config: BTreeMap<EnvKey, WantedVar>,
+    /// As in the plan.
+    secrets_if_set: Vec<EnvKey>,
+    /// The stage for assets in another language.
+    pub assets: Option<Assets>,
 }
 
 impl<'a> Draft<'a> {
@@ -111,6 +115,8 @@ impl<'a> Draft<'a> {
             env: pack.env.clone(),
             loopback: None,
             config: BTreeMap::new(),
+            secrets_if_set: Vec::new(),
+            assets: None,
         };
         for (kind, line) in draft.procfile.clone().unwrap_or_default().commands {
             let command = RunCommand::Shell(line);
@@ -134,6 +140,16 @@ impl<'a> Draft<'a> {
             self.processes.insert(ProcessType::web(), command);
         }
         Ok(())
+    }
+
+    /// Gives the build a config var as a secret, if it is set; `false`: it has it
+    /// already.
+    pub fn take_secret(&mut self, name: &EnvKey) -> bool {
+        let new = self.steps.add_secret(name);
+        if new {
+            self.secrets_if_set.push(name.clone());
+        }
+        new
     }
 
     /// The version that paas.toml asks for, which beats every other.
@@ -213,22 +229,19 @@ impl<'a> Draft<'a> {
         Ok(Some((render(&pack.key, "stage.j2", values)?, base)))
     }
 
-    /// The stage for assets, where the language has none of its own.
-    fn assets(&mut self) -> Result<Option<Assets>, DetectError> {
-        if !self.pack.assets {
-            return Ok(None);
-        }
-        let found = assets::read(self.files, self.catalog, &self.prologue())?;
-        let said = found.iter().flat_map(|assets| assets.said.iter());
-        said.for_each(|line| self.decide(line));
-        Ok(found)
+    /// The stage for assets, once it is said what it does.
+    fn take_assets(&mut self) -> Option<Assets> {
+        let found = self.assets.take()?;
+        found.said.iter().for_each(|line| self.decide(line));
+        self.notices.extend(found.notices.iter().cloned());
+        Some(found)
     }
 
     /// The finished plan: the template filled in with `values` and what every
     /// template gets.
     pub fn finish(mut self, offer: &Offer, values: Value) -> Result<BuildPlan, DetectError> {
         self.note_unrouted();
-        let assets = self.assets()?;
+        let assets = self.take_assets();
         let bases = base::pair(self.pack, offer, self.catalog)?;
         let web = self.processes.get(&ProcessType::web());
         let cmd = web.map(cmd_line).unwrap_or_default();
@@ -239,7 +252,7 @@ impl<'a> Draft<'a> {
             build_prologue => self.prologue(),
             run_prologue => self.steps.packages(),
             steps => self.steps.values(),
-            scope => self.catalog.cache_scope.as_str(),
+            scope => self.catalog.cache_scope.as_str(), assets => false,
             site => site.unwrap_or_default(), cmd,
         };
         let owner =
@@ -278,6 +291,7 @@ impl<'a> Draft<'a> {
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect(),
             secrets: self.settings.build.secrets.clone(),
+            secrets_if_set: self.secrets_if_set,
             files,
             bases: needed,
             processes: self.processes,
@@ -296,7 +310,7 @@ impl<'a> Draft<'a> {
 
     /// What every build stage begins with: arguments, and certificates as
     /// arguments too, since those do not stay in the image.
-    fn prologue(&self) -> String {
+    pub fn prologue(&self) -> String {
         let mut lines: Vec<String> = BUILD_ARGUMENTS.iter().map(|name| format!("ARG {name}")).collect();
         lines.push("ARG UV_INDEX_URL=$PIP_INDEX_URL".to_owned());
         if self.catalog.ca_bundle.is_some() {

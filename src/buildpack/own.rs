@@ -93,6 +93,7 @@ fn empty(path: &str) -> BuildPlan {
         context_root: String::new(),
         root: String::new(),
         secrets: Vec::new(),
+        secrets_if_set: Vec::new(),
         build_args: BTreeMap::new(),
         files: BTreeMap::new(),
         bases: Vec::new(),

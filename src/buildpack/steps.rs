@@ -118,6 +118,20 @@ impl Steps {
         }
     }
 
+    /// Adds a secret; `false`: it, or a variable of its name, is there already.
+    pub fn add_secret(&mut self, name: &EnvKey) -> bool {
+        let new = !self.secrets.contains(name) && !self.variables.contains(name);
+        if new {
+            self.secrets.push(name.clone());
+        }
+        new
+    }
+
+    /// Nothing but the secrets, for a stage beside the language's own.
+    pub fn secrets_only(&self) -> Self {
+        Self { secrets: self.secrets.clone(), ..Self::default() }
+    }
+
     /// Whether what is in the repository is not what the image should hold.
     pub fn changes_files(&self) -> bool {
         self.pre_compile || self.post_compile || self.install.is_some() || self.build.is_some()

@@ -219,6 +219,20 @@ fn a_second_language_builds_the_assets() {
         assert!(text.contains("Node 22 for npm run build, from package.json"), "{text}");
         assert_eq!(text.matches("--from=assets /app/ ./").count(), 1, "{text}");
     }
+    let by = |lock: (&'static str, &'static str), line: &str| {
+        let text = detected(&[("package.json", manifest), lock, ("app.py", FLASK), ("requirements.txt", "")]);
+        assert!(text.contains(line), "{line}: {text}");
+    };
+    by(("pnpm-lock.yaml", "lockfileVersion: '9.0'\n"), "NODE_ENV=production pnpm run build");
+    by(("yarn.lock", "# yarn lockfile v1\n"), "yarn install --frozen-lockfile --non-interactive");
+    by(("yarn.lock", "__metadata:\n  version: 8\n"), "yarn install --immutable");
+    by(("bun.lock", "{}"), "bun install --frozen-lockfile");
+    let old = r#"{"engines": {"node": "^12"}, "scripts": {"build": "x"}}"#;
+    let text = detected(&[("package.json", old), ("app.py", FLASK), ("requirements.txt", "")]);
+    assert!(text.contains("asks for Node ^12, which cannot be had here"), "{text}");
+    let locks = [("package-lock.json", "{}"), ("yarn.lock", "")];
+    let two = planned(&[&[("package.json", manifest), ("app.py", FLASK)][..], &locks].concat());
+    assert!(two.unwrap_err().to_string().contains("two lock files"));
     let without =
         detected(&[("package.json", "{}"), ("go.mod", "module x\n"), ("main.go", "package main\n")]);
     assert!(!without.contains("assets"), "{without}");

@@ -161,7 +161,11 @@ fn secrets(release: &Release, plan: &BuildPlan) -> Result<BTreeMap<String, Strin
         Some(value) => Ok((name.to_string(), value.to_owned())),
         None => Err(DeployError::NoSecret(name.to_string())),
     };
-    plan.secrets.iter().map(value).collect()
+    let or_nothing = |name: &EnvKey| {
+        let value = release.var(name.as_str()).unwrap_or_default();
+        Ok((name.to_string(), value.to_owned()))
+    };
+    plan.secrets.iter().map(value).chain(plan.secrets_if_set.iter().map(or_nothing)).collect()
 }
 
 /// An image that a Dockerfile names.

@@ -345,6 +345,8 @@ impl Pipeline {
         let first = prepared.app.deploy_branch.is_none();
         let (name, number, port) = (prepared.app.name.clone(), prepared.release.number, prepared.app.port);
         let routed = !prepared.targets.is_empty();
+        // Nothing but web starts by itself.
+        let idle = prepared.release.processes.keys().next().filter(|_| first && !routed).cloned();
         let path = self.repository(&push.repository);
         if let Err(error) = self.promote(prepared, Some(&branch), report).await {
             tracing::error!(app = %push.app, %error, "a release could not be promoted");
@@ -358,6 +360,9 @@ impl Pipeline {
             tracing::warn!(app = %push.app, %error, "HEAD could not be set");
         }
         self.say_deployed(report, &name, number, port, routed);
+        if let Some(kind) = idle {
+            report.detail(&format!("ps:scale {name} {kind}=1 starts {kind}."));
+        }
         true
     }
 

@@ -133,6 +133,8 @@ pub struct BuildPlan {
     /// Config vars that the build may read, as secrets: never in an image, an
     /// argument or a log.
     pub secrets: Vec<EnvKey>,
+    /// The same of those that need not be set; the build then reads nothing.
+    pub secrets_if_set: Vec<EnvKey>,
     /// Build arguments, beyond `GIT_REV` and `SOURCE_VERSION`.
     pub build_args: BTreeMap<String, String>,
     /// Files added to the build context beside the tree, by path. Their paths

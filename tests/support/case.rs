@@ -29,6 +29,8 @@ pub struct Case {
     /// Further ones, made after it.
     #[serde(default)]
     pub also: Vec<Probe>,
+    /// The app is deployed and has no web process.
+    pub unrouted: Option<Unrouted>,
     /// The push must be refused.
     pub refused: Option<Refused>,
 }
@@ -38,6 +40,9 @@ pub struct Case {
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     pub path: String,
+    /// Lines that the request's head has besides.
+    #[serde(default)]
+    pub request: Vec<String>,
     pub status: u16,
     /// Part of the body.
     #[serde(default)]
@@ -45,6 +50,19 @@ pub struct Probe {
     /// Lines that the head must have.
     #[serde(default)]
     pub head: Vec<String>,
+    /// Whether it has an ETag that, sent back, is answered by 304.
+    #[serde(default)]
+    pub unchanged: bool,
+}
+
+/// An app without a web process.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unrouted {
+    /// The type that is scaled to 1 then.
+    pub process: String,
+    /// What it prints.
+    pub prints: String,
 }
 
 /// How a push is refused.
@@ -72,7 +90,9 @@ fn read(name: String) -> Case {
     let file = case_folder(&name).join("expect.toml");
     let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut case: Case = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    assert!(case.probe.is_some() != case.refused.is_some(), "{name}: either [probe] or [refused]");
+    let ends = [case.probe.is_some(), case.unrouted.is_some(), case.refused.is_some()];
+    let one = ends.iter().filter(|there| **there).count() == 1;
+    assert!(one, "{name}: either [probe] or [unrouted] or [refused]");
     case.name = name;
     case
 }

@@ -19,9 +19,15 @@ fn invalid(what: &str) -> std::io::Error {
 
 /// `GET path` from `127.0.0.1:port` with this `Host`.
 pub fn get(port: u16, host: &str, path: &str) -> std::io::Result<Reply> {
+    get_with(port, host, path, &[])
+}
+
+/// The same with further lines in its head.
+pub fn get_with(port: u16, host: &str, path: &str, head: &[String]) -> std::io::Result<Reply> {
+    let more: String = head.iter().map(|line| format!("{line}\r\n")).collect();
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n")?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     parse(&bytes)
@@ -34,12 +40,7 @@ fn parse(bytes: &[u8]) -> std::io::Result<Reply> {
     let status = head.split_whitespace().nth(1).and_then(|word| word.parse().ok());
     let status = status.ok_or_else(|| invalid("no status"))?;
     let body = &bytes[split + 4..];
-    let header = |name: &str| {
-        head.lines().skip(1).find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        })
-    };
+    let header = |name: &str| header(&head, name);
     let body = if header("transfer-encoding").as_deref() == Some("chunked") {
         dechunk(body).ok_or_else(|| invalid("cut off within a chunk"))?
     } else {
@@ -50,6 +51,21 @@ fn parse(bytes: &[u8]) -> std::io::Result<Reply> {
         body.to_vec()
     };
     Ok(Reply { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+/// The value of a header in a head.
+fn header(head: &str, name: &str) -> Option<String> {
+    head.lines().skip(1).find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+    })
+}
+
+impl Reply {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<String> {
+        header(&self.head, name)
+    }
 }
 
 fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {

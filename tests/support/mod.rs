@@ -17,7 +17,7 @@ mod run;
 mod server;
 
 pub use app::TestApp;
-pub use case::{Case, Probe, cases};
+pub use case::{Case, Probe, Unrouted, cases};
 pub use engine::docker;
 pub use http::{Reply, get};
 pub use own_engine::OwnEngine;

@@ -226,6 +226,11 @@ impl Server {
         http::get(self.http_port, &format!("{app}.localhost:{}", self.http_port), path)
     }
 
+    /// The same with further lines in the request's head.
+    pub fn try_get_with(&self, app: &str, path: &str, head: &[String]) -> std::io::Result<Reply> {
+        http::get_with(self.http_port, &format!("{app}.localhost:{}", self.http_port), path, head)
+    }
+
     /// An app of a unique name that begins with `prefix`; destroyed on drop.
     pub fn app(&'static self, prefix: &str) -> TestApp {
         TestApp::new(self, prefix)

@@ -44,11 +44,15 @@ pub(super) fn command(files: Files<'_>, manifest: &Manifest, tool: Tool) -> Vec<
     unscripted(files, manifest).map(|command| dependency(tool, command)).unwrap_or_default()
 }
 
+/// The script that says that there is something to build.
+pub(super) fn own_script(manifest: &Manifest) -> Option<&'static str> {
+    SCRIPTS.into_iter().find(|name| manifest.script(name).is_some())
+}
+
 /// The script that builds.
 pub(super) fn script(files: Files<'_>, manifest: &Manifest) -> Option<&'static str> {
     let there = |name: &&str| manifest.script(name).is_some();
-    let usual = SCRIPTS.into_iter().find(there);
-    usual.or_else(|| {
+    own_script(manifest).or_else(|| {
         MORE_SCRIPTS.into_iter().find(there).filter(|_| framework::find(files, manifest).is_some())
     })
 }

@@ -82,8 +82,13 @@ pub(super) fn note(draft: &mut Draft<'_>, manager: &Manager) {
         draft.warn(format!("there is no {written}: versions may change between builds; commit the one that {program} install writes"));
         return;
     };
+    draft.decide(format!("{}, from {lock}", verb(manager)));
+}
+
+/// What is said of an install by a lock file: `npm ci`.
+pub(super) fn verb(manager: &Manager) -> String {
     let verb = if manager.tool == Tool::Npm { "ci" } else { "install" };
-    draft.decide(format!("{program} {verb}, from {lock}"));
+    format!("{} {verb}", manager.tool.program())
 }
 
 /// Whether there are packages of the repository beside the root's.

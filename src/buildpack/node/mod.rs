@@ -1,5 +1,6 @@
 //! Node: manager, installs, builds, and what it starts.
 
+mod assets;
 mod build;
 mod framework;
 mod install;
@@ -13,6 +14,7 @@ mod release;
 mod script;
 mod site;
 mod start;
+mod token;
 
 use minijinja::{Value, context};
 use nodejs_semver::Version;
@@ -21,6 +23,7 @@ use super::draft::{CONTEXT_ROOT, Draft};
 use super::error::{DetectError, Place};
 use super::site::Site;
 use crate::model::BuildPlan;
+pub(super) use assets::assets;
 use install::{Install, Purpose};
 use manager::{Manager, Tool};
 use manifest::Manifest;
@@ -40,6 +43,7 @@ const STRIPS_TYPES: (u64, u64) = (22, 18);
 /// Makes the plan of a Node app.
 pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let manifest = Manifest::load(draft.files)?;
+    token::take(&mut draft);
     let node = release::choose(&mut draft, &manifest)?;
     let has_manifest = draft.files.has(manifest::FILE);
     let manager = manager::choose(&mut draft, &manifest, &node)?;
@@ -135,7 +139,8 @@ fn values(
         install.map(|install| install.deferred.iter().map(run).collect()).unwrap_or_default();
     let whole_tree = install.is_some_and(|install| install.whole_tree);
     let prune = install.map(|install| install.prune.clone()).unwrap_or_default();
-    let from_build = !build.is_empty() || whole_tree || !deferred.is_empty() || !prune.is_empty();
+    let from_build =
+        start.site.is_some() || !build.is_empty() || whole_tree || !deferred.is_empty() || !prune.is_empty();
     let output = start.program.as_ref().map(|program| program.output.clone()).unwrap_or_default();
     let output: Vec<_> =
         output.into_iter().map(|(from, to)| vec![format!("/app/{from}"), to.to_owned()]).collect();

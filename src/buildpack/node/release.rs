@@ -23,17 +23,27 @@ pub(super) struct Node {
 
 /// Chooses by what the app says, else the default.
 pub(super) fn choose(draft: &mut Draft<'_>, manifest: &Manifest) -> Result<Node, DetectError> {
-    let broken = |reason: &str| DetectError::Broken { pack: "node".to_owned(), reason: reason.to_owned() };
     let offer =
         match draft.version().map_or_else(|| wanted(draft.files, manifest), |given| Ok(Some(given)))? {
             None => {
-                let offer = draft.offers().first().ok_or_else(|| broken("offers nothing"))?;
-                draft.decide(format!("Node {}, the default (no engines.node)", offer.version));
-                offer.clone()
+                let node = newest(draft)?;
+                draft.decide(format!("Node {}, the default (no engines.node)", node.offer.version));
+                return Ok(node);
             }
             Some(wanted) => asked_for(draft, &wanted)?,
         };
-    let release = Version::parse(&offer.release).map_err(|_| broken("a release is no version"))?;
+    of(offer)
+}
+
+/// The default.
+pub(super) fn newest(draft: &Draft<'_>) -> Result<Node, DetectError> {
+    of(draft.newest()?.clone())
+}
+
+fn of(offer: Offer) -> Result<Node, DetectError> {
+    let broken =
+        || DetectError::Broken { pack: "node".to_owned(), reason: "a release is no version".to_owned() };
+    let release = Version::parse(&offer.release).map_err(|_| broken())?;
     Ok(Node { offer, release })
 }
 

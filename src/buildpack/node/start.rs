@@ -186,6 +186,7 @@ fn framework_start(draft: &mut Draft<'_>, manifest: &Manifest, server: Program, 
 /// The start script, the file of `main`, or a file that is usually the entry.
 fn own_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Result<(), DetectError> {
     if let Some(command) = line::start(manifest, means.tool, means.plug_and_play) {
+        let command = by_node(draft.files, command);
         draft.web(command, "from scripts.start");
         return Ok(());
     }
@@ -212,6 +213,20 @@ fn own_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Resul
             Ok(())
         }
         None => member_start(draft, manifest, means),
+    }
+}
+
+/// A script of the repository by the node that its first line asks for: those
+/// who write on Windows have no executable files, and a CR behind the name.
+fn by_node(files: Files<'_>, command: RunCommand) -> RunCommand {
+    let RunCommand::Exec(words) = &command else { return command };
+    let script = words.first().and_then(|word| word.strip_prefix("./"));
+    let first = script.and_then(|path| Some(files.hint(path)?.lines().next()?.trim_end().to_owned()));
+    match first.as_deref() {
+        Some("#!/usr/bin/env node" | "#!/usr/bin/node" | "#!/usr/local/bin/node") => {
+            RunCommand::Exec([vec!["node".to_owned()], words.clone()].concat())
+        }
+        _ => command,
     }
 }
 

@@ -106,6 +106,32 @@ fn another_npm_is_tried_where_the_first_refuses_the_lock() {
 }
 
 #[test]
+fn what_npmrc_reads_is_in_the_build_if_it_is_set() {
+    let files = [package(r#"{"main": "a.js"}"#), ("a.js", ""), (".npmrc", "//x/:_authToken=${NPM_TOKEN}\n")];
+    assert!(said(&files).contains(".npmrc reads NPM_TOKEN"));
+    assert_eq!(plan(&files).secrets_if_set.len(), 1);
+    assert!(plan(&files).secrets.is_empty());
+    assert!(dockerfile(&files).contains("RUN --mount=type=secret,id=NPM_TOKEN"));
+    let named = ("paas.toml", "[build]\nsecrets = ['NPM_TOKEN']\n");
+    assert!(plan(&[&files[..], &[named]].concat()).secrets_if_set.is_empty());
+    let python = plan(&[&files[1..], &[package(r#"{"scripts": {"build": "x"}}"#), ("main.py", "")]].concat());
+    assert_eq!((python.language.as_str(), python.secrets_if_set.len()), ("python", 1));
+}
+
+#[test]
+fn scripts_that_windows_wrote_are_started() {
+    let start = package(r#"{"scripts": {"start": "./bin/www --x"}}"#);
+    assert_eq!(web(&[start, ("bin/www", "#!/usr/bin/env node\r\nrun()\r\n")]), "node ./bin/www --x");
+    assert_eq!(web(&[start, ("bin/www", "#!/bin/sh\n")]), "./bin/www --x");
+}
+
+#[test]
+fn a_folder_that_nothing_builds_is_served_too() {
+    let npx = package(r#"{"scripts": {"start": "npx serve ."}}"#);
+    assert!(dockerfile(&[npx, ("index.html", "")]).contains("COPY app/ ./"));
+}
+
+#[test]
 fn frameworks_without_a_start_script() {
     let built = |json| web(&[package(json), ("public/x", "")]);
     assert_eq!(

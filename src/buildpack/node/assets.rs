@@ -1,0 +1,57 @@
+//! Assets of an app in another language: what the `build` of its package.json
+//! makes, with the manager and the Node that it asks for.
+
+use minijinja::context;
+
+use super::install::{self, Purpose};
+use super::manager;
+use super::manifest::{self, Manifest};
+use super::start::Start;
+use super::{build, lock, release, token};
+use crate::buildpack::assets::Assets;
+use crate::buildpack::base;
+use crate::buildpack::draft::Draft;
+use crate::buildpack::error::DetectError;
+use crate::buildpack::paas_toml::PaasToml;
+use crate::buildpack::pack;
+use crate::buildpack::render::render;
+use crate::buildpack::version;
+
+/// The stage that builds them; `None` if there is nothing to build.
+pub(in crate::buildpack) fn assets(of: &mut Draft<'_>) -> Result<Option<Assets>, DetectError> {
+    if !of.pack.assets || !of.files.has(manifest::FILE) {
+        return Ok(None);
+    }
+    let manifest = Manifest::load(of.files)?;
+    let Some(script) = build::own_script(&manifest) else { return Ok(None) };
+    token::take(of);
+    let settings = PaasToml::default();
+    let mut draft = Draft::new(of.files, of.catalog, pack::get("node")?, &settings, None);
+    let node = match release::choose(&mut draft, &manifest) {
+        Err(DetectError::NoSuchVersion { place, text, .. }) => {
+            let asked = version::shorten(&text);
+            draft.warn(format!("{place} asks for Node {asked}, which cannot be had here"));
+            release::newest(&draft)?
+        }
+        other => other?,
+    };
+    let manager = manager::choose(&mut draft, &manifest, &node)?;
+    super::check_yarn_path(&draft, &manager)?;
+    lock::check(draft.files, &manifest, &manager)?;
+    let install = install::plan(&draft, &manifest, &manager, |_| Purpose::Everything);
+    let command = vec![manager.tool.program().to_owned(), "run".to_owned(), script.to_owned()];
+    let other_npm = manager::other_npm(&manager, &node)?;
+    let mut said =
+        vec![format!("Node {} for {}, from {}", node.offer.version, command.join(" "), manifest::FILE)];
+    said.extend(manager.lock.map(|lock| format!("{}, from {lock}", install::verb(&manager))));
+    let base = base::pair(draft.pack, &node.offer, draft.catalog)?.build;
+    let values =
+        super::values(&draft, &manifest, &manager, Some(&install), &command, &Start::default(), false);
+    let values = context! {
+        build_base => base.reference.as_str(), build_prologue => of.prologue(),
+        steps => of.steps.secrets_only().values(), scope => of.catalog.cache_scope.as_str(),
+        assets => true, apart => false, other_npm => other_npm.as_ref().map(super::refetch), ..values
+    };
+    let text = render("node", "Dockerfile.j2", values)?;
+    Ok(Some(Assets { text, base, said, notices: draft.notices }))
+}

@@ -1,0 +1,3 @@
+console.log("the worker is at work");
+process.on("SIGTERM", () => process.exit(0));
+setInterval(() => {}, 1000);
