@@ -19,6 +19,8 @@ pub enum Unhealthy {
         /// Killed by the kernel for want of memory.
         out_of_memory: bool,
     },
+    /// Somebody has removed its container.
+    Removed,
     /// It listens on nothing.
     Silent,
     /// It listens on loopback addresses only.
@@ -40,6 +42,7 @@ impl std::fmt::Display for Unhealthy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Exited { .. } => f.write_str("it has exited"),
+            Self::Removed => f.write_str("its container was removed"),
             Self::Silent => f.write_str("it listens on no port"),
             Self::LoopbackOnly(_) => f.write_str("it listens on loopback only"),
             Self::OtherPorts(_) => f.write_str("it listens on other ports"),
@@ -144,6 +147,9 @@ pub enum DeployError {
     /// A release's image was removed.
     #[error("the image of v{0} is gone")]
     ImageGone(u32, CommitId),
+    /// The image of what shall start is gone, though it should be kept.
+    #[error("there is no image {0}")]
+    NoImage(String),
     /// A process type that the release does not have.
     #[error("no process type {0}")]
     NoProcessType(String, Vec<String>),

@@ -105,10 +105,10 @@ pub(super) async fn wait_again(check: &Check<'_>, stop: &CancellationToken) -> b
 
 /// Looks at the container: has it exited, and where does it listen?
 async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealthy> {
-    if let Ok(state) = check.engine.inspect(check.container).await
-        && (!state.running || state.restarts > 0)
-    {
-        return Err(exited(check, state).await);
+    match check.engine.inspect(check.container).await {
+        Ok(state) if !state.running || state.restarts > 0 => return Err(exited(check, state).await),
+        Err(error) if error.is_missing() => return Err(Unhealthy::Removed),
+        _ => {}
     }
     let listening = check.engine.listening(check.container).await.unwrap_or_default();
     if listening.is_empty() || listening.iter().any(|at| at.port() == check.port && !at.ip().is_loopback()) {

@@ -97,7 +97,12 @@ impl Pipeline {
         process: &ProcessName,
     ) -> Result<Running, DeployError> {
         let workload = self.workload(app, release, process, None).await?;
-        let container = self.engine().start(&workload).await?;
+        let container = match self.engine().start(&workload).await {
+            Err(error) if error.is_missing() && !self.engine().has_image(&release.image_id).await? => {
+                return Err(DeployError::NoImage(release.image.clone()));
+            }
+            other => other?,
+        };
         self.collector.follow(Origin {
             container: container.clone(),
             app: app.id,

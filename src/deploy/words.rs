@@ -104,11 +104,8 @@ impl DeployError {
                 "No other release has served yet.",
                 "See them: paas releases APP",
             ),
-            Self::ImageGone(number, commit) => Problem::new(
-                format!("The image of v{number} is not kept any more."),
-                "releases.keep and releases.keep_time in server.toml say for how long.",
-                format!("Build it again: git push --force paas {}:BRANCH", commit.short()),
-            ),
+            Self::ImageGone(number, commit) => image_gone(*number, commit),
+            Self::NoImage(image) => no_image(image),
             Self::NoProcessType(name, known) => Problem::new(
                 format!("There is no process type {name}."),
                 format!("The app has: {}", known.join(", ")),
@@ -142,6 +139,22 @@ fn spelt(time: Duration) -> String {
     }
 }
 
+fn no_image(image: &str) -> Problem {
+    Problem::new(
+        format!("The image {image} is gone."),
+        "Somebody has removed it from the engine. What runs goes on until it ends.",
+        "Build it again:\n  git commit --allow-empty -m Rebuild && git push paas BRANCH",
+    )
+}
+
+fn image_gone(number: u32, commit: &crate::model::CommitId) -> Problem {
+    Problem::new(
+        format!("The image of v{number} is not kept any more."),
+        "releases.keep and releases.keep_time in server.toml say for how long.",
+        format!("Build it again: git push --force paas {}:BRANCH", commit.short()),
+    )
+}
+
 fn back_to(known: &[u32]) -> String {
     if known.is_empty() {
         return "No other release has served yet.".to_owned();
@@ -153,6 +166,10 @@ fn back_to(known: &[u32]) -> String {
 fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String], advice: Option<&str>) -> Problem {
     let (cause, next) = match why {
         Unhealthy::Exited { code, out_of_memory } => exited(process, *code, *out_of_memory),
+        Unhealthy::Removed => (
+            format!("The container of {process} was removed while it started."),
+            "Somebody did that on the server. Push again.".to_owned(),
+        ),
         Unhealthy::Silent => (
             format!("{process} runs, but listens on no port."),
             format!("Listen on 0.0.0.0 and the port in $PORT (here {port})."),
@@ -249,6 +266,7 @@ mod tests {
             Unhealthy::Exited { code: Some(137), out_of_memory: true },
             Unhealthy::Exited { code: Some(127), out_of_memory: false },
             Unhealthy::Exited { code: None, out_of_memory: false },
+            Unhealthy::Removed,
             Unhealthy::Silent,
             Unhealthy::LoopbackOnly(vec!["127.0.0.1:5000".parse().unwrap()]),
             Unhealthy::OtherPorts(vec![3000, 3001]),
@@ -300,6 +318,7 @@ mod tests {
             DeployError::ServesAlready(5),
             DeployError::NothingBefore,
             DeployError::ImageGone(2, crate::model::CommitId::parse(&"a1".repeat(20)).unwrap()),
+            DeployError::NoImage("paas/shop:v2".into()),
             DeployError::NoProcessType("clock".into(), vec!["web".into()]),
             DeployError::Internal("x".into()),
         ];

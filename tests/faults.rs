@@ -1,0 +1,78 @@
+//! What people do to a server behind its back: each time the
+//! branch goes on naming what runs, the app answers, and the same push works after.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+
+mod support;
+
+use std::time::Duration;
+use support::{Finished, Repository, Server, TestApp, alone, docker, eventually};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// An app that says `first`.
+fn deployed(server: &'static Server, name: &str) -> (TestApp, Repository) {
+    server.stop_nowhere();
+    let app = server.app(name);
+    let repository = app.saying("first");
+    repository.push(&["main"]).ok();
+    (app, repository)
+}
+
+/// Branch and routes tell the same story, and one container is there.
+#[track_caller]
+fn agrees(app: &TestApp, repository: &Repository, commit: &str, says: &str) {
+    eventually("it answers", MINUTE, || {
+        app.server.try_get(&app.name, "/").is_ok_and(|reply| reply.status == 200 && reply.body == says)
+    });
+    assert_eq!(repository.on_server("refs/heads/main"), commit);
+    eventually("one container is there", MINUTE, || app.containers().len() == 1);
+}
+
+/// A push that is stopped at `place`, until something has been done there.
+fn pushed_while(server: &Server, repository: &Repository, place: &str, act: impl FnOnce()) -> Finished {
+    server.stop_at(place);
+    let push = repository.push_running(&["main"]);
+    server.wait_stopped();
+    act();
+    server.stop_nowhere();
+    push.finish(2 * MINUTE)
+}
+
+#[test]
+fn containers_removed_by_hand_are_replaced_or_refuse_the_push() {
+    let (server, _turn) = alone();
+    let (app, repository) = deployed(server, "faults-removed");
+    let first = repository.head();
+    docker(&["rm", "--force", &app.containers()[0]]).ok();
+    agrees(&app, &repository, &first, "first");
+
+    let second = repository.say("second");
+    let old = app.containers();
+    let push = pushed_while(server, &repository, "web-started", || {
+        let new = app.containers().into_iter().find(|name| !old.contains(name)).unwrap();
+        docker(&["rm", "--force", &new]).ok();
+    });
+    push.fails().says(&["The container of web.1 was removed while it started."]);
+    agrees(&app, &repository, &first, "first");
+
+    repository.push(&["main"]).ok();
+    agrees(&app, &repository, &second, "second");
+}
+
+#[test]
+fn an_image_removed_by_hand_is_missed_in_words_and_can_be_built_again() {
+    let (server, _turn) = alone();
+    let (app, repository) = deployed(server, "faults-image");
+    let first = repository.head();
+    app.ssh("ps:stop", &[]).ok();
+    docker(&["image", "rm", "--force", &format!("paas/{}:v1", app.name)]).ok();
+    for command in ["ps:start", "ps:restart"] {
+        app.ssh(command, &[]).fails().says(&["The image paas/", "is gone.", "git commit --allow-empty"]);
+    }
+    assert_eq!(repository.on_server("refs/heads/main"), first);
+    assert_eq!(app.containers(), Vec::<String>::new());
+
+    repository.git(&["commit", "--allow-empty", "--quiet", "-m", "Rebuild"]);
+    repository.push(&["main"]).ok();
+    agrees(&app, &repository, &repository.head(), "first");
+}
