@@ -21,12 +21,17 @@ pub const PLACES: [&str; 15] = [
     "drained",
 ];
 
+/// The places of the watch after a promotion, which `tests/automatic_rollback.rs`
+/// goes through.
+pub const WATCH: [&str; 2] = ["evidence-found", "window-closed"];
+
 /// The places of `secrets:rotate`, which `tests/secrets.rs` goes through.
 pub const ROTATION: [&str; 3] = ["key-written", "sealed-in-part", "sealed-anew"];
 
 /// Stops this process (SIGSTOP) if the file `PAAS_STOP_AT_FILE` names this place.
 pub fn reached(place: &'static str) {
-    debug_assert!(PLACES.contains(&place) || ROTATION.contains(&place), "{place} is not listed");
+    let listed = PLACES.iter().chain(&WATCH).chain(&ROTATION).any(|known| *known == place);
+    debug_assert!(listed, "{place} is not listed");
     #[cfg(debug_assertions)]
     if crate::settings::stop_at().as_deref() == Some(place) {
         tracing::warn!(place, "stopping here, as PAAS_STOP_AT_FILE says");

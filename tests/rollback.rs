@@ -4,7 +4,8 @@
 mod support;
 
 use std::path::PathBuf;
-use support::{Repository, Server, TestApp, alone, shared};
+use std::time::Duration;
+use support::{Repository, Server, TestApp, alone, eventually, shared};
 
 /// Two releases that say `one` and `two`; their commits.
 fn two_releases(app: &TestApp) -> (Repository, String, String) {
@@ -91,6 +92,8 @@ fn what_cannot_be_rolled_back_to_is_refused_with_what_can() {
     app.ssh("rollback", &["v2"]).fails().says(&["v2 is what serves now"]);
     app.ssh("rollback", &["v9"]).fails().says(&["There is no release v9", "v1"]);
     app.ssh("rollback", &["back"]).fails().says(&["is no release, such as v3"]);
+    // While v1 stands by, its container holds its image.
+    eventually("the watch is over", Duration::from_secs(60), || app.containers().len() == 1);
     let image = format!("paas/{}:v1", app.name);
     support::docker(&["image", "rm", &image]).ok();
     app.ssh("rollback", &[]).fails().says(&["The image of v1 is not kept any more", "git push --force"]);
@@ -115,7 +118,10 @@ fn pruning_says_what_goes_and_why_the_rest_stays() {
     let app = server.app("prune");
     two_releases(&app);
     let said = app.ssh("releases:prune", &["--dry-run"]).ok();
-    said.says(&["stays: it serves", "stays: one of the last releases"]);
+    said.says(&["stays: it serves", "stays: it stands by while its successor is watched"]);
+    eventually("the watch is over", Duration::from_secs(60), || {
+        app.ssh("releases:prune", &["--dry-run"]).ok().text().contains("stays: one of the last releases")
+    });
     app.ssh("rollback", &[]).ok();
 }
 

@@ -13,12 +13,14 @@ from basics import Failure, say
 from build import measure_build
 from detect import measure_detect
 from push import measure_push
+from rollback import measure_rollback
 from stage import Stage
 from transfer import measure_transfer
 
 FIGURES = {
     "detect": measure_detect,
     "push": measure_push,
+    "rollback": measure_rollback,
     "transfer": measure_transfer,
     "build": measure_build,
 }

@@ -95,14 +95,15 @@ class Push:
         return marker
 
     def web(self):
-        """Our one web container; waits until the old one is gone."""
-        labels = (f"paas.name={self.name}", "paas.process=web.1")
+        """The newest web container of ours; that of the release before stands by."""
+        return max(self.all_web(), key=lambda one: int(one["Labels"]["paas.release"]))["Id"]
 
-        def single():
-            found = self.engine.containers(*labels)
-            return found[0]["Id"] if len(found) == 1 else None
+    def settled(self):
+        """Waits until there is no other."""
+        until("the old containers to be gone", lambda: len(self.all_web()) == 1)
 
-        return until("the old container to be gone", single)
+    def all_web(self):
+        return self.engine.containers(f"paas.name={self.name}", "paas.process=web.1")
 
     def ours(self):
         """Milliseconds of each part; `total` is the figure."""

@@ -72,6 +72,21 @@ class Stage:
             raise Failure(f"{' '.join(words)} ended with {done.returncode}:\n{output}")
         return done.stdout
 
+    @contextlib.contextmanager
+    def started(self, *words):
+        """A program that runs meanwhile, and has to succeed."""
+        running = subprocess.Popen(
+            words, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True,
+        )  # fmt: skip
+        try:
+            yield running
+        finally:
+            running.kill()
+            output = running.communicate()[0].strip()
+        if running.returncode != 0:
+            raise Failure(f"{' '.join(words)} ended with {running.returncode}:\n{output}")
+
     def spawn(self, name, *words, env=None):
         """Starts a server in a session of its own; it is ended with the stage."""
         log = open(self.path(f"{name}.log"), "wb")

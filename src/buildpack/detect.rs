@@ -49,9 +49,9 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     if let Some(DetectError::Misnamed { found, wanted }) = hint::misnamed(files, &["Procfile", "paas.toml"]) {
         plan.notices.push(format!("{found} is passed over: it must be called {wanted}"));
     }
-    let release_time = settings.release_time.unwrap_or(plan.release_time);
-    let checks = settings.checks.clone().unwrap_or_default();
-    let mut plan = BuildPlan { procfile: declared, checks, release_time, ..plan };
+    let (checks, watch) = (settings.checks.clone().unwrap_or_default(), settings.deploy.watch);
+    let release_time = settings.deploy.release_time.unwrap_or(plan.release_time);
+    let mut plan = BuildPlan { procfile: declared, checks, watch, release_time, ..plan };
     paas_toml::apply(&mut plan, &settings.types)?;
     add_app_json(&mut plan, app_json.unwrap_or_default(), settings.checks.is_some());
     Ok(plan)

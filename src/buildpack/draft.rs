@@ -302,6 +302,7 @@ impl<'a> Draft<'a> {
             checks: crate::model::HealthCheck::default(),
             types: BTreeMap::new(),
             release_time: crate::model::RELEASE_TIME,
+            watch: None,
             procfile: false,
             config: self.config,
             loopback: self.loopback,

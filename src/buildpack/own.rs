@@ -105,6 +105,7 @@ fn empty(path: &str) -> BuildPlan {
         checks: crate::model::HealthCheck::default(),
         types: BTreeMap::new(),
         release_time: crate::model::RELEASE_TIME,
+        watch: None,
         procfile: false,
         config: BTreeMap::new(),
         loopback: None,

@@ -3,8 +3,8 @@
 use super::grammar::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session, sizes};
-use crate::deploy::{Condition, Pipeline, ProcessLine};
-use crate::model::{App, AppName, MOST_PROCESSES, ProcessType, Scale};
+use crate::deploy::{Account, Condition, Pipeline, ProcessLine};
+use crate::model::{App, AppName, MOST_PROCESSES, ProcessType, Scale, Window};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -13,19 +13,25 @@ impl Session<'_> {
         let app = self.app(&name).await?;
         let account = self.pipeline.account(&app).await?;
         if as_json {
-            let mut all = Vec::new();
-            for line in &account.processes {
-                all.push(json!({
-                    "name": line.name.to_string(), "status": state(line), "release": line.release,
+            let mut listed = Vec::new();
+            for (line, state) in all(&account) {
+                listed.push(json!({
+                    "name": line.name.to_string(), "status": state, "release": line.release,
                     "exit_code": line.exit_code, "out_of_memory": line.out_of_memory,
                     "memory": line.size.0, "cpus": nano(line.size.1), "restarts": line.restarts, "since": time(line.started_at),
                     "last_lines": last_words(self.pipeline, line).await,
                 }));
             }
-            return self.print_json(&all.into()).await;
+            return self.print_json(&listed.into()).await;
         }
-        let rows: Vec<Vec<String>> = account.processes.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = all(&account).map(|(line, state)| row(line, state)).collect();
         let mut text = table(&["PROCESS", "STATUS", "RELEASE", "SIZE", "RESTARTS", "SINCE"], &rows);
+        if let Some(window) = &account.window {
+            text.push_str(&watched(window, crate::store::now()));
+        }
+        if let (Some(taken_back), Some(current)) = (&account.rolled_back, &account.current) {
+            text.push_str(&format!("{}\n", crate::deploy::taken_back(taken_back, current)));
+        }
         if app.stopped {
             text.push_str("Stopped by ps:stop; ps:start starts it again.\n");
         }
@@ -120,12 +126,28 @@ fn parse_count(word: &str) -> Result<(ProcessType, Scale), CommandError> {
     Ok((ProcessType::parse(kind)?, scale))
 }
 
-fn row(line: &ProcessLine) -> Vec<String> {
+/// Processes with their states: those of the release that serves, then those that stand by.
+fn all(account: &Account) -> impl Iterator<Item = (&ProcessLine, String)> {
+    let serving = account.processes.iter().map(|line| (line, state(line)));
+    let standby = account.standby.iter().map(|line| {
+        let state = if line.condition.runs() { "standby".to_owned() } else { state(line) };
+        (line, state)
+    });
+    serving.chain(standby)
+}
+
+fn row(line: &ProcessLine, state: String) -> Vec<String> {
     let release = format!("v{}", line.release);
     let (memory, cpu) = sizes::shown(line.size);
     let size =
         if line.condition == Condition::Missing { "-".to_owned() } else { format!("{memory} {cpu} CPU") };
-    vec![line.name.to_string(), state(line), release, size, line.restarts.to_string(), time(line.started_at)]
+    vec![line.name.to_string(), state, release, size, line.restarts.to_string(), time(line.started_at)]
+}
+
+fn watched(window: &Window, now: i64) -> String {
+    let Window { release, before, until, .. } = window;
+    let left = (until - now).max(0);
+    format!("v{release} is watched for {left} s more: v{before} takes over again if it does worse.\n")
 }
 
 /// What a process printed last, if it has crashed.

@@ -4,7 +4,7 @@ use super::grammar::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session};
 use crate::deploy::{ImageVerdict, KeptFor};
-use crate::model::{AppName, Release};
+use crate::model::{AppName, Release, Why};
 use crate::store;
 use serde_json::json;
 
@@ -25,6 +25,7 @@ impl Session<'_> {
                     "number": release.number, "commit": release.commit, "state": release.state,
                     "why": release.why, "source": release.source, "who": release.who, "created": time(release.created_at),
                     "bases": release.bases.iter().map(super::builds::base).collect::<Vec<_>>(),
+                    "evidence": release.evidence.as_ref().map(ToString::to_string),
                 })
             });
             return self.print_json(&all.collect()).await;
@@ -77,6 +78,7 @@ impl Session<'_> {
 fn fate(verdict: &ImageVerdict, dry_run: bool, gone: &[ImageVerdict]) -> Vec<String> {
     let fate = match verdict.kept {
         Some(KeptFor::Serving) => "stays: it serves",
+        Some(KeptFor::Standby) => "stays: it stands by while its successor is watched",
         Some(KeptFor::Preparing) => "stays: it is being prepared",
         Some(KeptFor::Recent) => "stays: one of the last releases (releases.keep)",
         Some(KeptFor::Young) => "stays: it served not long ago (releases.keep_time)",
@@ -104,10 +106,13 @@ fn number(word: &str) -> Result<u32, CommandError> {
     digits.parse().map_err(|_| CommandError::NotARelease(word.chars().take(40).collect()))
 }
 
-/// `push`, `rollback to v3`.
+/// `push`, `rollback to v3`, `automatic rollback to v3: 12 of 80 answers were 5xx`.
 fn why(release: &Release) -> String {
-    match release.source {
-        Some(source) if release.why == crate::model::Why::Rollback => format!("rollback to v{source}"),
+    match (release.why, release.source, &release.evidence) {
+        (Why::Rollback, Some(source), _) => format!("rollback to v{source}"),
+        (Why::Automatic, Some(source), Some(evidence)) => {
+            format!("automatic rollback to v{source}: {evidence}")
+        }
         _ => word(&release.why),
     }
 }

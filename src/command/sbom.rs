@@ -59,8 +59,9 @@ impl Session<'_> {
     async fn release(&mut self, app: &App, number: Option<u32>) -> Result<Release, CommandError> {
         let id = app.id;
         let releases = self.pipeline.workers.store.read(move |db| store::releases::list(db, id)).await?;
-        let served =
-            |release: &Release| matches!(release.state, ReleaseState::Current | ReleaseState::Retired);
+        let served = |release: &Release| {
+            !matches!(release.state, ReleaseState::Preparing | ReleaseState::Ready | ReleaseState::Failed)
+        };
         let known = releases.iter().filter(|release| served(release)).map(|release| release.number).collect();
         let found = match number {
             None => releases.into_iter().find(|release| release.state == ReleaseState::Current),

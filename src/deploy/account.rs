@@ -1,7 +1,9 @@
 //! What can be told about apps: the store's wishes beside the engine's facts.
 
 use super::{Activity, DeployError, Pipeline};
-use crate::model::{App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState, Restart};
+use crate::model::{
+    App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState, Restart, Window,
+};
 use crate::store;
 
 /// All that is shown of an app.
@@ -17,6 +19,12 @@ pub struct Account {
     pub formation: Formation,
     /// Its processes, those that shall run and those that do.
     pub processes: Vec<ProcessLine>,
+    /// Web processes of the release before, which stand by while this one is watched.
+    pub standby: Vec<ProcessLine>,
+    /// The watch of the release that serves.
+    pub window: Option<Window>,
+    /// The release that was taken back for the one that serves.
+    pub rolled_back: Option<Release>,
     /// What is being done to it.
     pub activity: Option<Activity>,
 }
@@ -133,25 +141,38 @@ impl Pipeline {
 
     async fn account_of(&self, app: App, states: Vec<ProcessState>) -> Result<Account, DeployError> {
         let id = app.id;
-        let (current, latest, formation) = self
+        let (current, latest, formation, window) = self
             .store()
             .read(move |db| {
                 let current = store::releases::current(db, id)?;
-                Ok((current, store::releases::latest(db, id)?, store::apps::formation(db, id)?))
+                let (latest, formation) = (store::releases::latest(db, id)?, store::apps::formation(db, id)?);
+                Ok((current, latest, formation, store::windows::of(db, id)?))
             })
             .await?;
+        let rolled_back = self.taken_back_for(current.as_ref()).await?;
         let activity = self.queue.activity(app.id);
         let wanted = match &current {
             Some(release) if !app.stopped => self.wanted(&app, release).await?,
             _ => Vec::new(),
         };
+        let (standby, states): (Vec<_>, Vec<_>) =
+            states.into_iter().partition(|state| window.as_ref().is_some_and(|window| window.keeps(state)));
+        let standby = standby_lines(standby, window.as_ref());
         let is_out = |container: &str| self.is_out(container);
         let processes = current.as_ref().map(|release| lines(&wanted, states, release, is_out));
         let processes = processes.unwrap_or_default();
         let failed = latest.is_some_and(|release| release.state == ReleaseState::Failed);
         let status = status(activity.as_ref(), current.is_some(), failed, app.stopped, &wanted, &processes);
-        Ok(Account { app, status, current, formation, processes, activity })
+        Ok(Account { app, status, current, formation, processes, standby, window, rolled_back, activity })
     }
+}
+
+fn standby_lines(states: Vec<ProcessState>, window: Option<&Window>) -> Vec<ProcessLine> {
+    let before = window.map_or(0, |window| window.before);
+    states
+        .into_iter()
+        .map(|state| ProcessLine { release: before, ..ProcessLine::new(state, Restart::default(), false) })
+        .collect()
 }
 
 /// What there is of the current release, and what is missing of it.
@@ -163,7 +184,8 @@ fn lines(
 ) -> Vec<ProcessLine> {
     let mut lines: Vec<ProcessLine> = states
         .into_iter()
-        .filter(|state| state.release == current.number)
+        .filter(|state| state.release == current.label())
+        .map(|state| ProcessState { release: current.number, ..state })
         .map(|state| {
             let out = is_out(&state.container);
             let restart = current.restart(&state.process.kind);

@@ -3,10 +3,11 @@
 
 use super::prepare::{DEFAULT_PORT, Prepared, configured_port};
 use super::queue::Turn;
+use super::window::Standby;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
-use crate::model::{App, ConfigVars, ProcessType, Release, ReleaseState, Size, Why};
+use crate::model::{App, ConfigVars, Evidence, ProcessType, Release, ReleaseState, Size, Why};
 use crate::store::{self, releases::NewRelease};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(super) struct Again {
     pub sizes: Option<BTreeMap<ProcessType, Size>>,
     pub why: Why,
     pub who: String,
+    /// For which the current release is taken back.
+    pub evidence: Option<Evidence>,
 }
 
 impl Pipeline {
@@ -53,13 +56,10 @@ impl Pipeline {
         let turn = self.turn(app, "rolling back", who).await;
         let app = self.refreshed(app).await?;
         let (current, source, today) = self.rollback_target(&app, to).await?;
-        if !self.engine().has_image(&source.image_id).await? {
-            return Err(DeployError::ImageGone(source.number, source.commit));
-        }
         let config = if keep_config { today } else { source.config.clone() };
-        let again =
-            Again { source: source.clone(), config, sizes: None, why: Why::Rollback, who: who.to_owned() };
-        let prepared = self.prepare_again(&app, again, turn, report).await?;
+        let (why, who) = (Why::Rollback, who.to_owned());
+        let again = Again { source: source.clone(), config, sizes: None, why, who, evidence: None };
+        let prepared = self.prepare_back(&app, again, turn, report).await?;
         let number = prepared.release.number;
         self.go_back(&app, prepared, &current, report).await?;
         Ok((number, source))
@@ -81,9 +81,52 @@ impl Pipeline {
         Ok((current, target(&releases, to)?.clone(), config))
     }
 
+    /// The first phase of going back: by the processes that stand by, if there are
+    /// any of it, else by new ones.
+    pub(super) async fn prepare_back(
+        &self,
+        app: &App,
+        again: Again,
+        turn: Turn,
+        report: &Report,
+    ) -> Result<Prepared, DeployError> {
+        if let Some(standby) = self.standby(app, &again).await? {
+            return self.prepare_standby(app, again, standby, turn).await;
+        }
+        if !self.engine().has_image(&again.source.image_id).await? {
+            return Err(DeployError::ImageGone(again.source.number, again.source.commit));
+        }
+        self.prepare_again(app, again, turn, report).await
+    }
+
+    /// Nothing is started: it is ready as soon as it is written down.
+    async fn prepare_standby(
+        &self,
+        app: &App,
+        again: Again,
+        standby: Standby,
+        turn: Turn,
+    ) -> Result<Prepared, DeployError> {
+        if !self.routes.connected() {
+            return Err(DeployError::NoProxy);
+        }
+        let Standby { label, targets } = standby;
+        let open = self.store().write(move |db| {
+            let mut release = open(db, again)?;
+            release.took_over = Some(label);
+            release.state = ReleaseState::Ready;
+            store::releases::update(db, &release)?;
+            Ok(release)
+        });
+        let release = open.await?;
+        turn.release(release.number);
+        reached("ready");
+        Ok(Prepared { app: app.clone(), release, targets, turn })
+    }
+
     /// The branch moves before the commit point, as in a push: after a crash in
     /// between, a ready release whose commit the branch names is promoted.
-    async fn go_back(
+    pub(super) async fn go_back(
         self: &Arc<Self>,
         app: &App,
         prepared: Prepared,
@@ -147,9 +190,11 @@ impl Pipeline {
 /// The release to go back to: the one of that number, or the last one that
 /// served before the current one did.
 fn target(releases: &[Release], to: Option<u32>) -> Result<&Release, DeployError> {
-    let served = |release: &&Release| release.state == ReleaseState::Retired;
+    let served =
+        |release: &&Release| matches!(release.state, ReleaseState::Retired | ReleaseState::RolledBack);
     let Some(number) = to else {
-        return releases.iter().find(served).ok_or(DeployError::NothingBefore);
+        let good = |release: &&Release| release.state == ReleaseState::Retired;
+        return releases.iter().find(good).ok_or(DeployError::NothingBefore);
     };
     let known = || releases.iter().filter(served).map(|release| release.number).collect();
     match releases.iter().find(|release| release.number == number) {
@@ -162,7 +207,7 @@ fn target(releases: &[Release], to: Option<u32>) -> Result<&Release, DeployError
 
 /// Opens a release that has everything of its source but config and number.
 fn open(db: &rusqlite::Connection, again: Again) -> Result<Release, store::StoreError> {
-    let Again { source, config, sizes, why, who } = again;
+    let Again { source, config, sizes, why, who, evidence } = again;
     let new = NewRelease {
         app: source.app,
         commit: source.commit.clone(),
@@ -186,6 +231,8 @@ fn open(db: &rusqlite::Connection, again: Again) -> Result<Release, store::Store
         created_at: fresh.created_at,
         source: fresh.source,
         retired_at: None,
+        took_over: None,
+        evidence,
         ..source
     };
     if let Some(port) = configured_port(&release) {

@@ -177,7 +177,8 @@ impl Pipeline {
             let mut used = BTreeSet::new();
             for (app, next) in store::bases::given(db)? {
                 let releases = store::releases::list(db, app.id)?;
-                let kept = super::images::reasons(&releases, keep, store::now());
+                let standby = store::windows::of(db, app.id)?.map(|window| window.before);
+                let kept = super::images::reasons(&releases, standby, keep, store::now());
                 let built = releases.into_iter().filter(|release| kept.contains_key(&release.image));
                 let bases = built.flat_map(|release| release.bases).chain(next);
                 used.extend(bases.map(|pin| pin.reference));

@@ -63,7 +63,7 @@ impl Pipeline {
             (_, None, Effect::AtOnce) if stopped => Configured::Pending,
             (Some(current), None, Effect::AtOnce) => {
                 let (source, why, who) = (current.clone(), Why::Config, who.to_owned());
-                let again = Again { source, config: vars, sizes: None, why, who };
+                let again = Again { source, config: vars, sizes: None, why, who, evidence: None };
                 return self.repeat(app, again, turn, report).await.map(Configured::Runs);
             }
         };
@@ -132,8 +132,14 @@ impl Pipeline {
             return Ok(Some(Configured::Pending));
         }
         report.step(&format!("Restarting {}", app.name));
-        let again =
-            Again { source: current, config: vars, sizes: None, why: Why::Config, who: who.to_owned() };
+        let again = Again {
+            source: current,
+            config: vars,
+            sizes: None,
+            why: Why::Config,
+            who: who.to_owned(),
+            evidence: None,
+        };
         self.repeat(app, again, turn, report).await.map(|number| Some(Configured::Runs(number)))
     }
 

@@ -13,7 +13,7 @@ pub(super) fn of(
 ) -> Vec<(String, String)> {
     let mut env: BTreeMap<String, String> = release.env.clone();
     env.insert("PAAS_APP".to_owned(), app.to_string());
-    env.insert("PAAS_RELEASE".to_owned(), format!("v{}", release.number));
+    env.insert("PAAS_RELEASE".to_owned(), format!("v{}", release.label()));
     env.insert("DYNO".to_owned(), process.to_string());
     env.insert("GIT_REV".to_owned(), release.commit.to_string());
     env.insert("SOURCE_VERSION".to_owned(), release.commit.to_string());
@@ -73,6 +73,9 @@ pub(super) mod tests {
             state: ReleaseState::Preparing,
             created_at: 0,
             source: None,
+            watch: None,
+            took_over: None,
+            evidence: None,
             retired_at: None,
             bases: Vec::new(),
         }

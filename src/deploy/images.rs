@@ -13,6 +13,8 @@ pub enum KeptFor {
     Serving,
     /// A release of it is being prepared.
     Preparing,
+    /// It takes over again if its successor does worse.
+    Standby,
     /// It is among the last ones that served.
     Recent,
     /// It served until not long ago.
@@ -36,8 +38,10 @@ impl Pipeline {
     /// Every image of an app, with why it is kept or that it goes.
     pub async fn judge_images(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
         let id = app.id;
-        let releases = self.store().read(move |db| store::releases::list(db, id)).await?;
-        let reasons = reasons(&releases, self.workers.settings.retention, store::now());
+        let read = move |db: &_| Ok((store::releases::list(db, id)?, store::windows::of(db, id)?));
+        let (releases, window) = self.store().read(read).await?;
+        let standby = window.map(|window| window.before);
+        let reasons = reasons(&releases, standby, self.workers.settings.retention, store::now());
         let images = self.engine().app_images(app.id, &app.name).await?;
         let verdict = |image: crate::engine::AppImage| ImageVerdict {
             releases: numbers(&releases, &image.reference),
@@ -70,7 +74,12 @@ fn numbers(releases: &[Release], image: &str) -> Vec<u32> {
 
 /// What keeps each image; an image that is not in here goes. `releases` are
 /// sorted, newest first.
-pub(super) fn reasons(releases: &[Release], keep: Retention, now: i64) -> BTreeMap<String, KeptFor> {
+pub(super) fn reasons(
+    releases: &[Release],
+    standby: Option<u32>,
+    keep: Retention,
+    now: i64,
+) -> BTreeMap<String, KeptFor> {
     let since = now - i64::try_from(keep.time.as_secs()).unwrap_or(i64::MAX);
     let mut served = 0;
     let mut reasons = BTreeMap::new();
@@ -79,7 +88,8 @@ pub(super) fn reasons(releases: &[Release], keep: Retention, now: i64) -> BTreeM
             ReleaseState::Current => Some(KeptFor::Serving),
             ReleaseState::Preparing | ReleaseState::Ready => Some(KeptFor::Preparing),
             ReleaseState::Failed => None,
-            ReleaseState::Retired => {
+            _ if standby == Some(release.number) => Some(KeptFor::Standby),
+            ReleaseState::Retired | ReleaseState::RolledBack => {
                 served += 1;
                 let young = release.retired_at.is_some_and(|at| at > since);
                 (served <= keep.releases).then_some(KeptFor::Recent).or(young.then_some(KeptFor::Young))
@@ -117,10 +127,11 @@ mod tests {
             release(2, 4, Retired, None),
         ];
         let keep = Retention { releases: 1, time: Duration::from_secs(100) };
-        let kept = reasons(&releases, keep, 1000);
+        let kept = reasons(&releases, Some(2), keep, 1000);
         let kept: Vec<(&str, KeptFor)> = kept.iter().map(|(image, why)| (image.as_str(), *why)).collect();
         let expected = [
             ("i3", KeptFor::Serving),
+            ("i4", KeptFor::Standby),
             ("i5", KeptFor::Young),
             ("i6", KeptFor::Recent),
             ("i9", KeptFor::Preparing),

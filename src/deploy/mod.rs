@@ -32,8 +32,10 @@ mod room;
 mod routes;
 mod slots;
 mod stale;
+mod tally;
 mod update;
 mod watch;
+mod window;
 mod words;
 
 #[cfg(test)]
@@ -52,3 +54,4 @@ pub use room::Cramped;
 pub use routes::{ProxyId, Routes};
 pub use stale::Staleness;
 pub use update::update_mark;
+pub use words::taken_back;

@@ -154,6 +154,7 @@ impl Pipeline {
                 release.worker_mib = plan.worker_mib;
                 release.checks = plan.checks;
                 release.types = plan.types;
+                release.watch = plan.watch;
                 release.runtime = plan.runtime;
                 release.port = configured_port(&release).or(plan.port).unwrap_or(0);
                 store::releases::update(db, &release)?;
@@ -211,6 +212,7 @@ impl Pipeline {
         if web.is_empty() {
             return Ok(Vec::new());
         }
+        self.make_room(app, web.len()).await?;
         report.step(&format!("Starting {}", count(web.len(), "web process", "web processes")));
         let mut started = Vec::new();
         for process in web {
@@ -238,7 +240,7 @@ impl Pipeline {
         let target = |(process, running): (ProcessName, super::processes::Running)| Target {
             address: SocketAddr::from((running.address, port)),
             process: process.to_string(),
-            release: release.number,
+            release: release.label(),
         };
         Ok(started.into_iter().map(target).collect())
     }

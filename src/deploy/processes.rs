@@ -51,7 +51,7 @@ impl Pipeline {
         Ok(Workload {
             app: app.id,
             app_name: app.name.clone(),
-            release: release.number,
+            release: release.label(),
             process: process.clone(),
             image: release.image_id.clone(),
             restart: release.restart(&process.kind),
@@ -85,7 +85,7 @@ impl Pipeline {
                 Err(error) => return Err(error.into()),
             }
         }
-        let (number, process) = (release.number, process.clone());
+        let (number, process) = (release.label(), process.clone());
         Ok(self.store().write(move |db| store::apps::address(db, id, number, &process)).await?)
     }
 
@@ -106,7 +106,7 @@ impl Pipeline {
         self.collector.follow(Origin {
             container: container.clone(),
             app: app.id,
-            release: release.number,
+            release: release.label(),
             process: process.clone(),
         });
         Ok(Running { container, address: workload.address })

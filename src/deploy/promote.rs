@@ -6,13 +6,21 @@ use super::processes::GRACE;
 use super::queue::Turn;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
-use crate::model::{App, AppId, ProcessState, ProcessType, Release, Route, Target};
+use crate::model::{App, AppId, ProcessState, ProcessType, Release, Route, Target, Window};
 use crate::store;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long requests in flight to an old process may take.
 const DRAIN: Duration = Duration::from_secs(30);
+
+/// What is there beside the release that was promoted.
+struct Others {
+    /// Who stands by.
+    window: Option<Window>,
+    /// Who gets no new requests.
+    unrouted: Vec<Target>,
+}
 
 impl Pipeline {
     /// All steps of the second phase, in order. Until the transaction has
@@ -26,10 +34,13 @@ impl Pipeline {
         let Prepared { app, release, targets, turn } = prepared;
         turn.step("going live");
         let publishing = self.queue.publishing(app.id).await;
-        if let Err(error) = self.commit(&release, branch).await {
-            self.discard(&app, &release).await;
-            return Err(error);
-        }
+        let window = match self.commit(&app, &release, branch).await {
+            Ok(window) => window,
+            Err(error) => {
+                self.discard(&app, &release).await;
+                return Err(error);
+            }
+        };
         reached("committed");
         let published =
             self.routes.publish(&app.name, Some(self.route(&app, release.number, targets, "H14")));
@@ -41,41 +52,63 @@ impl Pipeline {
         reached("acknowledged");
         self.name_release(&app, &release);
         tracing::info!(app = %app.name, release = release.number, steps = turn.timings(), "deployed");
+        if let Some(window) = window.clone() {
+            let left = Duration::from_secs(u64::try_from(window.until - store::now()).unwrap_or(0));
+            self.watch_over(app.clone(), window, left);
+        }
+        let others = Others { window, unrouted: published.removed };
         let pipeline = self.clone();
-        self.background
-            .spawn(async move { pipeline.retire_others(app, release, published.removed, turn).await });
+        self.background.spawn(async move { pipeline.retire_others(app, release, others, turn).await });
         Ok(())
     }
 
-    /// The commit point.
-    async fn commit(&self, release: &Release, branch: Option<&str>) -> Result<(), DeployError> {
-        let (release, branch) = (release.clone(), branch.map(str::to_owned));
+    /// The commit point; the window that it opens.
+    async fn commit(
+        &self,
+        app: &App,
+        release: &Release,
+        branch: Option<&str>,
+    ) -> Result<Option<Window>, DeployError> {
+        let window = self.window_after(app, release).await?;
+        let (release, branch, opened) = (release.clone(), branch.map(str::to_owned), window.clone());
         let commit = self.store().write(move |db| {
-            store::releases::promote(db, &release)?;
+            store::releases::promote(db, &release, opened.as_ref())?;
             match branch {
                 Some(branch) => store::apps::set_deploy_branch(db, release.app, &branch),
                 None => Ok(()),
             }
         });
-        Ok(commit.await?)
+        commit.await?;
+        Ok(window)
     }
 
     /// Ends what belongs to other releases: workers first, so that two releases'
     /// workers never run together, unless their type overlaps; web processes when
-    /// their requests are finished.
-    async fn retire_others(self: Arc<Self>, app: App, release: Release, unrouted: Vec<Target>, turn: Turn) {
+    /// their requests are finished, but for those that stand by.
+    async fn retire_others(self: Arc<Self>, app: App, release: Release, others: Others, turn: Turn) {
+        let Others { window, mut unrouted } = others;
         let states = self.states(app.id).await.unwrap_or_else(|error| {
             tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
             Vec::new()
         });
-        let old = self.not_retiring(states).into_iter().filter(|state| state.release != release.number);
+        let stands_by = |state: &ProcessState| window.as_ref().is_some_and(|window| window.keeps(state));
+        let old = self.not_retiring(states).into_iter();
+        let old = old.filter(|state| state.release != release.label() && !stands_by(state));
         let (web, others): (Vec<_>, Vec<_>) = old.partition(|state| state.process.kind.is_web());
+        self.mark_retiring(&web);
         self.start_others(&app, &release, true).await;
         self.end_processes(&app, &others, GRACE).await;
         reached("others-ended");
         self.start_others(&app, &release, false).await;
+        // What stood by may not be all that is wanted now.
+        if release.took_over.is_some()
+            && let Err(error) = self.adjust(&app, release.clone(), &Report::channel().0).await
+        {
+            tracing::error!(app = %app.name, %error, "not everything could be started again");
+        }
         reached("others-started");
         drop(turn);
+        unrouted.retain(|target| window.as_ref().is_none_or(|window| target.release != window.standby));
         self.retire_web(&app, &web, &unrouted).await;
         if let Err(error) = self.prune_images(&app).await {
             tracing::warn!(app = %app.name, %error, "old images could not be looked for");
@@ -99,8 +132,7 @@ impl Pipeline {
     /// Ends old web processes once every proxy has finished with them.
     /// Until then nobody else takes them for leftovers.
     pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState], unrouted: &[Target]) {
-        let retiring = || self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
-        retiring().extend(web.iter().map(|state| state.container.clone()));
+        self.mark_retiring(web);
         tokio::select! {
             drained = self.routes.drained(unrouted, DRAIN) => if !drained {
                 tracing::info!(app = %app.name, "requests to an old process are cut off after {} s", DRAIN.as_secs());
@@ -110,7 +142,8 @@ impl Pipeline {
         }
         reached("drained");
         self.end_processes(app, web, GRACE).await;
-        retiring().retain(|container| !web.iter().any(|state| state.container == *container));
+        let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
+        retiring.retain(|container| !web.iter().any(|state| state.container == *container));
     }
 
     /// Those processes that nobody is ending already.
@@ -118,6 +151,11 @@ impl Pipeline {
         let retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
         states.retain(|state| !retiring.contains(&state.container));
         states
+    }
+
+    /// Whether somebody is ending this container.
+    pub(super) fn is_retiring(&self, container: &str) -> bool {
+        self.retiring.lock().unwrap_or_else(PoisonError::into_inner).contains(container)
     }
 
     /// An app's route to `targets`, which are `release`'s (0: there is none).

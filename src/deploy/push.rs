@@ -288,6 +288,7 @@ impl Pipeline {
         reached("turn-taken");
         // Whoever had the turn before may have destroyed it.
         let app = self.refreshed(&app).await?;
+        self.say_what_happened(&app, report).await?;
         let path = self.repository(&push.repository);
         let branch = update.branch().unwrap_or_default();
         let here = repository::branch(&path, branch)?;
@@ -364,6 +365,16 @@ impl Pipeline {
             report.detail(&format!("ps:scale {name} {kind}=1 starts {kind}."));
         }
         true
+    }
+
+    /// What has happened without anybody's doing since the last push.
+    async fn say_what_happened(&self, app: &App, report: &Report) -> Result<(), DeployError> {
+        let current = self.current(app).await?;
+        let taken_back = self.taken_back_for(current.as_ref()).await?;
+        if let (Some(current), Some(taken_back)) = (current, taken_back) {
+            report.warning(&super::words::taken_back(&taken_back, &current));
+        }
+        Ok(())
     }
 
     fn say_deployed(&self, report: &Report, name: &AppName, number: u32, port: u16, routed: bool) {

@@ -45,7 +45,7 @@ impl Pipeline {
                 tracing::error!(app = %app.name, %error, "the app could not be put in order");
             }
         }
-        Ok(())
+        self.resume_windows().await
     }
 
     /// Ends gits that outlived their server, and what they left.
@@ -73,7 +73,7 @@ impl Pipeline {
         let at = branch
             .as_ref()
             .and_then(|branch| repository::branch(&self.repository(&app.repository), branch).ok().flatten());
-        let moves = matches!(release.why, Why::Push | Why::Rollback);
+        let moves = matches!(release.why, Why::Push | Why::Rollback | Why::Automatic);
         let moved = !moves || at.as_ref() == Some(&release.commit);
         if release.state == ReleaseState::Ready && moved {
             tracing::info!(app = %app.name, release = release.number, "finishing a deploy that was interrupted");
@@ -104,7 +104,7 @@ impl Pipeline {
     ) -> Result<(), DeployError> {
         let turn = self.turn(app, "recovering", "").await;
         let states = self.states(app.id).await?;
-        let its = states.iter().filter(|state| state.release == release.number && state.running);
+        let its = states.iter().filter(|state| state.release == release.label() && state.running);
         let targets: Vec<Target> = its
             .filter(|state| state.process.kind.is_web())
             .filter_map(|state| target(state, release.port))
@@ -166,13 +166,16 @@ impl Pipeline {
             Some(release) => self.wanted(&app, release).await?,
             None => Vec::new(),
         };
-        let number = current.as_ref().map_or(0, |release| release.number);
+        let number = current.as_ref().map_or(0, Release::label);
         let states = self.states(app.id).await?;
         self.give_up_addresses_but(app.id, &states).await?;
-        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = self
-            .not_retiring(states)
-            .into_iter()
-            .partition(|state| state.release == number && wanted.contains(&state.process));
+        let mut states = self.not_retiring(states);
+        if let Some(window) = self.window(app.id).await? {
+            let standby = states.extract_if(.., |state| window.keeps(state));
+            standby.for_each(|state| self.collector.follow(Origin::from(&state)));
+        }
+        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) =
+            states.into_iter().partition(|state| state.release == number && wanted.contains(&state.process));
         let now = store::now();
         let (dead, keep): (Vec<_>, Vec<_>) = keep.into_iter().partition(|state| is_dead(state, now));
         for state in dead {
@@ -235,7 +238,7 @@ impl Pipeline {
         let outage = if wanted.iter().any(|process| process.kind.is_web()) { "H10" } else { "H14" };
         let states = self.states(app.id).await?;
         let running = states.iter().filter(|state| {
-            state.release == release.number && state.running && wanted.contains(&state.process)
+            state.release == release.label() && state.running && wanted.contains(&state.process)
         });
         let targets = running
             .filter(|state| state.process.kind.is_web() && !self.is_out(&state.container))
@@ -312,11 +315,16 @@ impl Pipeline {
         let id = event.app;
         let Ok(Some(app)) = self.store().read(move |db| store::apps::get(db, id)).await else { return };
         let Ok(Some(release)) = self.current(&app).await else { return };
-        if release.number != event.release || app.stopped {
+        if release.label() != event.release || app.stopped {
             return;
         }
         match event.kind {
-            EventKind::Died { exit_code } => self.ended(&app, &release, &event, exit_code).await,
+            EventKind::Died { exit_code } => {
+                if exit_code != 0 && !self.is_retiring(&event.container) {
+                    self.routes.tally.exited(&app.name, release.number, &event.process);
+                }
+                self.ended(&app, &release, &event, exit_code).await;
+            }
             EventKind::Started => self.welcome_back(&app, &release, &event).await,
             EventKind::Oom => {
                 self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process));

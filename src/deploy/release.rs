@@ -85,8 +85,14 @@ impl Pipeline {
         let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
         let vars = self.store().read(move |db| store::config::load(db, id)).await?;
-        let again =
-            Again { source: current, config: vars, sizes: None, why: Why::Restart, who: who.to_owned() };
+        let again = Again {
+            source: current,
+            config: vars,
+            sizes: None,
+            why: Why::Restart,
+            who: who.to_owned(),
+            evidence: None,
+        };
         self.repeat(app, again, turn, report).await
     }
 
@@ -131,7 +137,11 @@ impl Pipeline {
     pub async fn stop_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
         let turn = self.turn(app, "stopping", who).await;
         let id = app.id;
-        self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
+        let stop = self.store().write(move |db| {
+            store::windows::close(db, id)?;
+            store::apps::set_stopped(db, id, true)
+        });
+        stop.await?;
         let published = self.publish_running(id).await?;
         self.routes.acknowledged(published.version).await;
         let states = self.not_retiring(self.states(app.id).await?);
@@ -161,7 +171,7 @@ impl Pipeline {
         let stopped = self.refreshed(app).await?.stopped;
         if stopped && !same {
             let (source, why, who) = (current, Why::Config, who.to_owned());
-            let again = Again { source, config, sizes: None, why, who };
+            let again = Again { source, config, sizes: None, why, who, evidence: None };
             return self.repeat(app, again, turn, report).await.map(Some);
         }
         self.store().write(move |db| store::apps::set_stopped(db, id, false)).await?;
@@ -179,16 +189,24 @@ impl Pipeline {
 
     /// Makes what runs of a release what the formation says: starts what is
     /// missing, routes to it when it answers, and ends what is too much.
-    async fn adjust(&self, app: &App, release: Release, report: &Report) -> Result<(), DeployError> {
+    pub(super) async fn adjust(
+        &self,
+        app: &App,
+        release: Release,
+        report: &Report,
+    ) -> Result<(), DeployError> {
         let wanted = self.wanted(app, &release).await?;
-        let states = self.not_retiring(self.states(app.id).await?);
+        let mut states = self.not_retiring(self.states(app.id).await?);
+        if let Some(window) = self.window(app.id).await? {
+            states.retain(|state| !window.keeps(state));
+        }
         // One that has done its work is not begun again.
         let stays = |state: &ProcessState| {
             let done = release.restart(&state.process.kind) != Restart::Always && state.exit_code == Some(0);
             state.running || done && !state.process.kind.is_web()
         };
         let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) = states.into_iter().partition(|state| {
-            state.release == release.number && wanted.contains(&state.process) && stays(state)
+            state.release == release.label() && wanted.contains(&state.process) && stays(state)
         });
         let missing: Vec<_> = wanted
             .into_iter()
@@ -204,7 +222,7 @@ impl Pipeline {
         // A dead container that was replaced is gone; its address lives on.
         let end: Vec<ProcessState> = end
             .into_iter()
-            .filter(|state| state.release != release.number || !missing.contains(&state.process))
+            .filter(|state| state.release != release.label() || !missing.contains(&state.process))
             .collect();
         let publishing = self.queue.publishing(app.id).await;
         let published = self.routes.publish(&app.name, Some(self.route(app, release.number, targets, "H14")));
@@ -238,7 +256,7 @@ impl Pipeline {
         let target = |(process, running): (crate::model::ProcessName, super::processes::Running)| Target {
             address: SocketAddr::from((running.address, release.port)),
             process: process.to_string(),
-            release: release.number,
+            release: release.label(),
         };
         Ok(started.into_iter().map(target).collect())
     }

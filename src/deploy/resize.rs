@@ -38,7 +38,7 @@ impl Pipeline {
             Some(_) if stopped => Configured::Pending,
             Some(source) => {
                 let (sizes, who) = (Some(sizes), who.to_owned());
-                let again = Again { source, config, sizes, why: Why::Resize, who };
+                let again = Again { source, config, sizes, why: Why::Resize, who, evidence: None };
                 return self.repeat(app, again, turn, report).await.map(Configured::Runs);
             }
         };

@@ -1,5 +1,6 @@
 //! The route table as wanted now, and what the proxies have made of it.
 
+use super::tally::Tally;
 use crate::model::{AppName, FromProxy, Route, RouteTable, Target};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +29,8 @@ pub struct Routes {
     table: Arc<watch::Sender<Arc<RouteTable>>>,
     proxies: Arc<watch::Sender<Proxies>>,
     next: Arc<Mutex<u64>>,
+    /// What was seen of the releases.
+    pub(super) tally: Tally,
 }
 
 /// What connected proxies have said.
@@ -55,6 +58,7 @@ impl Routes {
             table: Arc::new(watch::Sender::new(Arc::new(table))),
             proxies: Arc::default(),
             next: Arc::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -80,6 +84,9 @@ impl Routes {
     /// Sets or removes an app's route.
     pub fn publish(&self, app: &AppName, route: Option<Route>) -> Published {
         let mut removed = Vec::new();
+        if route.is_none() {
+            self.tally.forget(app);
+        }
         if let Some(route) = &route {
             // A process that came back under its old name and address is not
             // finished any more.
@@ -179,6 +186,10 @@ impl Routes {
 
     /// A proxy has said something.
     pub fn hear(&self, id: ProxyId, message: FromProxy) {
+        if let FromProxy::Counts { counts } = message {
+            counts.iter().for_each(|count| self.tally.answered(count));
+            return;
+        }
         self.proxies.send_modify(|proxies| match message {
             FromProxy::Hello { .. } | FromProxy::Counts { .. } => {}
             FromProxy::Ack { version, refused_ports } => {

@@ -105,7 +105,7 @@ impl Pipeline {
         self.watched().keep(release.app, &states);
         let web = states
             .iter()
-            .filter(|state| state.release == release.number && state.running && state.process.kind.is_web());
+            .filter(|state| state.release == release.label() && state.running && state.process.kind.is_web());
         futures_util::future::try_join_all(web.map(|state| self.ask(app, release, state))).await?;
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Pipeline {
             let how = change.over(&release.checks);
             let states = self.states(app.id).await?;
             let web = states.iter().filter(|state| {
-                state.release == release.number && state.running && state.process.kind.is_web()
+                state.release == release.label() && state.running && state.process.kind.is_web()
             });
             for state in web {
                 if let Some(Err(why)) = self.answer(app, &release, state, &how).await {

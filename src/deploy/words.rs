@@ -3,7 +3,7 @@
 use super::DeployError;
 use super::error::Unhealthy;
 use super::room::Cramped;
-use crate::model::{AppName, Problem};
+use crate::model::{AppName, Problem, Release};
 use std::time::Duration;
 
 /// Lines of an app's log that are shown with a failure.
@@ -152,6 +152,16 @@ fn image_gone(number: u32, commit: &crate::model::CommitId) -> Problem {
         format!("The image of v{number} is not kept any more."),
         "releases.keep and releases.keep_time in server.toml say for how long.",
         format!("Build it again: git push --force paas {}:BRANCH", commit.short()),
+    )
+}
+
+/// That a release was taken back, for `ps` and for the next push.
+pub fn taken_back(release: &Release, current: &Release) -> String {
+    let evidence = current.evidence.as_ref().map(ToString::to_string).unwrap_or_default();
+    let source = current.source.map_or_else(String::new, |source| format!(" what v{source} ran"));
+    format!(
+        "v{} was rolled back automatically: {evidence}.\nv{} runs{source}; the branch names its commit.",
+        release.number, current.number
     )
 }
 

@@ -14,6 +14,7 @@ pub mod public_key;
 pub mod release;
 pub mod route;
 pub mod source;
+pub mod window;
 pub mod workload;
 
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
@@ -28,4 +29,5 @@ pub use public_key::{KeyFault, PublicKey};
 pub use release::{CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, Why};
 pub use route::{Count, FromProxy, Route, RouteTable, Target, ToProxy};
 pub use source::{EntryKind, SourceEntry, SourceTree};
+pub use window::{Evidence, Seen, Window};
 pub use workload::{BuildLimits, Limits, ProcessName, ProcessState, Workload};

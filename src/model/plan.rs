@@ -164,6 +164,8 @@ pub struct BuildPlan {
     pub release_time: Duration,
     /// Config vars that app.json wants.
     pub config: BTreeMap<EnvKey, WantedVar>,
+    /// Seconds for which a release is watched after it went live; `None`: as the server says.
+    pub watch: Option<u16>,
     /// What to change, and on which line, if web turns out to listen on
     /// 127.0.0.1 only.
     pub loopback: Option<String>,

@@ -7,6 +7,7 @@ use super::name::ProcessType;
 use super::pin::BasePin;
 use super::plan::RunCommand;
 use super::process_type::{Restart, Size, TypeSettings};
+use super::window::Evidence;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -73,7 +74,7 @@ impl From<CommitId> for String {
     }
 }
 
-/// Where a release stands: preparing → ready → current → retired, or failed.
+/// Where a release stands: preparing → ready → current → retired or rolled back, or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseState {
@@ -85,6 +86,9 @@ pub enum ReleaseState {
     Current,
     /// It served once.
     Retired,
+    /// It served, did worse than the one before, and was taken back for that.
+    #[serde(rename = "rolled back")]
+    RolledBack,
     /// It never served.
     Failed,
 }
@@ -103,6 +107,8 @@ pub enum Why {
     Rollback,
     /// `ps:resize`.
     Resize,
+    /// The release before did worse than the one that this one repeats.
+    Automatic,
 }
 
 /// One release: commit + image + config + commands.
@@ -152,6 +158,12 @@ pub struct Release {
     pub created_at: i64,
     /// The release that it repeats (`3` for `v3`), if it is no build of its own.
     pub source: Option<u32>,
+    /// Seconds for which it is watched after it went live; `None`: as the server says.
+    pub watch: Option<u16>,
+    /// The number that its containers bear, if it took them over from another release.
+    pub took_over: Option<u32>,
+    /// Why it was taken back; or, if its own reason is that, why another one was.
+    pub evidence: Option<Evidence>,
     /// When it stopped serving, if it has: seconds since the epoch, UTC.
     pub retired_at: Option<i64>,
     /// Which base images its image was built on.
@@ -159,6 +171,11 @@ pub struct Release {
 }
 
 impl Release {
+    /// The number that its containers bear.
+    pub fn label(&self) -> u32 {
+        self.took_over.unwrap_or(self.number)
+    }
+
     /// The config var of this name that processes see: the app's, else that of all apps.
     pub fn var(&self, key: &str) -> Option<&str> {
         self.config.get(key).or_else(|| self.global.get(key))

@@ -252,9 +252,11 @@ impl Backend {
         page
     }
 
-    /// The page while there is no process.
+    /// The page while there is no process. That somebody wants none (H14) is no
+    /// fault of the release.
     pub(super) fn outage(&self) -> Page {
-        self.instead(Page::Outage(self.outage.clone()))
+        let page = Page::Outage(self.outage.clone());
+        if self.outage == "H14" { page } else { self.instead(page) }
     }
 
     /// The target with the fewest requests in flight, in turn among equals;

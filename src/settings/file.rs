@@ -29,6 +29,8 @@ pub(super) struct File {
     #[serde(default)]
     pub builds: Builds,
     #[serde(default)]
+    pub deploy: Deploy,
+    #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
     pub releases: Releases,
@@ -41,6 +43,13 @@ pub(super) struct Releases {
     pub keep: Option<u16>,
     /// `7d`
     pub keep_time: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Deploy {
+    /// `60s`, `0`
+    pub watch: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -228,6 +228,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         buildpacks: file.buildpacks.unwrap_or_else(|| PathBuf::from(DEFAULT_BUILDPACKS)),
         limits: limits(&file.limits)?,
         most: most(&file.limits)?,
+        watch: watch(&file.deploy)?,
         retention: retention(&file.releases)?,
     })
 }
@@ -311,6 +312,16 @@ fn duration(name: &'static str, text: &str) -> Result<Duration, SettingsError> {
 fn log_settings(file: &super::file::Logs) -> Result<LogSettings, SettingsError> {
     let keep = duration("logs.keep", file.keep.as_deref().unwrap_or("14d"))?;
     Ok(LogSettings { keep, max_bytes: file.max_mib.unwrap_or(256).saturating_mul(1 << 20) })
+}
+
+/// The longest watch: meanwhile two releases take memory.
+const LONGEST_WATCH: Duration = Duration::from_secs(3600);
+
+fn watch(file: &super::file::Deploy) -> Result<Duration, SettingsError> {
+    let text = file.watch.as_deref().unwrap_or("60s");
+    let watch = duration("deploy.watch", text)?;
+    let fits = watch <= LONGEST_WATCH;
+    fits.then_some(watch).ok_or_else(|| value("deploy.watch", text, "use at most 1h; 0 for none"))
 }
 
 fn retention(file: &super::file::Releases) -> Result<Retention, SettingsError> {
@@ -438,6 +449,7 @@ mod tests {
                 "network_range = \"10.0.0.0/30\"",
                 "[logs]\nkeep = \"14\"",
                 "[limits]\ncpus = 0.0",
+                "[deploy]\nwatch = \"2h\"",
                 "[builds]\nallow = []",
                 "[build]\nca_bundle = \"/nonexistent\"",
                 "[build]\nparallel = 0",

@@ -133,6 +133,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What an app may say at most.
     pub most: Size,
+    /// How long a release is watched after it went live, unless its app says otherwise.
+    pub watch: Duration,
     /// What can be rolled back to.
     pub retention: Retention,
 }

@@ -228,6 +228,14 @@ fn free_address(db: &Connection, id: AppId) -> Result<Ipv4Addr, StoreError> {
         .ok_or(StoreError::NoAddress)
 }
 
+/// How many more processes of an app could be given an address.
+pub fn free_addresses(db: &Connection, id: AppId) -> Result<usize, StoreError> {
+    let taken: u32 =
+        db.query_row("SELECT count(*) FROM addresses WHERE app = ?1", [id.0], |row| row.get(0))?;
+    let hosts = subnet(db, id)?.hosts().skip(1).count();
+    Ok(hosts.saturating_sub(usize::try_from(taken).unwrap_or(hosts)))
+}
+
 /// Gives up the addresses of processes that are gone.
 pub fn release_addresses(
     db: &Connection,
@@ -385,8 +393,10 @@ mod tests {
             .write(|db| {
                 let id = create(db, &name("a"), "a", &pools(1..=99))?.id;
                 let web = ProcessName::parse("web.1").unwrap();
+                assert_eq!(free_addresses(db, id)?, 61);
                 let first = address(db, id, 1, &web)?;
                 assert_eq!(address(db, id, 1, &web)?, first);
+                assert_eq!(free_addresses(db, id)?, 60);
                 release_addresses(db, id, 1, None)?;
                 assert_ne!(address(db, id, 2, &web)?, first);
                 Ok(())

@@ -13,6 +13,7 @@ pub mod facts;
 pub mod keys;
 pub mod releases;
 mod secrets;
+pub mod windows;
 
 pub use error::StoreError;
 pub use secrets::{Rotated, SecretKeyId};
@@ -28,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -37,6 +38,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/06-audit.sql"),
     include_str!("migrations/07-app-checks.sql"),
     include_str!("migrations/08-bases.sql"),
+    include_str!("migrations/09-window.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

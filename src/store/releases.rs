@@ -2,7 +2,8 @@
 
 use super::{StoreError, now};
 use crate::model::{
-    App, AppId, CommitId, ConfigVars, ProcessType, Release, ReleaseId, ReleaseState, Size, Why,
+    App, AppId, CommitId, ConfigVars, Evidence, ProcessType, Release, ReleaseId, ReleaseState, Size, Why,
+    Window,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
                        processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
-                       retired_at, checks, types, sizes, bases";
+                       retired_at, checks, types, sizes, bases, watch, took_over, evidence";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -37,6 +38,11 @@ fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T
     serde_json::from_str(&text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
     })
+}
+
+fn optional_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    let there: Option<String> = row.get(column)?;
+    there.map(|_| json(row, column)).transpose()
 }
 
 /// Enums are stored as the bare word that serde writes between quotes.
@@ -65,6 +71,7 @@ fn vars(row: &Row<'_>, column: usize) -> rusqlite::Result<Vars<ConfigVars>> {
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
     let vars = vars(row, 6)?;
+    let (why, evidence) = (word(row, 13)?, optional_json::<Evidence>(row, 25)?);
     Ok(Release {
         id: ReleaseId(row.get(0)?),
         app: AppId(row.get(1)?),
@@ -80,9 +87,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         worker_mib: row.get(10)?,
         runtime: row.get(11)?,
         root: row.get(12)?,
-        why: word(row, 13)?,
+        why,
         who: row.get(14)?,
-        state: word(row, 15)?,
+        state: state(word(row, 15)?, why, evidence.is_some()),
         created_at: row.get(16)?,
         source: row.get(17)?,
         retired_at: row.get(18)?,
@@ -90,7 +97,16 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         types: json(row, 20)?,
         sizes: json(row, 21)?,
         bases: json(row, 22)?,
+        watch: row.get(23)?,
+        took_over: row.get(24)?,
+        evidence,
     })
+}
+
+/// One that was taken back is stored as a retired one with evidence.
+fn state(stored: ReleaseState, why: Why, evidence: bool) -> ReleaseState {
+    let taken_back = stored == ReleaseState::Retired && evidence && why != Why::Automatic;
+    if taken_back { ReleaseState::RolledBack } else { stored }
 }
 
 fn state_word(state: ReleaseState) -> &'static str {
@@ -98,7 +114,7 @@ fn state_word(state: ReleaseState) -> &'static str {
         ReleaseState::Preparing => "preparing",
         ReleaseState::Ready => "ready",
         ReleaseState::Current => "current",
-        ReleaseState::Retired => "retired",
+        ReleaseState::Retired | ReleaseState::RolledBack => "retired",
         ReleaseState::Failed => "failed",
     }
 }
@@ -116,6 +132,7 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
         Why::Restart => "restart",
         Why::Rollback => "rollback",
         Why::Resize => "resize",
+        Why::Automatic => "automatic",
     };
     let vars = Vars { app: &new.config, global: &super::config::load_global(db)? };
     let vars = Zeroizing::new(serde_json::to_string(&vars)?);
@@ -150,7 +167,8 @@ pub fn create(db: &Connection, new: &NewRelease) -> Result<Release, StoreError> 
 pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
     db.execute(
         "UPDATE releases SET image = ?2, image_id = ?3, processes = ?4, port = ?5, env = ?6, worker_mib = ?7,
-                runtime = ?8, root = ?9, state = ?10, checks = ?11, types = ?12, bases = ?13 WHERE id = ?1",
+                runtime = ?8, root = ?9, state = ?10, checks = ?11, types = ?12, bases = ?13,
+                watch = ?14, took_over = ?15, evidence = ?16 WHERE id = ?1",
         params![
             release.id.0,
             release.image,
@@ -165,6 +183,9 @@ pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
             serde_json::to_string(&release.checks)?,
             serde_json::to_string(&release.types)?,
             serde_json::to_string(&release.bases)?,
+            release.watch,
+            release.took_over,
+            release.evidence.as_ref().map(serde_json::to_string).transpose()?,
         ],
     )?;
     Ok(())
@@ -176,18 +197,25 @@ pub fn set_state(db: &Connection, id: ReleaseId, state: ReleaseState) -> Result<
     Ok(())
 }
 
-/// The commit point of a deploy: what was current is retired, this one serves,
-/// and a wish that nothing runs has ended.
-pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
+/// The commit point of a deploy: what was current is retired, this one serves, is
+/// watched for a while or is not, and a wish that nothing runs has ended.
+pub fn promote(db: &Connection, release: &Release, window: Option<&Window>) -> Result<(), StoreError> {
+    let before = current(db, release.app)?;
+    let automatic = release.why == Why::Automatic;
+    let evidence = release.evidence.as_ref().filter(|_| automatic);
     db.execute(
-        "UPDATE releases SET state = 'retired', retired_at = ?2 WHERE app = ?1 AND state = 'current'",
-        params![release.app.0, now()],
+        "UPDATE releases SET state = 'retired', retired_at = ?2, evidence = coalesce(?3, evidence)
+         WHERE app = ?1 AND state = 'current'",
+        params![release.app.0, now(), evidence.map(serde_json::to_string).transpose()?],
     )?;
     set_state(db, release.id, ReleaseState::Current)?;
     if release.why == Why::Push {
         super::bases::taken(db, release.app, &release.bases)?;
     }
-    if matches!(release.why, Why::Config | Why::Rollback) {
+    // Taking a push back keeps what was set for the next one.
+    let reverted = automatic && before.as_ref().is_none_or(|before| before.config != release.config);
+    let reverted_sizes = automatic && before.is_none_or(|before| before.sizes != release.sizes);
+    if matches!(release.why, Why::Config | Why::Rollback) || reverted {
         // Only now: a change that never served must not come with the next push.
         super::config::replace(db, release.app, &release.config)?;
     }
@@ -196,10 +224,20 @@ pub fn promote(db: &Connection, release: &Release) -> Result<(), StoreError> {
         super::config::fill(db, release.app, &release.config)?;
         super::apps::fill_formation(db, release)?;
     }
-    if release.why == Why::Resize {
+    if release.why == Why::Resize || reverted_sizes {
         super::apps::set_sizes(db, release.app, &release.sizes)?;
     }
+    super::windows::close(db, release.app)?;
+    if let Some(window) = window {
+        super::windows::open(db, window)?;
+    }
     super::apps::set_stopped(db, release.app, false)
+}
+
+/// The release of this number.
+pub fn numbered(db: &Connection, app: AppId, number: u32) -> Result<Option<Release>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 AND number = ?2");
+    Ok(db.prepare_cached(&sql)?.query_row(params![app.0, number], from_row).optional()?)
 }
 
 /// The release that serves.

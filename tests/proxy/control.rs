@@ -41,7 +41,10 @@ async fn answers_are_counted_by_release_and_those_in_the_apps_place_too() {
     assert!(proxy.get("blog.localhost").await.starts_with("HTTP/1.1 503 "));
     assert_eq!(control.counted(2, 1).await, 1, "nothing listens there");
     let crashed = Route { targets: Vec::new(), ..route("blog", &[&gone]) };
-    control.publish(3, vec![crashed]).await;
+    let scaled = Route { outage: "H14".to_owned(), ..crashed.clone() };
+    control.publish(3, vec![scaled]).await;
+    assert!(proxy.get("blog.localhost").await.starts_with("HTTP/1.1 503 "), "which is as it should be");
+    control.publish(4, vec![crashed]).await;
     // What happens while nobody listens is told later.
     drop(control);
     assert!(proxy.get("blog.localhost").await.starts_with("HTTP/1.1 503 "));

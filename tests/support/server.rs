@@ -17,6 +17,10 @@ pub const PAAS: &str = env!("CARGO_BIN_EXE_paas");
 /// How long the server may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// As users have them, but for the watch after a promotion: by default a test would
+/// wait for a minute until the old processes are gone.
+const SETTINGS: &str = "[deploy]\nwatch = \"2s\"\n";
+
 /// `paas serve` in a directory of its own, with one key that may use it.
 pub struct Server {
     pub home: PathBuf,
@@ -88,8 +92,8 @@ impl Server {
             serve: Mutex::new(None),
             _reaper: reaper,
         };
-        std::fs::write(server.home.join("server.toml"), "").unwrap();
         std::fs::write(server.home.join("serve.sh"), server.serve_script()).unwrap();
+        std::fs::write(server.home.join("server.toml"), SETTINGS).unwrap();
         server.spawn();
         server.add_key();
         server

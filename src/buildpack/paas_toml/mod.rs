@@ -2,11 +2,11 @@
 
 mod build;
 mod checks;
+mod deploy;
 mod processes;
 mod section;
 mod site;
 
-use std::time::Duration;
 use toml::de::DeTable;
 
 use super::error::{DetectError, Place};
@@ -15,6 +15,7 @@ use crate::model::HealthCheck;
 use section::{Section, bad, bad_value};
 
 pub(super) use build::{Build, go_package};
+pub(super) use deploy::Deploy;
 pub(super) use processes::apply;
 pub(super) use section::Given;
 pub(super) use site::{Redirect, Static};
@@ -34,8 +35,8 @@ pub(super) struct PaasToml {
     pub checks: Option<HealthCheck>,
     /// `[processes.TYPE]`.
     pub types: Vec<processes::OfType>,
-    /// `[deploy] release_timeout`.
-    pub release_time: Option<Duration>,
+    /// `[deploy]`.
+    pub deploy: Deploy,
     /// `[static]`.
     pub site: Option<Static>,
 }
@@ -57,7 +58,7 @@ pub(super) fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectEr
     settings.build = root.table("build")?.map(Build::read).transpose()?.unwrap_or_default();
     settings.checks = root.table("checks")?.map(checks::read).transpose()?;
     settings.types = processes::read(root.named_tables("processes")?)?;
-    settings.release_time = root.table("deploy")?.map(processes::deploy).transpose()?.flatten();
+    settings.deploy = root.table("deploy")?.map(Deploy::read).transpose()?.unwrap_or_default();
     settings.site = root.table("static")?.map(Static::read).transpose()?;
     root.finish()?;
     check_builder(&settings, languages)?;

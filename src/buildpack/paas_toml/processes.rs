@@ -1,10 +1,9 @@
 //! `[processes.TYPE]`: what the processes of a type are given, and what happens
-//! when one ends. `[deploy]`: how long the release command may take.
+//! when one ends.
 
 use super::section::{Given, Section, bad_value};
 use crate::buildpack::error::DetectError;
 use crate::model::{BuildPlan, Cpu, MOST_PROCESSES, Memory, ProcessType, Restart, Size, TypeSettings};
-use std::time::Duration;
 
 /// The settings of one type.
 pub(super) type OfType = (Given<String>, ProcessType, TypeSettings);
@@ -51,20 +50,11 @@ fn restart(section: &mut Section<'_, '_>) -> Result<Restart, DetectError> {
         .ok_or_else(|| bad_value(given.line, "restart", &given.value, &Restart::WORDS))
 }
 
-/// The longest release command.
+/// The longest time.
 const LONGEST: u64 = 24 * 3600;
 
-pub(super) fn deploy(mut section: Section<'_, '_>) -> Result<Option<Duration>, DetectError> {
-    let given = section.text("release_timeout")?;
-    section.finish()?;
-    let Some(given) = given else { return Ok(None) };
-    let expected = ["a time such as 90s, 30m or 2h"];
-    let refused = || bad_value(given.line, "release_timeout", &given.value, &expected);
-    seconds(&given.value).map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(refused)
-}
-
 /// Reads `90s`, `30m`, `2h`.
-fn seconds(text: &str) -> Option<u64> {
+pub(super) fn seconds(text: &str) -> Option<u64> {
     let units = [('s', 1), ('m', 60), ('h', 3600)];
     let (number, factor) =
         units.iter().find_map(|&(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;

@@ -259,12 +259,13 @@ fn addresses(table: &RouteTable) -> BTreeSet<SocketAddr> {
     table.routes.values().flat_map(|route| &route.targets).map(|target| target.address).collect()
 }
 
-/// Every host has a part of the loopback network for its apps.
+/// Every host has a part of the loopback network for its apps. Nothing stands by after
+/// a promotion: `tests/automatic_rollback.rs` is for that.
 fn settings_of_a_new_host() -> String {
     static HOSTS: AtomicU32 = AtomicU32::new(0);
     let number = HOSTS.fetch_add(1, Ordering::Relaxed);
     let (process, host) = (16 + std::process::id() % 230, number % 250);
-    format!("network_range = \"127.{process}.{host}.0/24\"\n[build]\nfree_mib = 0\n")
+    format!("network_range = \"127.{process}.{host}.0/24\"\n[build]\nfree_mib = 0\n[deploy]\nwatch = \"0\"\n")
 }
 
 fn workers(host: &Host) -> Workers {
