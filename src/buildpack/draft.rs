@@ -306,6 +306,7 @@ impl<'a> Draft<'a> {
             procfile: false,
             config: self.config,
             loopback: self.loopback,
+            no_command: None,
         })
     }
 

@@ -20,6 +20,7 @@ mod go;
 mod hint;
 #[cfg(test)]
 mod hostile;
+mod instructions;
 mod nginx;
 mod node;
 mod offered;

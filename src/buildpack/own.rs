@@ -7,6 +7,7 @@ use super::base::{self, CA_NAME, CA_TARGET};
 use super::catalog::Catalog;
 use super::draft::{CA_VARIABLES, folded};
 use super::error::{DetectError, Place};
+use super::instructions::{Instruction, instructions, without_documents};
 use super::paas_toml::{self, Build, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::Procfile;
@@ -50,8 +51,19 @@ pub(super) fn plan(
         }
     }
     from_settings(&mut plan, &settings.build);
+    if !plan.processes.contains_key(&ProcessType::web()) && !has_command(&lines) {
+        plan.no_command = Some(format!(
+            "{path} has no CMD or ENTRYPOINT: what its base image runs has ended.\nAdd one, or a web line to Procfile."
+        ));
+    }
     plan.processes.entry(ProcessType::web()).or_insert(RunCommand::Image);
     Ok(plan)
+}
+
+/// Whether a Dockerfile says anywhere what its image runs. Its base may say so, too:
+/// this is for the case that nothing runs.
+fn has_command(lines: &[Instruction<'_>]) -> bool {
+    lines.iter().any(|line| matches!(line.keyword.as_str(), "CMD" | "ENTRYPOINT"))
 }
 
 /// What paas.toml says of a build that is the Dockerfile's own business.
@@ -109,35 +121,8 @@ fn empty(path: &str) -> BuildPlan {
         procfile: false,
         config: BTreeMap::new(),
         loopback: None,
+        no_command: None,
     }
-}
-
-/// One instruction, which may span lines.
-struct Instruction<'t> {
-    /// Index of its first line, from 0.
-    first: usize,
-    /// Upper case.
-    keyword: String,
-    /// The rest of its first line.
-    rest: &'t str,
-}
-
-/// The instructions of a Dockerfile; continuation lines belong to the first.
-fn instructions(text: &str) -> Vec<Instruction<'_>> {
-    let mut found = Vec::new();
-    let mut inside = false;
-    for (first, line) in text.lines().enumerate() {
-        let trimmed = line.trim();
-        if trimmed.is_empty() || trimmed.starts_with('#') {
-            continue;
-        }
-        if !inside {
-            let (keyword, rest) = trimmed.split_once(char::is_whitespace).unwrap_or((trimmed, ""));
-            found.push(Instruction { first, keyword: keyword.to_ascii_uppercase(), rest: rest.trim() });
-        }
-        inside = trimmed.ends_with('\\');
-    }
-    found
 }
 
 /// The copy of a Dockerfile in which our bases stand for official images.
@@ -156,10 +141,12 @@ impl Rewrite<'_> {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         self.blank_syntax(&mut lines);
         let mut in_stage = false;
+        let mut shell = usual_shell();
         for (index, instruction) in instructions.iter().enumerate() {
             match instruction.keyword.as_str() {
                 "FROM" => {
                     in_stage = true;
+                    shell = usual_shell();
                     let stage = &instructions[index + 1..];
                     let runs = stage
                         .iter()
@@ -168,12 +155,23 @@ impl Rewrite<'_> {
                     lines[instruction.first] = self.from(instruction, runs)?;
                 }
                 "ARG" if !in_stage => self.argument(instruction.rest),
+                "SHELL" => shell = serde_json::from_str(instruction.rest).unwrap_or(shell),
                 "RUN" => {
                     let end = instructions.get(index + 1).map_or(lines.len(), |next| next.first);
                     self.refuse_apk(&lines[instruction.first..end], instruction.first)?;
+                    if !instruction.documents.is_empty() {
+                        spell_out(instruction, &mut lines, &shell);
+                    }
                 }
                 "COPY" | "ADD" => {
                     // Only a way of caching, which old engines do not know.
+                    if !instruction.documents.is_empty() {
+                        let line = instruction.first + 1;
+                        self.plan.notices.extend(folded(&format!(
+                            "{} line {line}: files written in it need Docker 23 or later",
+                            self.path
+                        )));
+                    }
                     let line = lines[instruction.first].replacen(" --link ", " ", 1);
                     lines[instruction.first] = self.copy(&line, instruction)?;
                 }
@@ -303,6 +301,19 @@ impl Rewrite<'_> {
         }
         Ok(base.0.reference)
     }
+}
+
+fn usual_shell() -> Vec<String> {
+    ["/bin/sh", "-c"].map(str::to_owned).into()
+}
+
+/// Puts what here-documents say into their RUN; lines keep their numbers.
+fn spell_out(run: &Instruction<'_>, lines: &mut [String], shell: &[String]) {
+    let (Some(last), Some(text)) = (run.documents.last(), without_documents(run, lines, shell)) else {
+        return;
+    };
+    lines[run.head.start..=last.lines.end].fill("#".to_owned());
+    lines[run.first] = text;
 }
 
 /// Name and tag of an official image; a digest is passed over.

@@ -159,10 +159,16 @@ pub enum DeployError {
 }
 
 impl DeployError {
-    /// With what detection advises, where the web process is on loopback only.
-    pub(super) fn advised(mut self, line: Option<String>) -> Self {
-        if let Self::Unhealthy { why: Unhealthy::LoopbackOnly(_), advice, .. } = &mut self {
-            *advice = line;
+    /// With what detection advises, where the web process is on loopback only, or
+    /// has ended though nothing failed.
+    pub(super) fn advised(mut self, loopback: Option<&str>, no_command: Option<&str>) -> Self {
+        if let Self::Unhealthy { why, advice, .. } = &mut self {
+            let line = match why {
+                Unhealthy::LoopbackOnly(_) => loopback,
+                Unhealthy::Exited { code: Some(0) | None, .. } => no_command,
+                _ => None,
+            };
+            *advice = line.map(str::to_owned);
         }
         self
     }

@@ -65,7 +65,8 @@ impl Pipeline {
             self.release_command(&job, &release, &plan).await?;
             reached("release-command-done");
             let targets = self.start_web(&job, &mut release).await;
-            let targets = targets.map_err(|error| error.advised(plan.loopback.clone()))?;
+            let targets = targets
+                .map_err(|error| error.advised(plan.loopback.as_deref(), plan.no_command.as_deref()))?;
             release.state = ReleaseState::Ready;
             self.save(&release).await?;
             reached("ready");

@@ -175,7 +175,10 @@ fn back_to(known: &[u32]) -> String {
 
 fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String], advice: Option<&str>) -> Problem {
     let (cause, next) = match why {
-        Unhealthy::Exited { code, out_of_memory } => exited(process, *code, *out_of_memory),
+        Unhealthy::Exited { code, out_of_memory } => {
+            let (cause, next) = exited(process, *code, *out_of_memory);
+            (cause, advice.map_or(next, str::to_owned))
+        }
         Unhealthy::Removed => (
             format!("The container of {process} was removed while it started."),
             "Somebody did that on the server. Push again.".to_owned(),
@@ -243,7 +246,9 @@ fn exited(process: &str, code: Option<i64>, out_of_memory: bool) -> (String, Str
         );
     }
     let next = match code {
-        Some(127) => "The command was not found in the image; check the Procfile.",
+        Some(127) => {
+            "The command was not found in the image; check the Procfile. (A script saved with\nWindows line ends is not found either: git add --renormalize, with *.sh eol=lf in .gitattributes.)"
+        }
         Some(126) => "The command cannot be executed; check its mode (git update-index --chmod=+x).",
         Some(0) => "A web process must keep running.",
         _ => "Its last lines are above. Fix it, commit and push again.",
@@ -291,10 +296,19 @@ mod tests {
                 let process = ProcessName::parse("web.1").unwrap();
                 let tail = vec!["boom".to_owned()];
                 let error = DeployError::Unhealthy { process, port: 8000, why, tail, advice: None };
-                error.advised(Some("app.py line 3 names it.".to_owned())).problem().to_string()
+                error.advised(Some("app.py line 3 names it."), None).problem().to_string()
             })
             .collect();
         insta::assert_snapshot!(text.join("\n\n"));
+    }
+
+    #[test]
+    fn an_image_without_a_command_is_told_so() {
+        let why = Unhealthy::Exited { code: Some(0), out_of_memory: false };
+        let process = ProcessName::parse("web.1").unwrap();
+        let error = DeployError::Unhealthy { process, port: 5000, why, tail: Vec::new(), advice: None };
+        let text = error.advised(None, Some("Dockerfile has no CMD.")).problem().to_string();
+        assert!(text.ends_with("Dockerfile has no CMD."), "{text}");
     }
 
     #[test]

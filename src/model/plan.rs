@@ -169,4 +169,6 @@ pub struct BuildPlan {
     /// What to change, and on which line, if web turns out to listen on
     /// 127.0.0.1 only.
     pub loopback: Option<String>,
+    /// What to say if web ends at once and nothing in the repository says what it runs.
+    pub no_command: Option<String>,
 }

@@ -1,0 +1,14 @@
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = "shell form".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+ThreadingHTTPServer(('', int(os.environ["PORT"])), Page).serve_forever()
