@@ -1,9 +1,10 @@
-//! What people do to a server behind its back: each time the
+//! What people and other programs do to a server behind its back: each time the
 //! branch goes on naming what runs, the app answers, and the same push works after.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod support;
 
+use rusqlite::Connection;
 use std::time::Duration;
 use support::{Finished, Repository, Server, TestApp, alone, docker, eventually};
 
@@ -75,4 +76,35 @@ fn an_image_removed_by_hand_is_missed_in_words_and_can_be_built_again() {
     repository.git(&["commit", "--allow-empty", "--quiet", "-m", "Rebuild"]);
     repository.push(&["main"]).ok();
     agrees(&app, &repository, &repository.head(), "first");
+}
+
+#[test]
+fn a_database_that_another_process_holds_refuses_the_push_and_no_more() {
+    let (server, _turn) = alone();
+    let (app, repository) = deployed(server, "faults-locked");
+    let first = repository.head();
+    let database = Connection::open(server.home.join("data/paas.db")).unwrap();
+
+    // For a moment: it is waited for.
+    let second = repository.say("second");
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let push = repository.push_running(&["main"]);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(app.page(), "first");
+    database.execute_batch("ROLLBACK").unwrap();
+    push.finish(MINUTE).ok();
+    agrees(&app, &repository, &second, "second");
+
+    // For long, from the middle of a push on, and with it for the undoing too.
+    repository.say("third");
+    let push = pushed_while(server, &repository, "web-started", || {
+        database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    });
+    push.fails().says(&["could not keep its state"]);
+    assert_eq!(app.page(), "second");
+    assert_eq!(repository.on_server("refs/heads/main"), second);
+    database.execute_batch("ROLLBACK").unwrap();
+    repository.push(&["main"]).ok();
+    agrees(&app, &repository, &repository.head(), "third");
+    assert_ne!(first, second);
 }

@@ -110,6 +110,7 @@ impl Pipeline {
         if !self.routes.connected() {
             return Err(DeployError::NoProxy);
         }
+        self.undo_unfinished(app).await?;
         let Standby { label, targets } = standby;
         let open = self.store().write(move |db| {
             let mut release = open(db, again)?;
@@ -161,6 +162,7 @@ impl Pipeline {
         if !self.routes.connected() {
             return Err(DeployError::NoProxy);
         }
+        self.undo_unfinished(app).await?;
         let mut release = self.store().write(move |db| open(db, again)).await?;
         turn.release(release.number);
         reached("release-opened");

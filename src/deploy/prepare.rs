@@ -53,6 +53,7 @@ impl Pipeline {
         self.expect_room().await?;
         let (tree, plan) = self.detect(&job).await?;
         self.expect_to_fit(&plan)?;
+        self.undo_unfinished(&job.app).await?;
         let mut release = self.open_release(&job, &plan).await?;
         reached("release-opened");
         let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());

@@ -194,8 +194,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Releases of this app that nobody is making: whoever made one had the turn.
-    async fn undo_unfinished(&self, app: &App) -> Result<(), DeployError> {
+    /// Releases of this app that nobody is making: whoever made one had the turn,
+    /// and died, or could not write down that it failed.
+    pub(super) async fn undo_unfinished(&self, app: &App) -> Result<(), DeployError> {
         let unfinished = self.store().read(store::releases::unfinished).await?;
         for release in unfinished.iter().filter(|release| release.app == app.id) {
             self.discard(app, release).await;
