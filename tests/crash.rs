@@ -160,6 +160,8 @@ const AGAIN: [&str; 9] = [
 fn a_rollback_killed_at_any_step_is_finished_or_undone() {
     let (server, _turn) = alone();
     let mut subject = Subject::new(server, "crash-back");
+    // By new processes; tests/automatic_rollback.rs kills it among those that stand by.
+    subject.repository.write("paas.toml", "[deploy]\nwatch = \"0\"\n");
     subject.say("second");
     subject.repository.push(&["main"]).ok();
     for place in AGAIN.into_iter().chain(["branch-moved"]) {
