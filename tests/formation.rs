@@ -232,7 +232,7 @@ fn changes_are_written_down_with_who_and_what_and_no_value() {
         "tester config:set TOKEN done",
         "tester config:set OTHER done",
         "tester ps:scale web=2 done",
-        "tester ps:scale clock=1 refused",
+        "tester ps:scale refused",
         "local ps:stop done",
     ];
     assert_eq!(rows, expected);

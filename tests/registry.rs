@@ -96,7 +96,9 @@ fn bases_stay_until_they_are_updated(server: &'static Server, engine: &OwnEngine
     let dockerfile = "FROM {{ run_base }}\nCOPY app/ /app/\nUSER 1000:1000\n{{ cmd }}\n";
     std::fs::write(packs.join("tiny/Dockerfile.j2"), dockerfile).unwrap();
     let packs = packs.display();
-    server.configure(&format!("buildpacks = \"{packs}\"\n[releases]\nkeep = 0\nkeep_time = \"0\"\n"));
+    server.configure(&format!(
+        "buildpacks = \"{packs}\"\n[releases]\nkeep = 0\nkeep_time = \"0\"\n[deploy]\nwatch = \"1s\"\n"
+    ));
 
     let repository = Repository::empty(server, "tiny");
     let push = |text: &str| {

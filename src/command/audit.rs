@@ -95,13 +95,16 @@ impl Session<'_> {
                 Some(app) => creates || store::apps::find(db, app)?.is_some(),
                 None => true,
             };
-            let what = if known { &change.what } else { change.command() };
-            store::audit::begin(db, &who, change.app.as_ref().filter(|_| known), &crate::output::tame(what))
+            let app = change.app.as_ref().filter(|_| known);
+            Ok((store::audit::begin(db, &who, app, change.command())?, change.what))
         });
-        let id = begun.await?;
+        let (id, what) = begun.await?;
         let outcome = self.dispatch(command).await;
-        let (done, more) = (outcome.is_ok(), std::mem::take(&mut self.noted));
-        if let Err(error) = store.write(move |db| store::audit::end(db, id, done, &more)).await {
+        let more = std::mem::take(&mut self.noted);
+        // Of what was refused, nothing but the command: any other word may be a secret
+        // in the wrong place.
+        let done = outcome.is_ok().then(|| crate::output::tame(&what) + &more);
+        if let Err(error) = store.write(move |db| store::audit::end(db, id, done.as_deref())).await {
             tracing::error!(%error, "the end of a change could not be written down");
         }
         outcome

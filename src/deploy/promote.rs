@@ -110,7 +110,12 @@ impl Pipeline {
         drop(turn);
         unrouted.retain(|target| window.as_ref().is_none_or(|window| target.release != window.standby));
         self.retire_web(&app, &web, &unrouted).await;
-        if let Err(error) = self.prune_images(&app).await {
+        self.drop_old_images(&app).await;
+    }
+
+    /// Removes what no rollback and no next build needs.
+    pub(super) async fn drop_old_images(&self, app: &App) {
+        if let Err(error) = self.prune_images(app).await {
             tracing::warn!(app = %app.name, %error, "old images could not be looked for");
         }
         self.tidy_bases().await;

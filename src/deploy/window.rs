@@ -180,6 +180,7 @@ impl Pipeline {
         let port = source.map_or(0, |release| release.port);
         let targets: Vec<Target> = standby.iter().filter_map(|state| target(state, port)).collect();
         self.retire_web(app, &standby, &targets).await;
+        self.drop_old_images(app).await;
         Ok(())
     }
 

@@ -32,12 +32,12 @@ pub fn begin(db: &Connection, who: &str, app: Option<&AppName>, what: &str) -> R
     Ok(db.last_insert_rowid())
 }
 
-/// Writes down how it ended, once, and what came to light meanwhile.
-pub fn end(db: &Connection, id: i64, done: bool, more: &str) -> Result<(), StoreError> {
-    let outcome = if done { "done" } else { "refused" };
+/// Writes down how it ended, once: with all that was done, or that it was refused.
+pub fn end(db: &Connection, id: i64, done: Option<&str>) -> Result<(), StoreError> {
+    let outcome = if done.is_some() { "done" } else { "refused" };
     db.execute(
-        "UPDATE audit SET outcome = ?2, what = what || ?3 WHERE id = ?1 AND outcome = 'begun'",
-        params![id, outcome, more],
+        "UPDATE audit SET outcome = ?2, what = coalesce(?3, what) WHERE id = ?1 AND outcome = 'begun'",
+        params![id, outcome, done],
     )?;
     Ok(())
 }
@@ -76,9 +76,9 @@ mod tests {
         store
             .write(move |db| {
                 db.execute("INSERT INTO audit (at, who, what) VALUES (1, 'ada', 'long ago')", [])?;
-                let first = begin(db, "ada", Some(&shop), "ps:scale web=2")?;
-                end(db, first, true, "")?;
-                end(db, first, false, "again")?;
+                let first = begin(db, "ada", Some(&shop), "ps:scale")?;
+                end(db, first, Some("ps:scale web=2"))?;
+                end(db, first, None)?;
                 begin(db, "local", None, "keys:add bob")?;
                 let told = |records: Vec<Record>| -> Vec<String> {
                     records.iter().map(|record| format!("{} {}", record.what, record.outcome)).collect()

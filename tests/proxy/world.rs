@@ -10,7 +10,7 @@ use paas::frame;
 use paas::model::{AppName, Count, FromProxy, HostName, Route, RouteTable, Target, ToProxy};
 use paas::proxy;
 use paas::proxy::{ProxyError, ProxyLimits, ProxyOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -110,6 +110,8 @@ pub struct Control {
     pub listener: UnixListener,
     /// Answers and errors by release, as far as they were told.
     pub counted: BTreeMap<u32, (u64, u64)>,
+    /// Told before the acknowledgement that was waited for: the two come in any order.
+    early: VecDeque<Target>,
 }
 
 impl Control {
@@ -117,7 +119,7 @@ impl Control {
         let accepting = tokio::time::timeout(Duration::from_secs(5), listener.accept());
         let (mut stream, _) = accepting.await.expect("the proxy connects").unwrap();
         let hello = frame::read(&mut stream).await.unwrap().unwrap();
-        Self { stream, hello, listener, counted: BTreeMap::new() }
+        Self { stream, hello, listener, counted: BTreeMap::new(), early: VecDeque::new() }
     }
 
     /// The next message that is no numbers; those are added up.
@@ -164,12 +166,15 @@ impl Control {
     /// Publishes and waits for the acknowledgement; the ports refused.
     pub async fn publish(&mut self, version: u64, routes: Vec<Route>) -> BTreeMap<u16, String> {
         self.send(version, routes).await;
-        match self.next().await {
-            FromProxy::Ack { version: acknowledged, refused_ports } => {
-                assert_eq!(acknowledged, version);
-                refused_ports
+        loop {
+            match self.next().await {
+                FromProxy::Ack { version: acknowledged, refused_ports } => {
+                    assert_eq!(acknowledged, version);
+                    return refused_ports;
+                }
+                FromProxy::Drained { target } => self.early.push_back(target),
+                other => panic!("{other:?} instead of an acknowledgement"),
             }
-            other => panic!("{other:?} instead of an acknowledgement"),
         }
     }
 
@@ -180,6 +185,9 @@ impl Control {
     }
 
     pub async fn drained(&mut self) -> Target {
+        if let Some(target) = self.early.pop_front() {
+            return target;
+        }
         match self.next().await {
             FromProxy::Drained { target } => target,
             other => panic!("{other:?} instead of a drained target"),
