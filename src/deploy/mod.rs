@@ -11,6 +11,7 @@ mod build;
 mod collect;
 mod config;
 mod crashes;
+mod create;
 mod environment;
 mod error;
 mod health;
