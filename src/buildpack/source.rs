@@ -1,6 +1,7 @@
 //! Reading an app's own files: bounded, as text, never through links.
 
 use super::error::{DetectError, Place};
+use crate::model::source::utf16;
 use crate::model::{EntryKind, SourceTree};
 
 /// Largest file of an app that is read for detection.
@@ -77,19 +78,6 @@ fn decode(path: &str, bytes: Vec<u8>) -> Result<String, DetectError> {
         }
     })?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
-}
-
-/// UTF-16 with its mark, which PowerShell's `pip freeze > requirements.txt`
-/// writes and installers read.
-fn utf16(bytes: &[u8]) -> Option<String> {
-    let (mark, rest) = bytes.split_at_checked(2)?;
-    let unit = match mark {
-        [0xff, 0xfe] => u16::from_le_bytes,
-        [0xfe, 0xff] => u16::from_be_bytes,
-        _ => return None,
-    };
-    let units: Vec<u16> = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-    String::from_utf16(&units).ok()
 }
 
 /// The line, from 1, that follows these bytes.

@@ -45,3 +45,31 @@ pub trait SourceTree {
         matches!(self.entry(path), Some(SourceEntry { kind: EntryKind::File { .. }, .. }))
     }
 }
+
+/// The path that a file means by `target`, relative to its own folder; never above
+/// the root.
+pub fn beside(from: &str, target: &str) -> String {
+    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// UTF-16 with its mark, which PowerShell's `pip freeze > requirements.txt` writes
+/// and installers read; `None` for anything else.
+pub fn utf16(bytes: &[u8]) -> Option<String> {
+    let (mark, rest) = bytes.split_at_checked(2)?;
+    let unit = match mark {
+        [0xff, 0xfe] => u16::from_le_bytes,
+        [0xfe, 0xff] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units: Vec<u16> = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    String::from_utf16(&units).ok()
+}

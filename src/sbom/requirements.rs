@@ -4,6 +4,7 @@ use super::SbomError;
 use super::component::{Archive, Component, Ecosystem, address, plain};
 use super::python::hashed;
 use super::source::Files;
+use crate::model::source::beside;
 use std::collections::HashMap;
 
 /// Deepest chain of includes, and most files.
@@ -77,20 +78,6 @@ fn included(line: &str) -> Option<(&str, bool)> {
         }
     }
     None
-}
-
-/// A path relative to the file that names it; never above the app.
-fn beside(from: &str, target: &str) -> String {
-    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 /// Lines without comments, continued ones joined.

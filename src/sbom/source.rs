@@ -2,6 +2,7 @@
 
 use super::SbomError;
 use crate::model::SourceTree;
+use crate::model::source::utf16;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Largest file that is read: twice what the largest monorepos have.
@@ -75,18 +76,6 @@ impl Files<'_> {
             }
         })
     }
-}
-
-/// UTF-16 with its mark, which PowerShell writes.
-fn utf16(bytes: &[u8]) -> Option<String> {
-    let (mark, rest) = bytes.split_at_checked(2)?;
-    let unit = match mark {
-        [0xff, 0xfe] => u16::from_le_bytes,
-        [0xfe, 0xff] => u16::from_be_bytes,
-        _ => return None,
-    };
-    let units: Vec<u16> = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
-    String::from_utf16(&units).ok()
 }
 
 fn line_of(before: &[u8]) -> usize {

@@ -3,6 +3,7 @@
 use super::super::error::{DetectError, Place};
 use super::super::source::Files;
 use super::dependencies::{Dependencies, name};
+use crate::model::source::beside;
 
 /// What a requirements file, with those that it includes, asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -61,7 +62,7 @@ fn include(
             Line::Nothing | Line::Package(_) => {}
             Line::Local => found.local = true,
             Line::Include(target, requires) => {
-                let target = resolve(path, target);
+                let target = beside(path, target);
                 if !files.has(&target) {
                     return Err(DetectError::MissingFile { file: target, named_by: Place::line(path, line) });
                 }
@@ -70,20 +71,6 @@ fn include(
         }
     }
     Ok(())
-}
-
-/// Path of an included file, relative to the one that includes it.
-fn resolve(from: &str, target: &str) -> String {
-    let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
 
 /// Lines without comments, continued ones joined, each with its number.
@@ -202,8 +189,8 @@ mod tests {
 
     #[test]
     fn includes_are_relative_to_their_file() {
-        assert_eq!(resolve("requirements.txt", "requirements/base.txt"), "requirements/base.txt");
-        assert_eq!(resolve("requirements/prod.txt", "base.txt"), "requirements/base.txt");
-        assert_eq!(resolve("requirements/prod.txt", "../../../etc/passwd"), "etc/passwd");
+        assert_eq!(beside("requirements.txt", "requirements/base.txt"), "requirements/base.txt");
+        assert_eq!(beside("requirements/prod.txt", "base.txt"), "requirements/base.txt");
+        assert_eq!(beside("requirements/prod.txt", "../../../etc/passwd"), "etc/passwd");
     }
 }
