@@ -12,6 +12,7 @@ import sys
 from basics import Failure, say
 from build import measure_build
 from detect import measure_detect
+from endure import measure_endure
 from push import measure_push
 from rollback import measure_rollback
 from stage import Stage
@@ -23,6 +24,7 @@ FIGURES = {
     "rollback": measure_rollback,
     "transfer": measure_transfer,
     "build": measure_build,
+    "endure": measure_endure,
 }
 
 

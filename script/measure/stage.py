@@ -88,22 +88,12 @@ class Stage:
             raise Failure(f"{' '.join(words)} ended with {running.returncode}:\n{output}")
 
     def spawn(self, name, *words, env=None):
-        """Starts a server in a session of its own; it is ended with the stage."""
-        log = open(self.path(f"{name}.log"), "wb")
+        """Starts a server in a session of its own."""
+        log = open(self.path(f"{name}.log"), "ab")
         server = subprocess.Popen(
             words, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
         log.close()
-
-        def end():
-            server.terminate()
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-        self.undo.callback(end)
         return server
 
     def log(self, name):
@@ -148,16 +138,25 @@ class Stage:
         with open(self.path("sshd_config"), "w", encoding="utf-8") as file:
             file.writelines(f"{key} {value}\n" for key, value in settings.items())
         server = self.spawn("sshd", "/usr/sbin/sshd", "-D", "-e", "-f", self.path("sshd_config"))
+        self.undo.callback(end, server)
         self.answers(server, "sshd", lambda: is_open(self.ssh_port))
 
     def start_paas(self):
         self.data = self.path("data")
-        self.paas_port, self.http_port = free_port(), free_port()
+        self.paas_port, self.http_port, self.api_port = free_port(), free_port(), free_port()
+        self.serve = None
+        self.undo.callback(lambda: self.serve and end(self.serve))
+        self.serve_paas()
+        with open(self.path("id.pub"), encoding="utf-8") as key:
+            self.command("keys:add", "bench", stdin=key.read())
+
+    def serve_paas(self):
+        """Starts the control plane, again if need be; back when it answers."""
         self.serve = self.spawn(
             "paas", self.paas, "serve", "--data-dir", self.data, "--domain", "localhost",
             "--ssh-listen", f"127.0.0.1:{self.paas_port}",
             "--http-listen", f"127.0.0.1:{self.http_port}",
-            "--api-listen", f"127.0.0.1:{free_port()}",
+            "--api-listen", f"127.0.0.1:{self.api_port}",
             env=os.environ | {"NO_COLOR": "1"},
         )  # fmt: skip
         status = [self.paas, "--data-dir", self.data, "status"]
@@ -166,8 +165,11 @@ class Stage:
             "paas",
             lambda: subprocess.run(status, capture_output=True, check=False).returncode == 0,
         )
-        with open(self.path("id.pub"), encoding="utf-8") as key:
-            self.command("keys:add", "bench", stdin=key.read())
+
+    def kill_paas(self):
+        """SIGKILL to the control plane alone."""
+        self.serve.kill()
+        self.serve.wait()
 
     def command(self, *words, stdin=None):
         return self.run(self.paas, "--data-dir", self.data, *words, stdin=stdin)
@@ -208,6 +210,15 @@ class Stage:
         words = [*self.ssh("DEBUG1"), "-p", str(self.paas_port), "paas@127.0.0.1", "version"]
         done = subprocess.run(words, env=self.env, capture_output=True, text=True, check=False)
         return re.findall(r"kex: algorithm: (\S+)", done.stderr)[0].removesuffix("@libssh.org")
+
+
+def end(server):
+    server.terminate()
+    try:
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def account_is_locked(name):
