@@ -1,7 +1,8 @@
 """How long it takes until a former release answers again.
 
 While it stands by, in the watch after a push, nothing is started: that is our time
-alone. After it, its processes have to be started: beside ours stands what the same
+alone, with the start of the client and its login; beside it stands what a command of
+no work takes from its start to its end. After it, its processes have to be started: beside ours stands what the same
 container takes by hand, from its creation to its first answer.
 """
 
@@ -46,6 +47,12 @@ class Rollback:
         self.markers[self.current()] = marker
         return {"total": answer, "command returns": returned}
 
+    def floor(self, command):
+        """Milliseconds of a command of no work."""
+        begin = now()
+        self.stage.run(*command, "version")
+        return now() - begin
+
     def ssh(self):
         return [*self.stage.ssh(), "-p", str(self.stage.paas_port), "paas@127.0.0.1"]
 
@@ -53,7 +60,10 @@ class Rollback:
         return [self.stage.paas, "--data-dir", self.stage.data]
 
     def warm(self, command):
-        return self.back(self.next(), command)
+        number = self.next()
+        floor = self.floor(command)
+        parts = self.back(number, command)
+        return parts | {"a command of no work": floor, "beyond it": parts["total"] - floor} | self.stage.steps()
 
     def cold(self):
         number = self.next()
@@ -88,10 +98,12 @@ def measure_rollback(stage, rounds):
     rollback.cold()
     ours, theirs = turns(rounds, rollback.cold, rollback.by_hand)
     show("rollback → first answer after the watch, and the container by hand (ms)", ours, theirs)
+    work = middle(remote, "beyond it")
     beyond = middle(ours, "total") - middle(theirs, "total")
     detail(f"beyond the app's own start: {beyond:.0f} ms")
     return [
         ("rollback-warm", middle(local, "total") / WARM, f"ms / the {WARM} ms allowed"),
         ("rollback-warm-ssh", middle(remote, "total") / WARM, f"ms with ssh's login / the {WARM} ms allowed"),
+        ("rollback-warm-beyond", work / WARM, f"ms beyond ssh's login / the {WARM} ms allowed"),
         ("rollback", beyond / COLD, f"ms beyond the app's start / the {COLD} ms allowed"),
     ]
