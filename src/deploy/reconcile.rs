@@ -224,7 +224,10 @@ impl Pipeline {
     async fn end_leftovers(&self, app: App, end: Vec<ProcessState>, published: Published) {
         let (web, others): (Vec<_>, Vec<_>) = end.into_iter().partition(|state| state.process.kind.is_web());
         self.end_processes(&app, &others, GRACE).await;
-        self.retire_web(&app, &web, &published.removed).await;
+        let Published { removed: mut unrouted, .. } = published;
+        // What stands by is not ended here.
+        unrouted.retain(|target| web.iter().any(|state| state.release == target.release));
+        self.retire_web(&app, &web, &unrouted).await;
     }
 
     /// Publishes the route to those web processes that run now.

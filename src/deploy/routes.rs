@@ -2,13 +2,16 @@
 
 use super::tally::Tally;
 use crate::model::{AppName, FromProxy, Route, RouteTable, Target};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long a promotion waits for the proxies.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+
+/// Finished targets that are remembered of each proxy, far more than are waited for at a time.
+const DRAINED_LIMIT: usize = 4096;
 
 /// Number of a proxy's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,7 +41,8 @@ pub struct Routes {
 struct Proxies {
     acknowledged: HashMap<ProxyId, u64>,
     /// Targets that each proxy has finished with since its last table with them.
-    drained: HashMap<ProxyId, HashSet<Target>>,
+    /// Whoever waits for one finds it here, however many do: it is told once.
+    drained: HashMap<ProxyId, VecDeque<Target>>,
     refused_ports: BTreeMap<u16, String>,
 }
 
@@ -87,15 +91,7 @@ impl Routes {
         if route.is_none() {
             self.tally.forget(app);
         }
-        if let Some(route) = &route {
-            // A process that came back under its old name and address is not
-            // finished any more.
-            self.proxies.send_modify(|proxies| {
-                for drained in proxies.drained.values_mut() {
-                    drained.retain(|target| !route.targets.contains(target));
-                }
-            });
-        }
+        let targets = route.as_ref().map(|route| route.targets.clone()).unwrap_or_default();
         self.table.send_if_modified(|table| {
             if table.routes.get(app) == route.as_ref() {
                 return false;
@@ -111,6 +107,13 @@ impl Routes {
             };
             *table = Arc::new(changed);
             true
+        });
+        // A process that came back under its old name and address is not finished
+        // any more. After the table: what is heard from now on is of this one.
+        self.proxies.send_modify(|proxies| {
+            for drained in proxies.drained.values_mut() {
+                drained.retain(|target| !targets.contains(target));
+            }
         });
         Published { version: self.table.borrow().version, removed }
     }
@@ -143,14 +146,7 @@ impl Routes {
             return true;
         }
         let mut proxies = self.proxies.subscribe();
-        let result =
-            tokio::time::timeout(within, proxies.wait_for(done)).await.is_ok_and(|result| result.is_ok());
-        self.proxies.send_modify(|proxies| {
-            for drained in proxies.drained.values_mut() {
-                drained.retain(|target| !targets.contains(target));
-            }
-        });
-        result
+        tokio::time::timeout(within, proxies.wait_for(done)).await.is_ok_and(|result| result.is_ok())
     }
 
     /// Whether any proxy is connected.
@@ -196,10 +192,20 @@ impl Routes {
                 proxies.acknowledged.insert(id, version);
                 proxies.refused_ports = refused_ports;
             }
+            FromProxy::Drained { target } if self.is_routed(&target) => {}
             FromProxy::Drained { target } => {
-                proxies.drained.entry(id).or_default().insert(target);
+                let drained = proxies.drained.entry(id).or_default();
+                drained.push_back(target);
+                if drained.len() > DRAINED_LIMIT {
+                    drained.pop_front();
+                }
             }
         });
+    }
+
+    /// Whether a target takes requests by the table of now.
+    fn is_routed(&self, target: &Target) -> bool {
+        self.table.borrow().routes.values().any(|route| route.targets.contains(target))
     }
 
     /// A proxy's connection has ended.
@@ -262,8 +268,27 @@ mod tests {
         let (one, two) = (routes.join(), routes.join());
         routes.hear(one, FromProxy::Drained { target: target(1) });
         assert!(!routes.drained(&[target(1)], Duration::from_millis(10)).await);
-        routes.hear(one, FromProxy::Drained { target: target(1) });
         routes.leave(two);
         assert!(routes.drained(&[target(1)], Duration::from_millis(10)).await);
+    }
+
+    /// After a crash, who ends leftovers and who ends a watch may wait for the same
+    /// process. The second one waited for as long as a request may take.
+    #[tokio::test]
+    async fn that_a_process_is_finished_is_told_to_all_who_wait_for_it() {
+        let routes = Routes::new();
+        let app = AppName::parse("a").unwrap();
+        let one = routes.join();
+        for release in 1..=2 {
+            routes.publish(&app, Some(route(release)));
+        }
+        routes.hear(one, FromProxy::Drained { target: target(1) });
+        for _ in 0..2 {
+            assert!(routes.drained(&[target(1)], Duration::from_millis(10)).await);
+        }
+        routes.publish(&app, Some(route(1)));
+        routes.hear(one, FromProxy::Drained { target: target(1) });
+        routes.publish(&app, Some(route(2)));
+        assert!(!routes.drained(&[target(1)], Duration::from_millis(10)).await, "it has served since");
     }
 }
