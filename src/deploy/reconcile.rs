@@ -288,7 +288,7 @@ impl Pipeline {
 
     /// Follows what the engine tells, until the server stops.
     pub async fn follow_events(self: Arc<Self>) {
-        let mut events = Box::pin(self.engine().events(None));
+        let mut events = Box::pin(self.engine().events());
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
@@ -305,7 +305,7 @@ impl Pipeline {
                 }
                 None => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
-                    events = Box::pin(self.engine().events(None));
+                    events = Box::pin(self.engine().events());
                 }
             }
         }

@@ -138,11 +138,11 @@ pub trait Engine: Send + Sync {
         follow: bool,
     ) -> BoxStream<'static, Result<LogLine, EngineError>>;
 
-    /// Events from `since` (nanoseconds since the epoch) or from now on, for
-    /// ever; ends when the stream is dropped. Asked for at once, not when first
-    /// polled. An error item says that the engine hung up, is back, and events may
-    /// be missing: look again at everything. What follows it was asked for anew.
-    fn events(&self, since: Option<i64>) -> BoxStream<'static, Result<Event, EngineError>>;
+    /// Events from now on, for ever; ends when the stream is dropped. Asked for at
+    /// once, not when first polled. Those that happen at the same time may come in
+    /// any order. An error item says that the engine hung up, is back, and events
+    /// may be missing: look again at everything. What follows it was asked for anew.
+    fn events(&self) -> BoxStream<'static, Result<Event, EngineError>>;
 }
 
 /// The files of a build: an uncompressed tar, as it comes.

@@ -578,7 +578,7 @@ impl Engine for FakeEngine {
         stream::once(silence).filter_map(std::future::ready).boxed()
     }
 
-    fn events(&self, _since: Option<i64>) -> BoxStream<'static, Result<Event, EngineError>> {
+    fn events(&self) -> BoxStream<'static, Result<Event, EngineError>> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.listeners.lock().unwrap().push(sender);
         stream::unfold(receiver, async |mut receiver| {

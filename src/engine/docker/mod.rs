@@ -246,7 +246,7 @@ impl Engine for DockerEngine {
         self.logs(container, since, follow)
     }
 
-    fn events(&self, since: Option<i64>) -> BoxStream<'static, Result<Event, EngineError>> {
-        self.events(since)
+    fn events(&self) -> BoxStream<'static, Result<Event, EngineError>> {
+        self.events()
     }
 }

@@ -56,7 +56,7 @@ async fn listeners_of_a_container_are_seen() {
 #[tokio::test]
 async fn events_tell_start_death_and_removal() {
     let app = TestApp::new().await;
-    let events = app.engine.events(None);
+    let events = app.engine.events();
     let id = app.engine.start(&app.workload("exit 9")).await.unwrap();
     assert!(until(SOON, || async { app.engine.inspect(&id).await.unwrap().exit_code.is_some() }).await);
     app.engine.remove(&id).await.unwrap();
@@ -68,15 +68,30 @@ async fn events_tell_start_death_and_removal() {
         seen.iter()
             .all(|event| event.container == id && event.release == 1 && event.process.to_string() == "web.1")
     );
+}
 
-    let again = app.engine.events(Some(seen[0].at)).map(Result::unwrap);
-    let again: Vec<Event> = tokio::time::timeout(
-        SOON,
-        again.filter(|event| std::future::ready(event.app == app.id)).take(2).collect(),
-    )
-    .await
-    .unwrap();
-    assert_eq!(again, seen[1..]);
+#[tokio::test]
+async fn no_event_is_lost_where_many_happen_at_once() {
+    const PROCESSES: u32 = 8;
+    let app = TestApp::new().await;
+    let events = app.engine.events();
+    let workload = |number: u32| {
+        let process = ProcessName::parse(&format!("web.{}", number + 1)).unwrap();
+        let address = app.subnet.hosts().nth(4 + number as usize).unwrap();
+        crate::model::Workload { process, address, ..app.workload("sleep 1000") }
+    };
+    let workloads: Vec<_> = (0..PROCESSES).map(workload).collect();
+    let each = workloads.iter().map(|workload| async {
+        let id = app.engine.start(workload).await.unwrap();
+        app.engine.remove(&id).await.unwrap();
+    });
+    futures_util::future::join_all(each).await;
+    let ours = events.map(Result::unwrap).filter(|event| std::future::ready(event.app == app.id));
+    let all = ours.take(3 * PROCESSES as usize).collect::<Vec<Event>>();
+    let seen = tokio::time::timeout(SOON, all).await.unwrap();
+    for kind in [EventKind::Started, EventKind::Died { exit_code: 137 }, EventKind::Destroyed] {
+        assert_eq!(seen.iter().filter(|event| event.kind == kind).count(), PROCESSES as usize, "{kind:?}");
+    }
 }
 
 #[tokio::test]
@@ -84,7 +99,7 @@ async fn events_go_on_after_the_engine_hung_up() {
     let app = TestApp::new().await;
     let relay = Relay::start().await;
     let engine = DockerEngine::connect(Some(&relay.url)).await.unwrap();
-    let events = engine.events(None);
+    let events = engine.events();
     let mut ours = events
         .filter(|event| std::future::ready(event.as_ref().map_or(true, |event| event.app == app.id)))
         .map(|event| event.map(|event| event.kind).ok());
