@@ -146,14 +146,24 @@ async fn a_build_without_a_session_is_the_same_build() {
 #[tokio::test]
 async fn a_build_that_wants_more_memory_than_all_builds_may_have_is_killed_and_says_so() {
     let app = TestApp::bare().await;
-    // Enough for the builds of the tests beside this one.
-    limit_builds(crate::model::BuildLimits { memory: 1 << 30, ..Default::default() }).unwrap();
+    // Enough for the builds of the tests beside this one. Again and again: any other
+    // server on this engine sets its own before each of its builds.
+    let limits = crate::model::BuildLimits { memory: 1 << 30, ..Default::default() };
+    limit_builds(limits).unwrap();
+    let limiting = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            // Refused while more is in use: by what one step has taken meanwhile.
+            let _ = limit_builds(limits);
+        }
+    });
     // Its own line: a step that once succeeded would come from the cache.
     let dockerfile = format!(
         "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN echo {}; dd if=/dev/zero of=/dev/null bs=1500M count=1\n",
         app.name
     );
     let (_, built) = app.build(&dockerfile).await;
+    limiting.abort();
     limit_builds(crate::model::BuildLimits::default()).unwrap();
     let Err(EngineError::Build(failure)) = built else { panic!("{built:?}") };
     assert_eq!(failure.exit_code, Some(137), "{failure:?}");
