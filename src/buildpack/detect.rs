@@ -11,7 +11,7 @@ use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::Files;
 use super::subfolder::Subfolder;
-use super::{generic, go, hint, node, own, python, ruby, static_files};
+use super::{generic, go, hint, line_ends, node, own, python, ruby, static_files};
 use crate::model::dockerignore::Patterns;
 use crate::model::{BuildPlan, SourceEntry, SourceTree};
 
@@ -51,7 +51,9 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     }
     let (checks, watch) = (settings.checks.clone().unwrap_or_default(), settings.deploy.watch);
     let release_time = settings.deploy.release_time.unwrap_or(plan.release_time);
-    let mut plan = BuildPlan { procfile: declared, checks, watch, release_time, ..plan };
+    let unix_lines = line_ends::to_mend(files);
+    plan.notices.extend(line_ends::notice(&unix_lines).iter().flat_map(|notice| folded(notice)));
+    let mut plan = BuildPlan { procfile: declared, checks, watch, release_time, unix_lines, ..plan };
     paas_toml::apply(&mut plan, &settings.types)?;
     add_app_json(&mut plan, app_json.unwrap_or_default(), settings.checks.is_some());
     Ok(plan)

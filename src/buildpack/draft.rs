@@ -1,7 +1,7 @@
 //! A plan in the making: what the language modules share.
 
 use minijinja::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::assets::{self, Assets};
 use super::base::{self, CA_FILE, CA_TARGET};
@@ -293,6 +293,7 @@ impl<'a> Draft<'a> {
             secrets: self.settings.build.secrets.clone(),
             secrets_if_set: self.secrets_if_set,
             files,
+            unix_lines: BTreeSet::new(),
             bases: needed,
             processes: self.processes,
             release: self.release,

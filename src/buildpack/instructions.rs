@@ -22,6 +22,8 @@ pub(super) struct Instruction<'t> {
 pub(super) struct Document<'t> {
     /// `EOF`
     pub name: &'t str,
+    /// Whether it is taken as it stands: `<<'EOF'`.
+    pub literal: bool,
     /// Whether tabs at the beginning of its lines do not count: `<<-EOF`.
     pub tabs: bool,
     /// Its lines, without the last one that ends it.
@@ -73,17 +75,19 @@ fn documents<'t>(lines: &[&'t str], head: &Range<usize>) -> Vec<Document<'t>> {
     let words = lines[head.clone()].iter().flat_map(|line| line.split_whitespace());
     let mut at = head.end;
     let mut found = Vec::new();
-    for (name, tabs) in words.filter_map(opened) {
+    for word in words {
+        let Some((name, tabs)) = opened(word) else { continue };
+        let literal = word.contains(['"', '\'']);
         let ends = |line: &&str| if tabs { line.trim_start_matches('\t') == name } else { **line == *name };
         let Some(length) = lines.get(at..).and_then(|rest| rest.iter().position(ends)) else { break };
-        found.push(Document { name, tabs, lines: at..at + length });
+        found.push(Document { name, literal, tabs, lines: at..at + length });
         at += length + 1;
     }
     found
 }
 
 /// The name in `<<NAME`, `<<-NAME`, `<<"NAME"`, `3<<NAME`; and whether tabs go.
-fn opened(word: &str) -> Option<(&str, bool)> {
+pub(super) fn opened(word: &str) -> Option<(&str, bool)> {
     let word = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
     let (word, tabs) = word.strip_prefix('-').map_or((word, false), |rest| (rest, true));
     let name = word.trim_matches(['"', '\'']);
@@ -99,41 +103,53 @@ pub(super) fn without_documents(
     lines: &[String],
     shell: &[String],
 ) -> Option<String> {
-    let joined: Vec<&str> = instruction
-        .head
-        .clone()
-        .map(|at| lines[at].trim())
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(|line| line.trim_end_matches('\\'))
-        .collect();
-    let joined = joined.join(" ");
-    let mut command = joined.split_once(char::is_whitespace)?.1.trim_start();
-    let mut options = String::new();
-    while let Some((option, rest)) =
-        command.split_once(char::is_whitespace).filter(|_| command.starts_with("--"))
-    {
-        options = options + option + " ";
-        command = rest.trim_start();
-    }
-    let script = script(command.trim(), instruction, lines);
+    let (options, command) = instruction.words(lines)?;
+    let script = script(&command, instruction, lines);
     let words = serde_json::to_string(&shell.iter().chain([&script]).collect::<Vec<_>>()).ok()?;
     Some(format!("RUN {options}{words}"))
 }
 
+impl Instruction<'_> {
+    /// Its options, each with a blank behind it, and what follows them, on one line.
+    pub fn words(&self, lines: &[String]) -> Option<(String, String)> {
+        let joined: Vec<&str> = self
+            .head
+            .clone()
+            .map(|at| lines[at].trim())
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|line| line.trim_end_matches('\\'))
+            .collect();
+        let joined = joined.join(" ");
+        let mut command = joined.split_once(char::is_whitespace)?.1.trim_start();
+        let mut options = String::new();
+        while let Some((option, rest)) =
+            command.split_once(char::is_whitespace).filter(|_| command.starts_with("--"))
+        {
+            options = options + option + " ";
+            command = rest.trim_start();
+        }
+        Some((options, command.trim().to_owned()))
+    }
+}
+
+impl Document<'_> {
+    /// What it says.
+    pub fn text(&self, lines: &[String]) -> String {
+        let each = lines[self.lines.clone()].iter();
+        each.map(|line| format!("{}\n", if self.tabs { line.trim_start_matches('\t') } else { line }))
+            .collect()
+    }
+}
+
 fn script(command: &str, instruction: &Instruction<'_>, lines: &[String]) -> String {
-    let said = |document: &Document<'_>| {
-        let each = lines[document.lines.clone()].iter();
-        each.map(|line| format!("{}\n", if document.tabs { line.trim_start_matches('\t') } else { line }))
-            .collect::<String>()
-    };
     match instruction.documents.as_slice() {
         [only] if opened(command).is_some() => {
-            let text = said(only);
+            let text = only.text(lines);
             if text.starts_with("#!") { as_program(only.name, &text) } else { text }
         }
-        all => all
-            .iter()
-            .fold(format!("{command}\n"), |script, document| script + &said(document) + document.name + "\n"),
+        all => all.iter().fold(format!("{command}\n"), |script, document| {
+            script + &document.text(lines) + document.name + "\n"
+        }),
     }
 }
 

@@ -21,6 +21,7 @@ mod hint;
 #[cfg(test)]
 mod hostile;
 mod instructions;
+mod line_ends;
 mod nginx;
 mod node;
 mod offered;
@@ -40,6 +41,7 @@ mod steps;
 mod subfolder;
 #[cfg(test)]
 mod tests;
+mod variables;
 mod version;
 mod words;
 

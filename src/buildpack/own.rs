@@ -1,17 +1,18 @@
 //! A repository's own Dockerfile, and what becomes of its bases where no
 //! registry can be reached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::base::{self, CA_NAME, CA_TARGET};
 use super::catalog::Catalog;
 use super::draft::{CA_VARIABLES, folded};
 use super::error::{DetectError, Place};
-use super::instructions::{Instruction, instructions, without_documents};
+use super::instructions::{Instruction, instructions, opened, without_documents};
 use super::paas_toml::{self, Build, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::Procfile;
 use super::source::Files;
+use super::variables::Variables;
 use super::version;
 use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
 
@@ -36,8 +37,9 @@ pub(super) fn plan(
         plan.decisions.push(format!("HEALTHCHECK, from {path} line {}", line.first + 1));
     }
     if base::self_made(catalog) {
-        let mut rewrite =
-            Rewrite { catalog, path, arguments: BTreeMap::new(), stages: Vec::new(), plan: &mut plan };
+        let given = settings.build.args.iter().map(|(name, value)| (name.to_string(), value.clone()));
+        let variables = Variables::of(given.collect());
+        let mut rewrite = Rewrite { catalog, path, variables, stages: Vec::new(), plan: &mut plan };
         let rewritten = rewrite.text(&text, &lines)?;
         plan.dockerfile = Dockerfile::Rewritten { path: path.to_owned(), text: rewritten };
         plan.bases.extend(base::certificates(catalog));
@@ -108,6 +110,7 @@ fn empty(path: &str) -> BuildPlan {
         secrets_if_set: Vec::new(),
         build_args: BTreeMap::new(),
         files: BTreeMap::new(),
+        unix_lines: BTreeSet::new(),
         bases: Vec::new(),
         processes: BTreeMap::new(),
         release: None,
@@ -125,12 +128,14 @@ fn empty(path: &str) -> BuildPlan {
     }
 }
 
+/// A COPY line and the files that it names.
+type Copied = (String, BTreeMap<String, Vec<u8>>);
+
 /// The copy of a Dockerfile in which our bases stand for official images.
 struct Rewrite<'a> {
     catalog: &'a Catalog,
     path: &'a str,
-    /// Defaults of ARG lines before the first FROM.
-    arguments: BTreeMap<String, String>,
+    variables: Variables,
     /// Names of stages so far.
     stages: Vec<String>,
     plan: &'a mut BuildPlan,
@@ -146,6 +151,7 @@ impl Rewrite<'_> {
             match instruction.keyword.as_str() {
                 "FROM" => {
                     in_stage = true;
+                    self.variables.begin_stage();
                     shell = usual_shell();
                     let stage = &instructions[index + 1..];
                     let runs = stage
@@ -154,7 +160,11 @@ impl Rewrite<'_> {
                         .any(|line| line.keyword == "RUN");
                     lines[instruction.first] = self.from(instruction, runs)?;
                 }
-                "ARG" if !in_stage => self.argument(instruction.rest),
+                "ARG" => self.variables.argument(instruction.rest, in_stage),
+                "ENV" => {
+                    let words = instruction.words(&lines).map(|(_, words)| words);
+                    self.variables.environment(&words.unwrap_or_default());
+                }
                 "SHELL" => shell = serde_json::from_str(instruction.rest).unwrap_or(shell),
                 "RUN" => {
                     let end = instructions.get(index + 1).map_or(lines.len(), |next| next.first);
@@ -164,14 +174,10 @@ impl Rewrite<'_> {
                     }
                 }
                 "COPY" | "ADD" => {
-                    // Only a way of caching, which old engines do not know.
                     if !instruction.documents.is_empty() {
-                        let line = instruction.first + 1;
-                        self.plan.notices.extend(folded(&format!(
-                            "{} line {line}: files written in it need Docker 23 or later",
-                            self.path
-                        )));
+                        self.files_of(instruction, &mut lines);
                     }
+                    // Only a way of caching, which old engines do not know.
                     let line = lines[instruction.first].replacen(" --link ", " ", 1);
                     lines[instruction.first] = self.copy(&line, instruction)?;
                 }
@@ -179,6 +185,43 @@ impl Rewrite<'_> {
             }
         }
         Ok(lines.join("\n") + "\n")
+    }
+
+    /// Puts what the here-documents of a COPY say into files beside the tree.
+    fn files_of(&mut self, copy: &Instruction<'_>, lines: &mut [String]) {
+        let line = copy.first + 1;
+        let Some((text, files)) = self.copy_of_files(copy, lines) else {
+            self.plan.notices.extend(folded(&format!(
+                "{} line {line}: what is written in it names variables of its base, and needs Docker 23 or later",
+                self.path
+            )));
+            return;
+        };
+        if let Some(last) = copy.documents.last() {
+            lines[copy.head.start..=last.lines.end].fill("#".to_owned());
+        }
+        lines[copy.first] = text;
+        self.plan.files.extend(files);
+    }
+
+    fn copy_of_files(&self, copy: &Instruction<'_>, lines: &[String]) -> Option<Copied> {
+        let (options, words) = copy.words(lines)?;
+        let mut files = BTreeMap::new();
+        let mut documents = copy.documents.iter();
+        let mut sources = Vec::new();
+        for word in words.split_whitespace() {
+            if opened(word).is_none() {
+                sources.push(word.to_owned());
+                continue;
+            }
+            let document = documents.next()?;
+            let text = document.text(lines);
+            let text = if document.literal { text } else { self.variables.expand(&text)? };
+            let path = format!(".paas/documents/{}/{}", copy.first + 1, document.name);
+            sources.push(path.clone());
+            files.insert(path, text.into_bytes());
+        }
+        Some((format!("{} {options}{}", copy.keyword, sources.join(" ")), files))
     }
 
     /// The line that would have a frontend pulled from a registry.
@@ -195,17 +238,10 @@ impl Rewrite<'_> {
         }
     }
 
-    fn argument(&mut self, rest: &str) {
-        if let Some((name, value)) = rest.split_once('=') {
-            let value = value.trim().trim_matches(['"', '\'']);
-            self.arguments.insert(name.trim().to_owned(), value.to_owned());
-        }
-    }
-
     fn from(&mut self, instruction: &Instruction<'_>, runs: bool) -> Result<String, DetectError> {
         let words: Vec<&str> =
             instruction.rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
-        let image = self.expand(words.first().copied().unwrap_or_default());
+        let image = self.variables.in_from(words.first().copied().unwrap_or_default());
         let name = words.get(2).filter(|_| words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("as")));
         let suffix = name.map(|name| format!(" AS {name}")).unwrap_or_default();
         let known = image == "scratch" || self.stages.iter().any(|stage| stage.eq_ignore_ascii_case(&image));
@@ -254,25 +290,6 @@ impl Rewrite<'_> {
         }
         let reference = self.stand_in(from, instruction.first + 1)?;
         Ok(line.replacen(&format!("--from={from}"), &format!("--from={reference}"), 1))
-    }
-
-    /// `$NAME`, `${NAME}` and `${NAME:-default}` filled in.
-    fn expand(&self, text: &str) -> String {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            out.push_str(&rest[..at]);
-            rest = &rest[at + 1..];
-            let braced = rest.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-            let (name, after) = braced.unwrap_or_else(|| {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-                rest.split_at(end)
-            });
-            let (name, default) = name.split_once(":-").unwrap_or((name, ""));
-            out.push_str(self.arguments.get(name).map_or(default, String::as_str));
-            rest = after;
-        }
-        out + rest
     }
 
     /// Our base for an official image.

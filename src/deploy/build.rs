@@ -126,7 +126,7 @@ impl Pipeline {
         args.extend(plan.build_args.clone());
         let dates = if plan.language == FILES { Dates::Content } else { Dates::Commit };
         Ok(BuildRequest {
-            context: stream_context(tree, plan.context_root.clone(), added, dockerfile.clone(), dates),
+            context: stream_context(tree, plan, added, dockerfile.clone(), dates),
             dockerfile,
             tag: release.image.clone(),
             args,
@@ -224,18 +224,19 @@ fn show(report: &Report, line: &BuildLine) {
 /// as fast as the engine reads.
 fn stream_context(
     tree: PushedTree,
-    root: String,
+    plan: &BuildPlan,
     added: BTreeMap<String, Vec<u8>>,
     dockerfile: String,
     dates: Dates,
 ) -> crate::engine::Context {
     let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(16);
+    let (root, unix_lines) = (plan.context_root.clone(), plan.unix_lines.clone());
     tokio::task::spawn_blocking(move || {
         let ignore = tree.read(".dockerignore", 1 << 20).unwrap_or_default();
         let patterns = Patterns::parse(&String::from_utf8_lossy(&ignore));
         let excluded = |path: &str| added.contains_key(path) || path != dockerfile && patterns.excludes(path);
         let into = std::io::BufWriter::with_capacity(256 << 10, Chunks(sender.clone()));
-        if let Err(error) = context::write_tar(&tree, &root, &excluded, &added, dates, into) {
+        if let Err(error) = context::write_tar(&tree, &root, &excluded, &added, &unix_lines, dates, into) {
             let _ = sender.blocking_send(Err(std::io::Error::other(error)));
         }
     });

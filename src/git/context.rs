@@ -2,7 +2,7 @@
 
 use super::{GitError, PushedTree};
 use crate::model::{EntryKind, SourceTree};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use tar::{Builder, EntryType, Header};
 
@@ -24,7 +24,8 @@ pub enum Dates {
 const SHORT: usize = 100;
 
 /// Writes every file of `tree` that `excluded` does not name below `root` (empty:
-/// at the top), then `added` as they are named.
+/// at the top), those in `unix_lines` without the line ends of Windows, then `added`
+/// as they are named.
 ///
 /// Modes are 755 or 644, owners 0, dates as `dates` says; submodules are empty directories.
 pub fn write_tar(
@@ -32,6 +33,7 @@ pub fn write_tar(
     root: &str,
     excluded: &dyn Fn(&str) -> bool,
     added: &BTreeMap<String, Vec<u8>>,
+    unix_lines: &BTreeSet<String>,
     dates: Dates,
     into: impl Write,
 ) -> Result<(), GitError> {
@@ -48,7 +50,8 @@ pub fn write_tar(
     let (short, long): (Vec<_>, Vec<_>) = named
         .partition(|(index, path)| path.len() < SHORT && tree.entries()[*index].kind != EntryKind::Symlink);
     for (index, path) in short.iter().chain(&long) {
-        append(&mut tar, tree, *index, path, dates)?;
+        let unix = unix_lines.contains(&tree.entries()[*index].path);
+        append(&mut tar, tree, *index, path, dates, unix)?;
     }
     tar.into_inner()
         .and_then(|mut into| into.flush())
@@ -61,6 +64,7 @@ fn append<W: Write>(
     index: usize,
     path: &str,
     dates: Dates,
+    unix: bool,
 ) -> Result<(), GitError> {
     let entry = &tree.entries()[index];
     let date = match dates {
@@ -71,8 +75,12 @@ fn append<W: Write>(
         EntryKind::Submodule => put(tar, header(EntryType::Directory, 0o755, 0, date), path, &[]),
         EntryKind::File { executable } => {
             let mode = if executable { 0o755 } else { 0o644 };
-            let header = header(EntryType::Regular, mode, entry.size, date);
-            tree.with_content(index, |content| put(tar, header, path, content))?
+            let header = |size| header(EntryType::Regular, mode, size, date);
+            if unix {
+                let content = without_returns(&tree.content(index)?);
+                return put(tar, header(content.len() as u64), path, &content);
+            }
+            tree.with_content(index, |content| put(tar, header(entry.size), path, content))?
         }
         EntryKind::Symlink => {
             let target = String::from_utf8_lossy(&tree.content(index)?).into_owned();
@@ -81,6 +89,17 @@ fn append<W: Write>(
                 .map_err(|error| GitError::Io("write the build context", error))
         }
     }
+}
+
+/// A text whose lines end as on Unix.
+fn without_returns(content: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(content.len());
+    for (index, byte) in content.iter().enumerate() {
+        if *byte != b'\r' || content.get(index + 1) != Some(&b'\n') {
+            kept.push(*byte);
+        }
+    }
+    kept
 }
 
 fn header(kind: EntryType, mode: u32, size: u64, date: u64) -> Header {

@@ -4,7 +4,7 @@ use super::checks::HealthCheck;
 use super::name::{EnvKey, ProcessType};
 use super::process_type::TypeSettings;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a release command may take, unless paas.toml says otherwise.
@@ -140,6 +140,8 @@ pub struct BuildPlan {
     /// Files added to the build context beside the tree, by path. Their paths
     /// begin with `.paas/`, which a pushed tree may not contain.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// Files of the tree that the build gets without the line ends of Windows.
+    pub unix_lines: BTreeSet<String>,
     /// Bases that must be in the engine before the build.
     pub bases: Vec<BaseImage>,
     /// Whether a Procfile names the process types.

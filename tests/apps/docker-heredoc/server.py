@@ -4,7 +4,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class Page(BaseHTTPRequestHandler):
     def do_GET(self):
-        body = open("/words/four").read().encode()
+        names = ["four", "end.txt", "raw.txt"]
+        body = "".join(open("/words/" + name).read() for name in names).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
