@@ -66,14 +66,28 @@ pub fn proxy(
     command.spawn()
 }
 
+/// The same again, by a proxy that is to be succeeded: with its words, its
+/// settings and its standard streams.
+pub fn successor(
+    executable: &Path,
+    arguments: &[std::ffi::OsString],
+    environment: Vec<(&'static str, String)>,
+) -> std::io::Result<tokio::process::Child> {
+    let mut command = clean(executable);
+    command.args(arguments).envs(environment).kill_on_drop(false).spawn()
+}
+
 /// Asks a process to end.
 pub fn terminate(pid: i32) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
 }
 
-/// Path of the running binary, even if it was replaced since.
+/// Path of the running binary; if it was replaced since, of what is there now.
 pub fn own_executable() -> std::io::Result<PathBuf> {
-    std::env::current_exe()
+    let path = std::env::current_exe()?;
+    // So Linux writes the path of a program whose file is gone.
+    let replaced = path.to_str().and_then(|text| text.strip_suffix(" (deleted)"));
+    Ok(replaced.map_or_else(|| path.clone(), PathBuf::from))
 }
 
 /// The same command, its child holding `descriptor` open for its whole life.

@@ -4,6 +4,7 @@ mod check;
 mod detect;
 mod hook;
 mod local;
+mod proxy;
 mod serve;
 
 use crate::command;
@@ -41,6 +42,9 @@ enum Mode {
     Proxy {
         #[command(flatten)]
         flags: Flags,
+        /// Take over from the proxy that runs, which loses no connection
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Show what a push of this folder would build and run
     Detect(Detect),
@@ -80,7 +84,7 @@ pub fn main() -> ExitCode {
 fn own(cli: Cli) -> ExitCode {
     match cli.mode {
         Mode::Serve { flags, check_config } => serve::serve(&flags, check_config),
-        Mode::Proxy { flags } => serve::proxy(&flags),
+        Mode::Proxy { flags, upgrade } => proxy::proxy(&flags, upgrade),
         Mode::Check { folder } => check::run(&folder),
         Mode::Detect(Detect { folder, image_source }) => detect::run(&folder, &image_source),
     }

@@ -1,8 +1,7 @@
-//! `paas serve` and `paas proxy`.
+//! `paas serve`, and what it has in common with `paas proxy`.
 
 use super::{fail, fail_with, load};
 use crate::model::Problem;
-use crate::proxy::{self, ProxyLimits, ProxyOptions};
 use crate::server;
 use crate::settings::{Flags, LogFormat, Settings};
 use std::io::IsTerminal;
@@ -40,27 +39,8 @@ fn check_config(settings: &Settings, file: Option<&std::path::Path>) -> ExitCode
     code
 }
 
-pub(super) fn proxy(flags: &Flags) -> ExitCode {
-    let settings = match load(flags) {
-        Ok(located) => located.settings,
-        Err(code) => return code,
-    };
-    log_to_stderr(settings.log_format);
-    // A terminal's Ctrl-C and a session's end are meant for the server alone.
-    let _ = nix::unistd::setsid();
-    let options = ProxyOptions {
-        http_listen: settings.http_listen,
-        snapshot: settings.route_snapshot(),
-        socket: settings.proxy_socket(),
-        lock: settings.proxy_lock(),
-        limits: ProxyLimits::default(),
-        ready: None,
-    };
-    run(async move |stop| proxy::run(options, stop).await.map_err(|error| Problem::from(&error)))
-}
-
 /// Runs one of our long-lived parts until SIGINT or SIGTERM.
-fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Problem>) -> ExitCode {
+pub(super) fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Problem>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail_with(error),
@@ -91,7 +71,7 @@ fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Problem>) -> Exit
     }
 }
 
-fn log_to_stderr(format: LogFormat) {
+pub(super) fn log_to_stderr(format: LogFormat) {
     let level = tracing::Level::INFO;
     let builder =
         tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr);

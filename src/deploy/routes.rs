@@ -2,7 +2,7 @@
 
 use super::tally::Tally;
 use crate::model::{AppName, FromProxy, Route, RouteTable, Target};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,7 +43,16 @@ struct Proxies {
     /// Targets that each proxy has finished with since its last table with them.
     /// Whoever waits for one finds it here, however many do: it is told once.
     drained: HashMap<ProxyId, VecDeque<Target>>,
-    refused_ports: BTreeMap<u16, String>,
+    refused_ports: HashMap<ProxyId, BTreeMap<u16, String>>,
+    /// Those that accept no more: they still have requests, and follow the table.
+    retiring: HashSet<ProxyId>,
+}
+
+impl Proxies {
+    /// Whether anybody accepts connections.
+    fn accepting(&self) -> bool {
+        self.acknowledged.keys().any(|id| !self.retiring.contains(id))
+    }
 }
 
 impl Default for Routes {
@@ -125,7 +134,7 @@ impl Routes {
             return false;
         }
         let all = |proxies: &Proxies| {
-            !proxies.acknowledged.is_empty() && proxies.acknowledged.values().all(|&seen| seen >= version)
+            proxies.accepting() && proxies.acknowledged.values().all(|&seen| seen >= version)
         };
         let mut proxies = self.proxies.subscribe();
         tokio::time::timeout(ACKNOWLEDGE, proxies.wait_for(all)).await.is_ok_and(|result| result.is_ok())
@@ -135,8 +144,7 @@ impl Routes {
     /// one that is away may still be sending them some.
     pub async fn drained(&self, targets: &[Target], within: Duration) -> bool {
         let done = |proxies: &Proxies| {
-            let connected = !proxies.acknowledged.is_empty();
-            connected
+            proxies.accepting()
                 && proxies.acknowledged.keys().all(|id| {
                     let drained = proxies.drained.get(id);
                     targets.iter().all(|target| drained.is_some_and(|drained| drained.contains(target)))
@@ -151,19 +159,19 @@ impl Routes {
 
     /// Whether any proxy is connected.
     pub fn connected(&self) -> bool {
-        !self.proxies.borrow().acknowledged.is_empty()
+        self.proxies.borrow().accepting()
     }
 
     /// Waits until a proxy is connected.
     pub async fn wait_connected(&self, within: Duration) -> bool {
         let mut proxies = self.proxies.subscribe();
-        let any = proxies.wait_for(|proxies| !proxies.acknowledged.is_empty());
+        let any = proxies.wait_for(Proxies::accepting);
         tokio::time::timeout(within, any).await.is_ok_and(|result| result.is_ok())
     }
 
     /// Stable ports that a proxy could not listen on, with the reason.
     pub fn refused_port(&self, port: u16) -> Option<String> {
-        self.proxies.borrow().refused_ports.get(&port).cloned()
+        self.proxies.borrow().refused_ports.values().find_map(|ports| ports.get(&port).cloned())
     }
 
     /// A proxy has connected.
@@ -190,7 +198,10 @@ impl Routes {
             FromProxy::Hello { .. } | FromProxy::Counts { .. } => {}
             FromProxy::Ack { version, refused_ports } => {
                 proxies.acknowledged.insert(id, version);
-                proxies.refused_ports = refused_ports;
+                proxies.refused_ports.insert(id, refused_ports);
+            }
+            FromProxy::Retiring => {
+                proxies.retiring.insert(id);
             }
             FromProxy::Drained { target } if self.is_routed(&target) => {}
             FromProxy::Drained { target } => {
@@ -213,6 +224,8 @@ impl Routes {
         self.proxies.send_modify(|proxies| {
             proxies.acknowledged.remove(&id);
             proxies.drained.remove(&id);
+            proxies.refused_ports.remove(&id);
+            proxies.retiring.remove(&id);
         });
     }
 }
@@ -260,6 +273,26 @@ mod tests {
         assert_eq!(routes.publish(&app, Some(route(1))).removed, []);
         assert_eq!(routes.publish(&app, Some(route(2))).removed, [target(1)]);
         assert_eq!(routes.publish(&app, None).removed, [target(2)]);
+    }
+
+    #[tokio::test]
+    async fn one_that_accepts_no_more_is_waited_for_and_does_not_count_as_a_proxy() {
+        let routes = Routes::new();
+        let version = routes.publish(&AppName::parse("a").unwrap(), Some(route(1))).version;
+        let ack = |version| FromProxy::Ack { version, refused_ports: BTreeMap::new() };
+        let (old, new) = (routes.join(), routes.join());
+        routes.hear(old, FromProxy::Retiring);
+        routes.hear(new, ack(version));
+        let waiting = tokio::spawn({
+            let routes = routes.clone();
+            async move { routes.acknowledged(version).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "it still has requests of the old table");
+        routes.hear(old, ack(version));
+        assert!(waiting.await.unwrap());
+        routes.leave(new);
+        assert!(!routes.connected());
     }
 
     #[tokio::test]

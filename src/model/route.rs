@@ -91,6 +91,9 @@ pub enum FromProxy {
         /// By release.
         counts: Vec<Count>,
     },
+    /// From now on this proxy accepts no connections; it finishes those that it has,
+    /// and follows the table until then.
+    Retiring,
     /// A target that is no longer in the table has finished its last request.
     /// Sent once for each target that a table removed (at once if it was idle).
     Drained {

@@ -5,6 +5,7 @@ use super::pages::Page;
 use super::upstream::{InFlight, Upstream};
 use crate::model::{AppName, Route, RouteTable, Target};
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,8 @@ use tokio::sync::Notify;
 const GONE_LIMIT: usize = 1024;
 
 /// By which address a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Entry {
     /// The HTTP address: the host name decides.
     Hosts,
@@ -80,8 +82,9 @@ struct Gone {
 }
 
 impl Board {
-    /// A board with `table` in force.
-    pub(super) fn new(table: RouteTable) -> Self {
+    /// A board with `table` in force, and without requests to `gone`, the targets
+    /// of older tables.
+    pub(super) fn new(table: RouteTable, gone: Vec<Target>) -> Self {
         let board = Self {
             routing: ArcSwap::default(),
             state: Mutex::default(),
@@ -89,7 +92,15 @@ impl Board {
             counts: Counts::default(),
         };
         board.put_in_force(Arc::new(table));
+        board.state().inherit(gone, &board.drained);
         board
+    }
+
+    /// What a proxy in our place has to know.
+    pub(super) fn inheritance(&self) -> (RouteTable, Vec<Target>) {
+        let state = self.state();
+        let gone = state.gone.iter().map(|gone| gone.upstream.target.clone());
+        (RouteTable::clone(&state.table), gone.collect())
     }
 
     /// The table in force.
@@ -196,6 +207,17 @@ impl State {
             return gone.upstream;
         }
         Upstream::new(target.clone(), Arc::clone(drained))
+    }
+
+    /// Remembers targets that only the proxy before us has sent anything.
+    fn inherit(&mut self, gone: Vec<Target>, drained: &Arc<Notify>) {
+        for target in gone {
+            if !self.live.contains_key(&target) {
+                let upstream = Upstream::new(target, Arc::clone(drained));
+                upstream.retire();
+                self.gone.push_back(Gone { upstream, turn: self.turn, reported: false });
+            }
+        }
     }
 
     /// Retires those of `before` that the table in force has no more.

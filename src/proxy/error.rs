@@ -31,4 +31,12 @@ pub enum ProxyError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The proxy that runs did not hand its sockets over; it goes on.
+    #[error("taking over by {}: {source}", path.display())]
+    Handover {
+        /// Where it was asked.
+        path: PathBuf,
+        /// What it said, or the system.
+        source: io::Error,
+    },
 }

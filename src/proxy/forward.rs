@@ -85,8 +85,10 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
         Ok(delivery) => delivery.into_response(client, on_upgrade),
         Err((page, method, uri)) => own_page(&page, accept.as_ref(), (method, uri), started),
     };
-    // What follows an upgrade that did not happen is in no protocol for sure.
-    if asked_to_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    // What follows an upgrade that did not happen is in no protocol for sure;
+    // and what follows from now on is for the next proxy.
+    let last = asked_to_upgrade || client.shared.is_leaving();
+    if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tracing::{debug, info, warn};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -22,7 +22,7 @@ pub(super) struct Link {
     /// The proxy.
     pub(super) shared: Arc<Shared>,
     /// The apps' ports.
-    pub(super) ports: Ports,
+    pub(super) ports: Arc<Mutex<Ports>>,
     /// The control plane's socket.
     pub(super) socket: PathBuf,
     /// Where the table is kept.
@@ -47,6 +47,7 @@ impl Link {
                 pause = FIRST_PAUSE;
                 away = false;
             }
+            self.shared.linked.cancel();
             if !away {
                 info!(%error, "the control plane is away; serving on with the routes at hand");
                 away = true;
@@ -75,7 +76,7 @@ impl Link {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
             ended = self.listen(reader, &acks, tables) => ended,
-            ended = speak(&shared.board, writer, queue) => ended,
+            ended = speak(&shared, writer, queue) => ended,
         }
     }
 
@@ -99,12 +100,16 @@ impl Link {
     /// finds a port or a host without its app.
     async fn put_in_force(&mut self, table: Arc<RouteTable>) -> Ack {
         let wanted = Board::ports(&table);
-        self.ports.close_others(&wanted).await;
+        // Not while a new proxy takes over: it has been told of the ports as they are.
+        let mut ports = self.ports.lock().await;
+        ports.close_others(&wanted).await;
         let turn = self.shared.board.put_in_force(Arc::clone(&table));
-        let refused_ports = self.ports.open(&wanted);
+        let refused_ports = ports.open(&wanted);
+        drop(ports);
         let version = table.version;
         persist(&self.snapshot, table).await;
         debug!(version, "routes in force");
+        self.shared.linked.cancel();
         Ack { message: FromProxy::Ack { version, refused_ports }, turn }
     }
 }
@@ -125,11 +130,12 @@ async fn persist(path: &Path, table: Arc<RouteTable>) {
 /// acknowledged on this connection: before that, the other side has not heard
 /// that the target is gone, or may put it back.
 async fn speak(
-    board: &Board,
+    shared: &Shared,
     mut writer: OwnedWriteHalf,
     mut queue: mpsc::UnboundedReceiver<Ack>,
 ) -> io::Result<()> {
-    let mut turn = None;
+    let (mut turn, mut retiring) = (None, false);
+    let board = &shared.board;
     board.report_again();
     let counted = board.counts.ripe();
     tokio::pin!(counted);
@@ -141,6 +147,10 @@ async fn speak(
                 turn = Some(ack.turn);
             }
             () = board.drain_news() => {}
+            () = shared.accepting.cancelled(), if !retiring => {
+                retiring = true;
+                frame::write(&mut writer, &FromProxy::Retiring).await?;
+            }
             () = &mut counted => {
                 counted.set(board.counts.ripe());
                 let counts = board.counts.take();

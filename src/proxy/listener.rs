@@ -17,6 +17,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -35,18 +36,23 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts until `close`; the listener is closed when this returns, and the
-/// connections live on.
+/// Accepts until `close`, from when it is our turn; the connections live on.
 pub(super) async fn accept(
     shared: Arc<Shared>,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     entry: Entry,
     close: CancellationToken,
 ) {
     let accepting = async {
+        shared.begin.cancelled().await;
         loop {
+            // First a place among all connections: until there is one, clients
+            // wait in the socket's queue, where the next proxy finds them.
+            let Ok(permit) = Arc::clone(&shared.places).acquire_owned().await else {
+                return;
+            };
             match listener.accept().await {
-                Ok((stream, peer)) => admit(&shared, stream, peer.ip().to_canonical(), entry).await,
+                Ok((stream, peer)) => admit(&shared, stream, peer.ip().to_canonical(), entry, permit),
                 Err(error) => {
                     warn!(%error, "can't accept a connection; trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -57,13 +63,10 @@ pub(super) async fn accept(
     close.run_until_cancelled(accepting).await;
 }
 
-/// Waits for a place among all connections and starts serving this one.
-async fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry) {
+/// Starts serving a connection, if its address has not its fill.
+fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry, permit: OwnedSemaphorePermit) {
     let Some(seat) = shared.peers.admit(peer) else {
         debug!(%peer, "too many connections from one address");
-        return;
-    };
-    let Ok(permit) = Arc::clone(&shared.places).acquire_owned().await else {
         return;
     };
     let shared = Arc::clone(shared);
@@ -92,7 +95,7 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entr
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shared.stop.cancelled() => {
+        () = shared.quit.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection.as_mut() => ended,

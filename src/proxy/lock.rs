@@ -1,15 +1,18 @@
-//! One proxy per data directory: a lock file held for the process's life.
+//! One proxy per data directory: a lock file held for the process's life, and
+//! passed on with the sockets.
+//!
+//! The lock belongs to the open file, not to a process: after a handover both
+//! proxies have it, until the old one closes its copy.
 
 use super::ProxyError;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// The lock; dropping it lets the next proxy start.
+/// The lock; dropping its last copy lets the next proxy start.
 pub(super) struct Lock {
-    _file: Flock<File>,
+    file: File,
 }
 
 impl Lock {
@@ -23,14 +26,35 @@ impl Lock {
             .truncate(false)
             .open(path)
             .map_err(failed)?;
-        let mut file =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| match errno {
-                Errno::EWOULDBLOCK => ProxyError::Running { path: path.to_owned(), pid: holder(file) },
-                other => failed(other.into()),
-            })?;
-        file.set_len(0).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
-        Ok(Self { _file: file })
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(ProxyError::Running { path: path.to_owned(), pid: holder(file) });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let mut lock = Self { file };
+        lock.claim().map_err(failed)?;
+        Ok(lock)
+    }
+
+    /// A copy of another proxy's lock, still in that one's name.
+    pub(super) fn from_copy(descriptor: OwnedFd) -> Self {
+        Self { file: File::from(descriptor) }
+    }
+
+    /// Writes our process id into the file; in one go and always of one length, so
+    /// that nobody reads half of one.
+    pub(super) fn claim(&mut self) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.write_all(format!("{:<10}\n", std::process::id()).as_bytes())?;
+        self.file.set_len(11)
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -14,6 +14,7 @@ mod counts;
 mod error;
 mod forward;
 mod framing;
+mod handover;
 mod headers;
 mod link;
 mod listener;
@@ -22,28 +23,35 @@ mod pages;
 mod ports;
 mod request;
 mod snapshot;
+mod sockets;
 mod tunnel;
 mod upstream;
 mod words;
 
 pub use error::ProxyError;
 
+use crate::model::{RouteTable, Target};
 use board::{Board, Entry};
+use handover::{Handover, Predecessor, Waiting};
 use link::Link;
 use listener::Peers;
+use lock::Lock;
 use ports::Ports;
+use sockets::Sockets;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// How often idle connections to apps are looked through.
 const SWEEP: Duration = Duration::from_secs(15);
+/// How long a new proxy waits for the control plane before it takes over.
+const LINKED: Duration = Duration::from_secs(5);
 /// Open files to ask the system for.
 const FILES: u64 = 65_536;
 
@@ -58,6 +66,12 @@ pub struct ProxyOptions {
     pub socket: PathBuf,
     /// Held while running; has the process id in it.
     pub lock: PathBuf,
+    /// The Unix socket where a new proxy asks to take over.
+    pub handover: PathBuf,
+    /// Take over from the proxy that runs, if one does.
+    pub upgrade: bool,
+    /// Listening sockets that somebody else has opened, in place of `http_listen`.
+    pub sockets: Vec<std::net::TcpListener>,
     /// Times and numbers.
     pub limits: ProxyLimits,
     /// Told the bound HTTP address once requests are taken.
@@ -81,6 +95,11 @@ pub struct ProxyLimits {
     pub retry: Duration,
     /// For requests in flight when the proxy is stopped.
     pub drain: Duration,
+    /// How long an idle connection may bring one more request after another proxy
+    /// has taken over: closing it at once might be just when it is used.
+    pub linger: Duration,
+    /// For streams and WebSockets after another proxy has taken over.
+    pub farewell: Duration,
     /// Connections of all clients together.
     pub connections: usize,
     /// Connections from one address; loopback has no limit.
@@ -97,6 +116,8 @@ impl Default for ProxyLimits {
             connect: Duration::from_millis(250),
             retry: Duration::from_secs(1),
             drain: Duration::from_secs(30),
+            linger: Duration::from_secs(5),
+            farewell: Duration::from_secs(300),
             connections: 10_000,
             connections_per_peer: 1_000,
         }
@@ -110,7 +131,18 @@ struct Shared {
     places: Arc<Semaphore>,
     peers: Peers,
     tasks: TaskTracker,
-    /// No new connections, and no more requests on the old ones.
+    /// Whether each connection's next request is its last.
+    leaving: AtomicBool,
+    /// From now on connections are accepted: no other proxy does any more.
+    begin: CancellationToken,
+    /// The control plane's table is in force, or it is away.
+    linked: CancellationToken,
+    /// No new connections from its end on, and the tasks that accept them.
+    accepting: CancellationToken,
+    acceptors: TaskTracker,
+    /// No more requests on the connections that are there.
+    quit: CancellationToken,
+    /// We were asked to end.
     stop: CancellationToken,
     /// The time to drain is over.
     kill: CancellationToken,
@@ -121,52 +153,138 @@ pub fn last_table(snapshot: &std::path::Path) -> crate::model::RouteTable {
     snapshot::load(snapshot)
 }
 
-/// Runs the proxy until `stop`, then lets requests in flight finish.
+/// What a proxy begins with.
+struct Beginning {
+    lock: Lock,
+    sockets: Sockets,
+    table: RouteTable,
+    gone: Vec<Target>,
+    /// The proxy before us, which goes on until we are ready.
+    before: Option<Waiting>,
+}
+
+/// Runs the proxy until `stop` or until another one takes over, then lets
+/// requests in flight finish.
 ///
 /// # Errors
-/// Only before the first request is taken: another proxy holds the lock, or
-/// the HTTP address can't be listened on.
-pub async fn run(options: ProxyOptions, stop: CancellationToken) -> Result<(), ProxyError> {
-    let _lock = lock::Lock::take(&options.lock)?;
+/// Only before the first request is taken: another proxy holds the lock or goes
+/// on, or the HTTP address can't be listened on.
+pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(), ProxyError> {
     raise_file_limit();
-    let (listener, address) = bind(options.http_listen)?;
-    let shared = Arc::new(Shared::new(snapshot::load(&options.snapshot), options.limits, &stop));
-    let mut ports = Ports::new(Arc::clone(&shared));
+    let Beginning { mut lock, sockets, table, gone, before } = Beginning::of(&mut options).await?;
+    let listened = |source| ProxyError::Listen { address: options.http_listen, source };
+    let address = sockets.address().map_err(listened)?;
+    let shared = Arc::new(Shared::new(table, gone, options.limits, &stop));
+    for socket in &sockets.http {
+        shared.accept(Arc::clone(socket));
+    }
+    let mut ports = Ports::new(Arc::clone(&shared), sockets.ports);
     ports.open(&Board::ports(&shared.board.table()));
+    let ports = Arc::new(Mutex::new(ports));
+    let link = Link {
+        shared: Arc::clone(&shared),
+        ports: Arc::clone(&ports),
+        socket: options.socket,
+        snapshot: options.snapshot,
+    };
+    let upkeep = async { tokio::join!(link.follow(), sweep(&shared)) };
+    tokio::pin!(upkeep);
+    tokio::select! {
+        begun = begin(&shared, before, &mut lock, &options.lock) => begun?,
+        _ = &mut upkeep => {}
+    }
+    let listener = handover::listen(&options.handover);
     info!(%address, "proxy listening");
     if let Some(ready) = options.ready {
         let _ = ready.send(address);
     }
-    let (socket, snapshot) = (options.socket, options.snapshot);
-    let link = Link { shared: Arc::clone(&shared), ports, socket, snapshot };
-    let upkeep = async { tokio::join!(link.follow(), sweep(&shared)) };
+    let handover = Handover { shared: Arc::clone(&shared), http: sockets.http, ports, lock, listener };
+    let succeeded = tokio::select! {
+        () = shared.stop.cancelled() => false,
+        () = handover.wait() => true,
+        _ = &mut upkeep => false,
+    };
+    // Until the last request has ended: the successor has it now, or it tells
+    // others that this proxy still has requests.
+    let _lock = handover.close(succeeded).await;
     tokio::select! {
-        () = listener::accept(Arc::clone(&shared), listener, Entry::Hosts, shared.stop.clone()) => {}
-        _ = upkeep => {}
+        () = drain(&shared, succeeded) => {}
+        _ = &mut upkeep => {}
     }
-    drain(&shared).await;
+    Ok(())
+}
+
+impl Beginning {
+    /// The proxy before us has it all; or there is none, and we begin from the disk.
+    async fn of(options: &mut ProxyOptions) -> Result<Self, ProxyError> {
+        let given = std::mem::take(&mut options.sockets);
+        if options.upgrade
+            && let Some(before) = Predecessor::meet(&options.handover).await?
+        {
+            let Predecessor { waiting, lock, sockets, table, gone } = before;
+            return Ok(Self { lock, sockets, table, gone, before: Some(waiting) });
+        }
+        let lock = Lock::take(&options.lock)?;
+        let sockets = Sockets::open(given, options.http_listen)?;
+        Ok(Self { lock, sockets, table: snapshot::load(&options.snapshot), gone: Vec::new(), before: None })
+    }
+}
+
+/// Our turn to accept: at once, or when the proxy before us has ended to, for
+/// which we know the routes first.
+async fn begin(
+    shared: &Shared,
+    before: Option<Waiting>,
+    lock: &mut Lock,
+    path: &Path,
+) -> Result<(), ProxyError> {
+    if let Some(before) = before {
+        if tokio::time::timeout(LINKED, shared.linked.cancelled()).await.is_err() {
+            warn!("the control plane sends no routes; taking over with those of the proxy before");
+        }
+        before.take_over().await?;
+        lock.claim().map_err(|source| ProxyError::Lock { path: path.to_owned(), source })?;
+    }
+    shared.begin.cancel();
     Ok(())
 }
 
 impl Shared {
-    fn new(table: crate::model::RouteTable, limits: ProxyLimits, stop: &CancellationToken) -> Self {
+    fn new(table: RouteTable, gone: Vec<Target>, limits: ProxyLimits, stop: &CancellationToken) -> Self {
         Self {
-            board: Board::new(table),
+            board: Board::new(table, gone),
             places: Arc::new(Semaphore::new(limits.connections)),
             peers: Peers::new(limits.connections_per_peer),
             limits,
             tasks: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
+            begin: CancellationToken::new(),
+            linked: CancellationToken::new(),
+            accepting: stop.child_token(),
+            acceptors: TaskTracker::new(),
+            quit: stop.child_token(),
             stop: stop.clone(),
             kill: CancellationToken::new(),
         }
     }
-}
 
-fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ProxyError> {
-    let failed = |source| ProxyError::Listen { address, source };
-    let listener = listener::listen(address).map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+    fn accept(self: &Arc<Self>, socket: Arc<tokio::net::TcpListener>) {
+        let accepting = listener::accept(Arc::clone(self), socket, Entry::Hosts, self.accepting.clone());
+        self.acceptors.spawn(accepting);
+    }
+
+    /// Accepts no more; clients with a connection are told to make another one.
+    async fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.accepting.cancel();
+        self.acceptors.close();
+        self.acceptors.wait().await;
+    }
+
+    /// Whether the next answer on a connection is its last.
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
+    }
 }
 
 async fn sweep(shared: &Shared) {
@@ -176,9 +294,16 @@ async fn sweep(shared: &Shared) {
     }
 }
 
-/// Requests in flight may finish, for a while.
-async fn drain(shared: &Shared) {
+/// Requests in flight may finish, for a while; and for longer if nobody waits.
+async fn drain(shared: &Shared, succeeded: bool) {
     shared.tasks.close();
+    if succeeded {
+        let linger = tokio::time::timeout(shared.limits.linger, shared.tasks.wait());
+        let _ = shared.stop.run_until_cancelled(linger).await;
+        shared.quit.cancel();
+        let farewell = tokio::time::timeout(shared.limits.farewell, shared.tasks.wait());
+        let _ = shared.stop.run_until_cancelled(farewell).await;
+    }
     if tokio::time::timeout(shared.limits.drain, shared.tasks.wait()).await.is_err() {
         warn!(connections = shared.tasks.len(), "connections cut off: they did not finish in time");
         shared.kill.cancel();

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -15,17 +16,36 @@ use tracing::warn;
 pub(super) struct Ports {
     shared: Arc<Shared>,
     open: BTreeMap<u16, Open>,
+    /// This proxy accepts no more, on whatever port.
+    closed: bool,
 }
 
 struct Open {
     close: CancellationToken,
+    sockets: Vec<Arc<TcpListener>>,
     accepting: Vec<JoinHandle<()>>,
 }
 
 impl Ports {
-    /// None yet.
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, open: BTreeMap::new() }
+    /// Those that another proxy has handed over.
+    pub(super) fn new(shared: Arc<Shared>, sockets: BTreeMap<u16, Vec<Arc<TcpListener>>>) -> Self {
+        let mut ports = Self { shared, open: BTreeMap::new(), closed: false };
+        for (port, sockets) in sockets {
+            let open = ports.accept(port, sockets);
+            ports.open.insert(port, open);
+        }
+        ports
+    }
+
+    /// The sockets, to be handed over.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (u16, &Arc<TcpListener>)> {
+        self.open.iter().flat_map(|(&port, open)| open.sockets.iter().map(move |socket| (port, socket)))
+    }
+
+    /// Closes all for good; nothing is accepted on them any more when this is called.
+    pub(super) fn close_all(&mut self) {
+        self.closed = true;
+        self.open.clear();
     }
 
     /// Closes the ports that are not wanted any more; their connections live on.
@@ -47,7 +67,7 @@ impl Ports {
     pub(super) fn open(&mut self, wanted: &BTreeSet<u16>) -> BTreeMap<u16, String> {
         let mut refused = BTreeMap::new();
         for &port in wanted {
-            if self.open.contains_key(&port) {
+            if self.closed || self.open.contains_key(&port) {
                 continue;
             }
             match self.open_one(port) {
@@ -64,15 +84,20 @@ impl Ports {
     }
 
     fn open_one(&self, port: u16) -> io::Result<Open> {
-        let close = self.shared.stop.child_token();
         let ipv4 = listen((Ipv4Addr::LOCALHOST, port).into())?;
         // Machines without IPv6 do with the other.
         let ipv6 = listen((Ipv6Addr::LOCALHOST, port).into()).ok();
-        let accepting = [Some(ipv4), ipv6].into_iter().flatten().map(|listener| {
-            let shared = Arc::clone(&self.shared);
-            tokio::spawn(accept(shared, listener, Entry::Port(port), close.clone()))
+        Ok(self.accept(port, [Some(ipv4), ipv6].into_iter().flatten().map(Arc::new).collect()))
+    }
+
+    fn accept(&self, port: u16, sockets: Vec<Arc<TcpListener>>) -> Open {
+        let close = self.shared.accepting.child_token();
+        let accepting = sockets.iter().map(|socket| {
+            let accepting =
+                accept(Arc::clone(&self.shared), Arc::clone(socket), Entry::Port(port), close.clone());
+            self.shared.acceptors.spawn(accepting)
         });
-        Ok(Open { accepting: accepting.collect(), close })
+        Open { accepting: accepting.collect(), close, sockets }
     }
 }
 

@@ -20,6 +20,11 @@ impl From<&ProxyError> for Problem {
                 format!("{}: {source}", path.display()),
                 "Create that directory, writable for the user that runs the proxy.",
             ),
+            ProxyError::Handover { path, source } => Self::new(
+                "The proxy did not take over: the one that runs goes on",
+                format!("{}: {source}", path.display()),
+                "Try again; or restart it, which ends its connections.",
+            ),
             ProxyError::Listen { address, source } => Self::new(
                 format!("The proxy did not start: can't listen on {address}"),
                 listen_cause(source),

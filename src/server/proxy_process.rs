@@ -13,27 +13,31 @@ use tokio::process::Child;
 pub(super) enum ProxyProcess {
     /// Started by us.
     Started(Child),
-    /// Started by a former server of this data directory; its process id.
-    Adopted(i32),
+    /// Started by a former server of this data directory, or in the place of ours.
+    Adopted,
     /// Somebody else's (systemd): not ours to stop.
     Foreign,
 }
 
-/// Marks proxies that a server started, so that the next one knows them.
-const MARK: &str = "proxy.ours";
+/// How long a proxy may drain.
+const PATIENCE: Duration = Duration::from_secs(35);
 
 /// Uses the proxy that runs, or starts one.
 pub(super) fn ensure(settings: &Settings, executable: &Path) -> Result<ProxyProcess, ServerError> {
-    let mark = settings.data_dir.join(MARK);
-    if let Some(pid) = holder(&settings.proxy_lock())? {
-        let ours = std::fs::read_to_string(&mark).ok().and_then(|text| text.trim().parse::<i32>().ok());
-        return Ok(if ours == Some(pid) { ProxyProcess::Adopted(pid) } else { ProxyProcess::Foreign });
+    match holder(&settings.proxy_lock())? {
+        Some(pid) if marked(settings) == Some(pid) => Ok(ProxyProcess::Adopted),
+        Some(_) => Ok(ProxyProcess::Foreign),
+        None => start_marked(settings, executable),
     }
-    start_marked(settings, executable)
+}
+
+/// The proxy that a server has started, or that has taken over from that one.
+fn marked(settings: &Settings) -> Option<i32> {
+    std::fs::read_to_string(settings.proxy_mark()).ok()?.trim().parse().ok()
 }
 
 fn start_marked(settings: &Settings, executable: &Path) -> Result<ProxyProcess, ServerError> {
-    let mark = settings.data_dir.join(MARK);
+    let mark = settings.proxy_mark();
     let child = start(settings, executable)?;
     let pid = child.id().unwrap_or_default();
     std::fs::write(&mark, pid.to_string()).map_err(|cause| ServerError::File {
@@ -86,15 +90,19 @@ impl ProxyProcess {
         }
     }
 
-    /// Starts it again if it is ours and has ended.
+    /// Starts it again if it is ours and has ended, or has handed over to one that has.
     pub(super) fn revive(&mut self, settings: &Settings, executable: &Path) {
-        let ended = match self {
-            Self::Started(child) => matches!(child.try_wait(), Ok(Some(_))),
-            Self::Adopted(_) => matches!(holder(&settings.proxy_lock()), Ok(None)),
-            Self::Foreign => false,
-        };
-        if !ended {
+        if matches!(self, Self::Foreign) {
             return;
+        }
+        match holder(&settings.proxy_lock()) {
+            Ok(None) => {}
+            // One that was upgraded is still ours.
+            Ok(Some(pid)) if self.has_ended() && marked(settings) == Some(pid) => {
+                *self = Self::Adopted;
+                return;
+            }
+            _ => return,
         }
         tracing::error!("the proxy has ended; starting it again");
         match start_marked(settings, executable) {
@@ -103,26 +111,36 @@ impl ProxyProcess {
         }
     }
 
-    /// Stops it, if it is ours: SIGTERM, and it drains.
-    pub(super) async fn stop(self, settings: &Settings) {
+    fn has_ended(&mut self) -> bool {
         match self {
-            Self::Started(mut child) => {
-                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                    spawn::terminate(pid);
-                }
-                let _ = tokio::time::timeout(Duration::from_secs(35), child.wait()).await;
-            }
-            Self::Adopted(pid) => {
-                spawn::terminate(pid);
-                for _ in 0..700 {
-                    if !matches!(holder(&settings.proxy_lock()), Ok(Some(_))) {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
-            Self::Foreign => return,
+            Self::Started(child) => matches!(child.try_wait(), Ok(Some(_))),
+            Self::Adopted | Self::Foreign => false,
         }
-        let _ = std::fs::remove_file(settings.data_dir.join(MARK));
+    }
+
+    /// Stops it, if it is ours: SIGTERM, and it drains. And the one that has taken
+    /// over from it.
+    pub(super) async fn stop(self, settings: &Settings) {
+        if matches!(self, Self::Foreign) {
+            return;
+        }
+        let successor =
+            holder(&settings.proxy_lock()).ok().flatten().filter(|&pid| marked(settings) == Some(pid));
+        if let Some(pid) = successor {
+            spawn::terminate(pid);
+        }
+        if let Self::Started(mut child) = self {
+            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                spawn::terminate(pid);
+            }
+            let _ = tokio::time::timeout(PATIENCE, child.wait()).await;
+        }
+        let ended = async {
+            while matches!(holder(&settings.proxy_lock()), Ok(Some(_))) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, ended).await;
+        let _ = std::fs::remove_file(settings.proxy_mark());
     }
 }

@@ -120,6 +120,24 @@ pub(super) fn credentials() -> Option<PathBuf> {
     variable("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
+/// Where systemd wants to hear that we are ready.
+pub fn notify_socket() -> Option<std::ffi::OsString> {
+    variable("NOTIFY_SOCKET").map(Into::into)
+}
+
+/// What a proxy that takes over from us has to find in its environment.
+pub fn proxy_environment() -> Vec<(&'static str, String)> {
+    let names = [
+        "PAAS_CONFIG",
+        "PAAS_DATA_DIR",
+        "PAAS_HTTP_LISTEN",
+        "PAAS_DOMAIN",
+        "PAAS_LOG_FORMAT",
+        "NOTIFY_SOCKET",
+    ];
+    names.into_iter().filter_map(|name| Some((name, variable(name)?))).collect()
+}
+
 /// Where a test wants the control plane to stop, as it says in the file that it
 /// names; see `failpoint`.
 #[cfg(debug_assertions)]

@@ -8,7 +8,7 @@ mod place;
 pub use load::stop_at;
 pub use load::{
     DEFAULT_BUILDPACKS, Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment,
-    hook_variables, load, local_socket,
+    hook_variables, load, local_socket, notify_socket, proxy_environment,
 };
 
 use std::collections::BTreeMap;
@@ -180,6 +180,17 @@ impl Settings {
     /// The lock that a running proxy holds; its text is the proxy's pid.
     pub fn proxy_lock(&self) -> PathBuf {
         self.proxy_dir().join("proxy.lock")
+    }
+
+    /// Where a new proxy asks the one that runs to hand over.
+    pub fn proxy_handover(&self) -> PathBuf {
+        self.proxy_dir().join("proxy.handover")
+    }
+
+    /// Has the pid of the proxy that a server has started, so that the next one
+    /// knows it for its own.
+    pub fn proxy_mark(&self) -> PathBuf {
+        self.data_dir.join("proxy.ours")
     }
 
     /// The proxy's last route table.

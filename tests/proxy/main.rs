@@ -5,6 +5,7 @@
 mod attacks;
 mod bodies;
 mod control;
+mod handover;
 mod pages;
 mod routing;
 mod swaps;

@@ -61,7 +61,17 @@ impl Proxy {
         let socket = self.directory.path().join("proxy.sock");
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
-        Control::accept(listener).await
+        Control::accept(Arc::new(listener)).await
+    }
+
+    /// A proxy that takes over from the one of this directory.
+    pub async fn upgrade(directory: &Path, limits: ProxyLimits, control: &Control) -> (Successor, Control) {
+        let (ready, bound) = oneshot::channel();
+        let stop = CancellationToken::new();
+        let options = ProxyOptions { upgrade: true, ..options(directory, limits, Some(ready)) };
+        let running = tokio::spawn(proxy::run(options, stop.clone()));
+        let control = Control::accept(Arc::clone(&control.listener)).await;
+        (Successor { bound, stop, running }, control)
     }
 
     pub async fn stop(self) -> TempDir {
@@ -80,6 +90,13 @@ impl Proxy {
     }
 }
 
+/// A proxy that takes over once it has a table.
+pub struct Successor {
+    pub bound: oneshot::Receiver<SocketAddr>,
+    pub stop: CancellationToken,
+    pub running: JoinHandle<Result<(), ProxyError>>,
+}
+
 pub fn options(
     directory: &Path,
     limits: ProxyLimits,
@@ -90,6 +107,9 @@ pub fn options(
         snapshot: directory.join("routes.snapshot"),
         socket: directory.join("proxy.sock"),
         lock: directory.join("proxy.lock"),
+        handover: directory.join("proxy.handover"),
+        upgrade: false,
+        sockets: Vec::new(),
         limits,
         ready,
     }
@@ -107,19 +127,21 @@ pub async fn raw(address: SocketAddr, request: impl AsRef<[u8]>) -> String {
 pub struct Control {
     pub stream: UnixStream,
     pub hello: FromProxy,
-    pub listener: UnixListener,
+    pub listener: Arc<UnixListener>,
     /// Answers and errors by release, as far as they were told.
     pub counted: BTreeMap<u32, (u64, u64)>,
+    /// It said that it accepts no more.
+    pub retiring: bool,
     /// Told before the acknowledgement that was waited for: the two come in any order.
     early: VecDeque<Target>,
 }
 
 impl Control {
-    pub async fn accept(listener: UnixListener) -> Self {
+    pub async fn accept(listener: Arc<UnixListener>) -> Self {
         let accepting = tokio::time::timeout(Duration::from_secs(5), listener.accept());
         let (mut stream, _) = accepting.await.expect("the proxy connects").unwrap();
         let hello = frame::read(&mut stream).await.unwrap().unwrap();
-        Self { stream, hello, listener, counted: BTreeMap::new(), early: VecDeque::new() }
+        Self { stream, hello, listener, counted: BTreeMap::new(), retiring: false, early: VecDeque::new() }
     }
 
     /// The next message that is no numbers; those are added up.
@@ -173,6 +195,7 @@ impl Control {
                     return refused_ports;
                 }
                 FromProxy::Drained { target } => self.early.push_back(target),
+                FromProxy::Retiring => self.retiring = true,
                 other => panic!("{other:?} instead of an acknowledgement"),
             }
         }
@@ -188,9 +211,12 @@ impl Control {
         if let Some(target) = self.early.pop_front() {
             return target;
         }
-        match self.next().await {
-            FromProxy::Drained { target } => target,
-            other => panic!("{other:?} instead of a drained target"),
+        loop {
+            match self.next().await {
+                FromProxy::Drained { target } => return target,
+                FromProxy::Retiring => self.retiring = true,
+                other => panic!("{other:?} instead of a drained target"),
+            }
         }
     }
 }
