@@ -259,7 +259,13 @@ impl<'a> Draft<'a> {
             if registry::has(&self.pack.key, TEMPLATE)? { self.pack.key.as_str() } else { pack::COMMON };
         let text = render(owner, TEMPLATE, minijinja::context! { ..common, ..values })?;
         let text = match &assets {
-            Some(assets) => assets::instead(&text, &assets.text),
+            Some(assets) => {
+                let lost = || DetectError::Broken {
+                    pack: owner.to_owned(),
+                    reason: format!("{TEMPLATE} has no line `COPY app/ ./` that could take in what is built"),
+                };
+                assets::instead(&text, &assets.text).ok_or_else(lost)?
+            }
             None => text,
         };
         let mut files = self.context;

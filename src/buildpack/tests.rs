@@ -210,9 +210,10 @@ fn a_second_language_builds_the_assets() {
     insta::assert_snapshot!(detected(
         &[&assets[..], &[("requirements.txt", "flask"), ("app.py", FLASK)]].concat()
     ));
-    let apps: [&[(&str, &str)]; 2] = [
+    let apps: [&[(&str, &str)]; 3] = [
         &[("go.mod", "module x\n"), ("main.go", "package main\n")],
         &[("Gemfile", ""), ("Gemfile.lock", ""), ("config.ru", "")],
+        &[("requirements.txt", "-e .\n"), ("setup.py", ""), ("app.py", FLASK)],
     ];
     for app in apps {
         let text = detected(&[&assets[..], app].concat());
