@@ -198,7 +198,7 @@ fn matching(
         let told = pack.key == "static" && settings.site.is_some();
         found.or(told.then_some(paas_toml::FILE))
     };
-    let page = node::is_page(files);
+    let page = node::is_page(files, settings);
     let packs = pack::all()?.iter().filter(|pack| pack.key != "node" || !page);
     let found: Vec<_> = packs.filter_map(|pack| sign(pack).map(|file| (pack, file))).collect();
     if found.is_empty() && settings.build.builder.is_none() {

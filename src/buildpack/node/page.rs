@@ -7,26 +7,33 @@ use super::line;
 use super::manifest::Manifest;
 use super::site::{self, Output};
 use super::start;
+use crate::buildpack::paas_toml::PaasToml;
 use crate::buildpack::site::FALLBACK;
 use crate::buildpack::source::Files;
 
 /// Pages that stand for a static site.
 const PAGES: [&str; 2] = ["index.html", "public/index.html"];
 
-/// Whether nothing here starts anything, but a page is there: a package.json
-/// for tools alone, or an `app.js` that the page itself loads.
-pub(in crate::buildpack) fn is_page(files: Files<'_>) -> bool {
-    if files.has("Procfile") || files.has("paas.toml") {
+/// Whether nothing here starts anything, but a page is there, or a folder that
+/// `[static]` names: a package.json for tools alone, or an `app.js` that the page
+/// itself loads.
+pub(in crate::buildpack) fn is_page(files: Files<'_>, settings: &PaasToml) -> bool {
+    if files.has("Procfile") || settings.build.start.is_some() || settings.build.build.is_some() {
         return false;
     }
-    let Some(page) = PAGES.into_iter().find_map(|page| files.hint(page)) else { return false };
+    let named = settings.site.as_ref().is_some_and(|site| site.root.is_some());
+    let page = PAGES.into_iter().find_map(|page| files.hint(page));
+    if page.is_none() && !named {
+        return false;
+    }
     let Ok(manifest) = Manifest::load(files) else { return false };
     let scripts = ["start", "start:prod", "build", "heroku-postbuild"];
     if scripts.iter().any(|name| manifest.script(name).is_some()) || start::has_server(files, &manifest) {
         return false;
     }
     let entry = start::guessed(files, &manifest);
-    framework::find(files, &manifest).is_none() && entry.is_none_or(|entry| loads(&page, &entry))
+    let loaded = |entry: String| page.is_some_and(|page| loads(&page, &entry));
+    named || (framework::find(files, &manifest).is_none() && entry.is_none_or(loaded))
 }
 
 /// Programs that serve a folder and nothing else, and the packages they are in.

@@ -363,3 +363,22 @@ fn nothing_of_the_app_is_text_of_the_dockerfile() {
     assert!(!steps.contains("(id)") && !steps.contains("`id`"), "{text}");
     assert!(command.lines().count() == 1 && !command.contains('$'), "{text}");
 }
+
+#[test]
+fn a_page_with_settings_stays_a_page() {
+    let page = ("index.html", "<script src=\"app.js\"></script>");
+    let headers = "[static.headers.\"/*\"]\nX-Frame-Options = \"DENY\"\n";
+    let said = said(&[page, ("app.js", "x"), ("paas.toml", headers)]);
+    assert!(said.starts_with("Static site, because of index.html"), "{said}");
+    let tools = ("package.json", "{\"devDependencies\": {\"prettier\": \"3\"}}");
+    for folder in ["public", "site"] {
+        let settings = format!("[static]\nroot = \"{folder}\"\n");
+        let page = format!("{folder}/index.html");
+        let web = web(&[tools, (page.as_str(), ""), ("paas.toml", settings.as_str())]);
+        assert_eq!(web, "/usr/local/bin/serve-site");
+    }
+    let started = "[build]\nstart = \"node app.js\"\n";
+    assert_eq!(web(&[page, ("app.js", "x"), ("paas.toml", started)]), "node app.js");
+    let server = ("package.json", "{\"dependencies\": {\"express\": \"4\"}, \"main\": \"app.js\"}");
+    assert_eq!(web(&[server, page, ("app.js", "x"), ("paas.toml", headers)]), "node app.js");
+}
