@@ -114,19 +114,22 @@ fn classify(line: &str) -> Line<'_> {
     if line.is_empty() || line.starts_with('#') {
         return Line::Nothing;
     }
-    for option in ["-r", "--requirement", "-c", "--constraint"] {
-        if let Some(rest) = line.strip_prefix(option)
-            && let Some(target) =
-                rest.strip_prefix([' ', '=', '\t']).map(str::trim).or_else(|| joined(option, rest))
-            && !target.contains("://")
-        {
-            return Line::Include(target, matches!(option, "-r" | "--requirement"));
+    for (names, requires) in [(["-r", "--requirement"], true), (["-c", "--constraint"], false)] {
+        if let Some(target) = option(line, &names).filter(|target| !target.contains("://")) {
+            return Line::Include(target, requires);
         }
     }
     let editable = line.strip_prefix("-e").or_else(|| line.strip_prefix("--editable"));
     let subject = editable.map_or(line, |rest| rest.trim_start_matches(['=', ' ', '\t']));
-    if subject.starts_with(['.', '/']) || subject.starts_with("file:") {
+    if subject.starts_with(['.', '/']) || subject.starts_with("file:") || is_archive(subject) {
         return Line::Local;
+    }
+    if let Some(place) = option(line, &["--find-links", "-f"]) {
+        return if place.contains("://") && !place.starts_with("file:") {
+            Line::Nothing
+        } else {
+            Line::Local
+        };
     }
     if subject.starts_with('-') {
         return Line::Nothing;
@@ -135,6 +138,22 @@ fn classify(line: &str) -> Line<'_> {
         Some(requirement) => Line::Package(requirement),
         None => Line::Nothing,
     }
+}
+
+/// A package beside the requirements, by its path: `wheels/foo-1.0-py3-none-any.whl`.
+fn is_archive(subject: &str) -> bool {
+    let path = subject.split([' ', '\t', ';']).next().unwrap_or_default();
+    let path = path.split('[').next().unwrap_or_default();
+    let ends = [".whl", ".tar.gz", ".zip", ".tgz", ".tar.bz2"];
+    !path.contains("://") && ends.iter().any(|end| path.ends_with(end)) && !subject.contains(" @ ")
+}
+
+/// The value of one of these options, however it is written.
+fn option<'t>(line: &'t str, names: &[&str]) -> Option<&'t str> {
+    names.iter().find_map(|name| {
+        let rest = line.strip_prefix(name)?;
+        rest.strip_prefix([' ', '=', '\t']).map(str::trim).or_else(|| joined(name, rest))
+    })
 }
 
 /// The value of `-rbase.txt`.
@@ -165,6 +184,34 @@ mod tests {
             .filter_map(|(_, line)| if let Line::Package(name) = classify(line) { Some(name) } else { None })
             .collect();
         assert_eq!(names, ["Django==4.2 --hash=sha256:00", "my-pkg"]);
+    }
+
+    #[test]
+    fn packages_of_the_repository_are_local() {
+        for local in [
+            "--find-links ./wheels",
+            "--find-links=wheels",
+            "-f wheels",
+            "-fwheels",
+            "wheels/foo-1.0-py3-none-any.whl",
+            "wheels/foo-1.0-py3-none-any.whl ; python_version > '3'",
+            "vendor/foo-1.0.tar.gz --hash=sha256:00",
+            "foo.zip[extra]",
+            "./lib",
+            "-e .",
+        ] {
+            assert!(matches!(classify(local), Line::Local), "{local}");
+        }
+        for other in [
+            "--find-links https://x/y.html",
+            "--no-index",
+            "flask",
+            "foo @ https://x/foo-1.0-py3-none-any.whl",
+            "https://x/foo-1.0-py3-none-any.whl",
+            "--format x",
+        ] {
+            assert!(!matches!(classify(other), Line::Local), "{other}");
+        }
     }
 
     #[test]
