@@ -1,5 +1,6 @@
 //! Go: which packages become binaries, and which of them is web.
 
+mod constraint;
 mod module;
 mod release;
 mod sources;

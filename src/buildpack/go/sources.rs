@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::constraint::is_built;
 use super::module::Module;
 use crate::buildpack::source::Files;
 
@@ -34,6 +35,9 @@ impl Sources {
         let of_others = |path: &str| path.match_indices('/').any(|(at, _)| others.contains(&path[..at]));
         for path in files.paths().filter(built).filter(|path| !of_others(path)) {
             let Some(text) = files.hint_below(path, LARGEST) else { continue };
+            if !is_built(path, &text) {
+                continue;
+            }
             sources.cgo |= text.lines().any(|line| matches!(line.trim(), "import \"C\"" | "\"C\""));
             if is_main(&text) {
                 let folder =
@@ -52,14 +56,10 @@ fn others<'f>(files: Files<'f>, modules: &[Module]) -> BTreeSet<&'f str> {
     folders.filter(|folder| !known.contains(folder)).collect()
 }
 
-/// Whether a file belongs to a program and is built by default.
+/// Whether a file belongs to a program.
 fn is_main(text: &str) -> bool {
-    let ignored = |line: &&str| ["//go:build ignore", "// +build ignore"].contains(line);
-    let head: Vec<&str> =
-        text.lines().map(str::trim).take_while(|line| !line.starts_with("package ")).collect();
     let package = text.lines().map(str::trim).find_map(|line| line.strip_prefix("package "));
-    let package = package.and_then(|rest| rest.split([' ', ';', '\t', '/']).next());
-    package == Some("main") && !head.iter().any(ignored)
+    package.and_then(|rest| rest.split([' ', ';', '\t', '/']).next()) == Some("main")
 }
 
 #[cfg(test)]
@@ -67,9 +67,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn build_tags_and_comments_do_not_make_a_program() {
+    fn comments_do_not_make_a_program() {
         assert!(is_main("// Command x\npackage main // y\n"));
-        assert!(!is_main("//go:build ignore\n\npackage main\n"));
         assert!(!is_main("package mainly\n"));
+    }
+
+    #[test]
+    fn what_is_not_built_is_no_program() {
+        let web = crate::buildpack::tests::web(&[
+            ("go.mod", "module example.com/shop\n\ngo 1.21\n"),
+            ("magefile.go", "//go:build mage\n\npackage main\n"),
+            ("cmd/server/main.go", "package main\n"),
+            ("cmd/page/main.go", "//go:build js && wasm\n\npackage main\n"),
+            ("cmd/tray/main_windows.go", "package main\n"),
+        ]);
+        assert_eq!(web, "bin/server");
     }
 }
