@@ -20,7 +20,7 @@ fn layers(image: &str) -> Vec<String> {
 
 /// Whether the image of what runs begins with a base's layers.
 fn stands_on(app: &TestApp, release: &str, base: &str) -> bool {
-    layers(&format!("paas/{}:{release}", app.name)).starts_with(&layers(base))
+    layers(&app.image(release)).starts_with(&layers(base))
 }
 
 fn push(repository: &Repository, text: &str) -> support::Finished {

@@ -66,7 +66,7 @@ fn an_image_removed_by_hand_is_missed_in_words_and_can_be_built_again() {
     let (app, repository) = deployed(server, "faults-image");
     let first = repository.head();
     app.ssh("ps:stop", &[]).ok();
-    docker(&["image", "rm", "--force", &format!("paas/{}:v1", app.name)]).ok();
+    docker(&["image", "rm", "--force", &app.image("v1")]).ok();
     for command in ["ps:start", "ps:restart"] {
         app.ssh(command, &[]).fails().says(&["The image paas/", "is gone.", "git commit --allow-empty"]);
     }

@@ -59,3 +59,51 @@ fn an_app_reaches_itself_but_neither_the_host_nor_another_app() {
     let neighbour = inspect(&other.containers()[0], ".IPAddress");
     assert!(ask(format!("{neighbour}:8000")).starts_with("cut off"), "another app is open to the app");
 }
+
+/// A Dockerfile whose app says whether a step of its build could reach the host.
+#[test]
+fn a_build_reaches_neither_the_host_nor_another_apps_image_or_cache() {
+    let (server, _turn) = shared();
+    let host = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = host.local_addr().unwrap().port();
+    let owner = server.app("owner");
+    let cache = "--mount=type=cache,target=/cache";
+    let owners = dockerfile(
+        &owner,
+        &format!("RUN {cache} echo of-the-owner > /cache/mark && cp /cache/mark /index.html\n"),
+    );
+    owners.push(&["main"]).ok();
+    assert_eq!(owner.page().trim(), "of-the-owner");
+
+    let thief = server.app("thief");
+    let gateway =
+        support::docker(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"]);
+    let host_port = format!("{}/{port}", gateway.ok().out().trim());
+    let theirs = dockerfile(
+        &thief,
+        &format!(
+            "RUN if timeout 3 bash -c 'exec 3<>/dev/tcp/{host_port}'; then echo reached; else echo cut off; fi > /index.html\n\
+             RUN {cache} cat /cache/mark >> /index.html || echo no cache >> /index.html\n\
+             RUN {cache},id=../../../cache cat /cache/mark >> /index.html || echo no cache >> /index.html\n"
+        ),
+    );
+    theirs.push(&["main"]).ok();
+    assert_eq!(thief.page().lines().collect::<Vec<_>>(), ["cut off", "no cache", "no cache"]);
+
+    for line in [
+        format!("RUN --mount=type=bind,from=paas/{}:v1,source=/,target=/v cp /v/index.html /\n", owner.name),
+        format!("COPY --from=paas/{}:v1 /index.html /\n", owner.name),
+    ] {
+        dockerfile(&thief, &line).push(&["main"]).fails();
+    }
+}
+
+fn dockerfile(app: &support::TestApp, steps: &str) -> support::Repository {
+    let repository = app.repository("docker-expose");
+    let text = format!(
+        "FROM python:3.11-slim\nWORKDIR /\n{steps}CMD [\"sh\", \"-c\", \"exec python3 -m http.server $PORT\"]\n"
+    );
+    repository.write("Dockerfile", &text);
+    repository.commit("steps");
+    repository
+}

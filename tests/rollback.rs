@@ -94,7 +94,7 @@ fn what_cannot_be_rolled_back_to_is_refused_with_what_can() {
     app.ssh("rollback", &["back"]).fails().says(&["is no release, such as v3"]);
     // While v1 stands by, its container holds its image.
     eventually("the watch is over", Duration::from_secs(60), || app.containers().len() == 1);
-    let image = format!("paas/{}:v1", app.name);
+    let image = app.image("v1");
     support::docker(&["image", "rm", &image]).ok();
     app.ssh("rollback", &[]).fails().says(&["The image of v1 is not kept any more", "git push --force"]);
     assert_eq!(app.page(), "two");

@@ -1,6 +1,6 @@
 //! What the administrator's settings mean for detection.
 
-use crate::model::{AppId, BaseImage, ImageSource, Recipe};
+use crate::model::{App, BaseImage, ImageSource, Recipe};
 use std::collections::BTreeMap;
 
 /// The name under which an app's build caches are kept: `[a-z0-9-]{1,63}`.
@@ -16,15 +16,20 @@ impl CacheScope {
         ((1..=63).contains(&text.len()) && text.bytes().all(valid)).then(|| Self(text.to_owned()))
     }
 
+    /// For catalogs that nothing is built from.
+    pub fn nobody() -> Self {
+        Self("nobody".to_owned())
+    }
+
     /// The checked text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl From<AppId> for CacheScope {
-    fn from(app: AppId) -> Self {
-        Self(format!("app-{}", app.0.unsigned_abs()))
+impl From<&App> for CacheScope {
+    fn from(app: &App) -> Self {
+        Self(format!("app-{}-{}", app.id.0.unsigned_abs(), app.hidden_word()))
     }
 }
 
@@ -89,6 +94,5 @@ mod tests {
         for bad in ["", "a,target=/", "A", "a b", "a\n", &"a".repeat(64)] {
             assert_eq!(CacheScope::parse(bad), None, "{bad:?}");
         }
-        assert_eq!(CacheScope::from(AppId(7)).as_str(), "app-7");
     }
 }

@@ -68,11 +68,13 @@ fn with_procfile(
     let mut passed_over = None;
     if let Some(dockerfile) = dockerfile_path(files, settings)? {
         if catalog.allows(OWN) {
+            // The build asks the same of every file.
+            Visible::of(files, &ignore_file(files.tree, &dockerfile))?;
             return own::plan(files, catalog, &dockerfile, settings, procfile);
         }
         passed_over = Some((OWN, Place::file(&dockerfile)));
     }
-    let visible = Visible::of(files)?;
+    let visible = Visible::of(files, IGNORE)?;
     let ignored = files.tree.entries().len() - visible.entries.len();
     let files = Files { tree: &visible };
     let mut matches = matching(files, settings)?;
@@ -96,6 +98,16 @@ fn with_procfile(
     by_language(draft)
 }
 
+/// The usual file of patterns.
+const IGNORE: &str = ".dockerignore";
+
+/// The file of patterns that holds for a Dockerfile: one of its own beats the usual one.
+/// <https://docs.docker.com/build/concepts/context/#filename-and-location>
+pub fn ignore_file(tree: &dyn SourceTree, dockerfile: &str) -> String {
+    let own = format!("{dockerfile}{IGNORE}");
+    if tree.has_file(&own) { own } else { IGNORE.to_owned() }
+}
+
 /// Longest that `.dockerignore` may take: ten thousand patterns and a hundred
 /// thousand files can be made to take hours.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -108,13 +120,13 @@ struct Visible<'a> {
 }
 
 impl<'a> Visible<'a> {
-    fn of(files: Files<'a>) -> Result<Self, DetectError> {
-        let patterns = files.text(".dockerignore")?.map(|text| Patterns::parse(&text)).unwrap_or_default();
+    fn of(files: Files<'a>, ignore: &str) -> Result<Self, DetectError> {
+        let patterns = files.text(ignore)?.map(|text| Patterns::parse(&text)).unwrap_or_default();
         let begin = Instant::now();
         let mut entries = Vec::new();
         for entry in files.tree.entries() {
             if begin.elapsed() > LONGEST {
-                return Err(DetectError::Endless(".dockerignore".to_owned()));
+                return Err(DetectError::Endless(ignore.to_owned()));
             }
             if !patterns.excludes(&entry.path) {
                 entries.push(entry.clone());

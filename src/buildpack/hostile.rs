@@ -330,6 +330,42 @@ fn time(files: &[(String, String)]) -> Duration {
     start.elapsed()
 }
 
+/// Trees that are slow where something is looked for again and again.
+fn crowded_trees() -> Vec<(&'static str, Vec<(String, String)>)> {
+    let mega = 4 << 20;
+    let file = |path: String, text: String| (path, text);
+    let many = |count: usize, name: &dyn Fn(usize) -> String| {
+        (0..count).map(|n| file(name(n), String::new())).collect::<Vec<_>>()
+    };
+    vec![
+        ("patterns for everything, beside a Dockerfile", {
+            let mut files = many(20_000, &|n| format!("a/a/a/a/a/a/a/a/f{n}"));
+            files.push(file("Dockerfile.dockerignore".to_owned(), "**/*a*a*a*a*b/**/*a*b\n".repeat(10_000)));
+            files.push(file("Dockerfile".to_owned(), "FROM scratch\n".to_owned()));
+            files
+        }),
+        ("a command of a million words", {
+            let start = format!("{{\"scripts\":{{\"start\":\"npm {}\"}}}}", "a ".repeat(mega / 3));
+            vec![file("package.json".to_owned(), start), file("index.js".to_owned(), String::new())]
+        }),
+        ("a list of a million packages", {
+            let list = "\"a1\", ".repeat(mega / 2);
+            let text = format!("[build]\napt = [{list}]\n{} = 1\n", "k".repeat(mega));
+            vec![file("paas.toml".to_owned(), text), file("main.py".to_owned(), String::new())]
+        }),
+        ("a lock of bun with everything", {
+            let all = (0..100_000).map(|n| format!("\"p{n}\": \"1.{n}.0\""));
+            let all = all.collect::<Vec<_>>().join(",\n");
+            let manifest = format!("{{\"dependencies\": {{{all}}}}}");
+            vec![
+                file("package.json".to_owned(), manifest),
+                file("bun.lock".to_owned(), format!("{{{}}}", all.replace("\"p99999\"", "\"q\""))),
+                file("index.js".to_owned(), String::new()),
+            ]
+        }),
+    ]
+}
+
 /// Trees within the bounds of a push, each made to be slow to look at.
 fn slow_trees() -> Vec<(&'static str, Vec<(String, String)>)> {
     let file = |path: String, text: String| (path, text);
@@ -413,7 +449,7 @@ fn slow_trees() -> Vec<(&'static str, Vec<(String, String)>)> {
 /// Generous: this is a debug build on a busy machine; quadratic is minutes.
 #[test]
 fn trees_made_to_be_slow_are_answered() {
-    for (name, files) in slow_trees() {
+    for (name, files) in slow_trees().into_iter().chain(crowded_trees()) {
         let took = time(&files);
         eprintln!("{name}: {took:?}");
         assert!(took < Duration::from_secs(40), "{name}: {took:?}");

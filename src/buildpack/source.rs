@@ -7,6 +7,21 @@ use crate::model::{EntryKind, SourceTree};
 /// Largest file of an app that is read for detection.
 pub(super) const READ_LIMIT: u64 = 4 << 20;
 
+/// Largest `.dockerignore`.
+pub const IGNORE_LIMIT: u64 = 1 << 20;
+
+/// Largest file in which each line means work: nobody writes as much by hand.
+const BY_HAND: u64 = 64 << 10;
+
+/// How much of a file is read at most.
+fn limit_of(path: &str) -> u64 {
+    match path.rsplit('/').next().unwrap_or(path) {
+        "paas.toml" | "Procfile" | "app.json" | "go.work" => BY_HAND,
+        name if name.ends_with(".dockerignore") => IGNORE_LIMIT,
+        _ => READ_LIMIT,
+    }
+}
+
 /// An app's files as detection sees them.
 #[derive(Clone, Copy)]
 pub(super) struct Files<'a> {
@@ -28,8 +43,9 @@ impl<'a> Files<'a> {
             Some(EntryKind::Symlink) => return Err(DetectError::Symlink(path.to_owned())),
             Some(EntryKind::File { .. }) => {}
         }
-        let too_large = || DetectError::TooLarge { file: path.to_owned(), limit: READ_LIMIT };
-        let bytes = self.tree.read(path, READ_LIMIT).ok_or_else(too_large)?;
+        let limit = limit_of(path);
+        let too_large = || DetectError::TooLarge { file: path.to_owned(), limit };
+        let bytes = self.tree.read(path, limit).ok_or_else(too_large)?;
         decode(path, bytes).map(Some)
     }
 

@@ -84,7 +84,7 @@ impl From<&DetectError> for Problem {
             ),
             DetectError::TooLarge { file, limit } => Self::new(
                 format!("{file} is too large"),
-                format!("More than {} MiB of it are not read.", limit >> 20),
+                format!("More than {} KiB of it are not read.", limit >> 10),
                 "Make it smaller and push again.",
             ),
             DetectError::Endless(file) => Self::new(

@@ -4,6 +4,7 @@ use super::error::DeployError;
 use super::pipeline::Pipeline;
 use super::prepare::{DEFAULT_PORT, Job, relay};
 use super::report::Report;
+use crate::buildpack::{CacheScope, IGNORE_LIMIT, ignore_file};
 use crate::engine::{BuildLine, BuildRequest, BuiltImage, LABEL_APP};
 use crate::failpoint::reached;
 use crate::git::PushedTree;
@@ -26,6 +27,10 @@ const FILES: &str = "static";
 
 /// The one config var that builds know: Heroku's switch for Django.
 const NO_COLLECTSTATIC: &str = "DISABLE_COLLECTSTATIC";
+
+/// Goes before the ids of all cache mounts.
+/// <https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args>
+const CACHE_NAMESPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
 impl Pipeline {
     /// Streams the tree into the engine's builder.
@@ -124,6 +129,10 @@ impl Pipeline {
             args.insert(NO_COLLECTSTATIC.to_owned(), "1".to_owned());
         }
         args.extend(plan.build_args.clone());
+        if plan.language == OWN {
+            // Last: no repository names the caches of another app.
+            args.insert(CACHE_NAMESPACE.to_owned(), CacheScope::from(&job.app).as_str().to_owned());
+        }
         let dates = if plan.language == FILES { Dates::Content } else { Dates::Commit };
         Ok(BuildRequest {
             context: stream_context(tree, plan, added, dockerfile.clone(), dates),
@@ -232,7 +241,7 @@ fn stream_context(
     let (sender, receiver) = mpsc::channel::<std::io::Result<Bytes>>(16);
     let (root, unix_lines) = (plan.context_root.clone(), plan.unix_lines.clone());
     tokio::task::spawn_blocking(move || {
-        let ignore = tree.read(".dockerignore", 1 << 20).unwrap_or_default();
+        let ignore = tree.read(&ignore_file(&tree, &dockerfile), IGNORE_LIMIT).unwrap_or_default();
         let patterns = Patterns::parse(&String::from_utf8_lossy(&ignore));
         let excluded = |path: &str| added.contains_key(path) || path != dockerfile && patterns.excludes(path);
         let into = std::io::BufWriter::with_capacity(256 << 10, Chunks(sender.clone()));

@@ -8,10 +8,10 @@ use super::queue::Queue;
 use super::slots::Slots;
 use super::watch::Watched;
 use super::{DeployError, Routes};
-use crate::buildpack::{Catalog, Choice};
+use crate::buildpack::{CacheScope, Catalog, Choice};
 use crate::engine::Engine;
 use crate::logs::Logs;
-use crate::model::{App, AppId, AppName, ImageSource, Release};
+use crate::model::{App, AppName, ImageSource, Release};
 use crate::settings::Settings;
 use crate::store::{self, Store};
 use std::collections::HashSet;
@@ -107,21 +107,21 @@ impl Pipeline {
     }
 
     /// What builds of an app may choose from.
-    pub(super) fn catalog(&self, app: AppId, choice: Choice) -> Catalog {
+    pub(super) fn catalog(&self, cache_scope: CacheScope, choice: Choice) -> Catalog {
         let ca_bundle = self.workers.settings.build.ca_bundle.clone();
         let allow = self.workers.settings.allow.clone();
-        Catalog { source: self.workers.source, ca_bundle, cache_scope: app.into(), allow, choice }
+        Catalog { source: self.workers.source, ca_bundle, cache_scope, allow, choice }
     }
 
     /// What the server itself may prepare, and a new app gets: the newest known.
     pub async fn base_catalog(&self) -> Result<Catalog, DeployError> {
         let known = self.store().read(store::bases::known).await?;
-        Ok(self.catalog(AppId(0), Pins::new(&[], &[], &known).choice()))
+        Ok(self.catalog(CacheScope::nobody(), Pins::new(&[], &[], &known).choice()))
     }
 
     /// What a release was chosen from, as far as its bases go.
     pub fn catalog_of(&self, release: &Release) -> Catalog {
-        self.catalog(release.app, Pins::new(&release.bases, &[], &[]).choice())
+        self.catalog(CacheScope::nobody(), Pins::new(&release.bases, &[], &[]).choice())
     }
 
     /// The ranges from which a new app gets its port and subnet.

@@ -115,7 +115,7 @@ impl Pipeline {
 
     /// The tree and its plan on these bases.
     async fn read(&self, job: &Job, choice: Choice) -> Result<(PushedTree, BuildPlan), DeployError> {
-        let catalog = self.catalog(job.app.id, choice);
+        let catalog = self.catalog((&job.app).into(), choice);
         let (repository, quarantine) = (job.repository.clone(), job.quarantine.clone());
         let commit = job.commit.clone();
         let work = move || {
@@ -134,7 +134,7 @@ impl Pipeline {
         }
         let (app, commit, who) = (job.app.id, job.commit.clone(), job.who.clone());
         let mut plan = plan.clone();
-        let name = job.app.name.clone();
+        let (name, word) = (job.app.name.clone(), job.app.hidden_word());
         let opened = self
             .store()
             .write(move |db| {
@@ -150,7 +150,7 @@ impl Pipeline {
                 }
                 let new = NewRelease { app, commit, config, why: Why::Push, who, sizes: None, source: None };
                 let mut release = store::releases::create(db, &new)?;
-                release.image = format!("paas/{name}:v{}", release.number);
+                release.image = format!("paas/{name}:v{}-{word}", release.number);
                 release.processes = plan.processes;
                 release.env = plan.env;
                 release.worker_mib = plan.worker_mib;

@@ -267,10 +267,13 @@ impl Pipeline {
     async fn isolate(&self) {
         let http = self.workers.settings.http_listen;
         let public = (!http.ip().is_loopback()).then_some(http.port());
-        let outcome = self.engine().isolate(public).await.err();
+        let outcome = self.engine().isolate(public, self.workers.settings.build.isolate).await.err();
         let mut exposed = self.exposed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let (Some(why), None) = (&outcome, &*exposed) {
-            tracing::warn!(why, "apps can reach this host's ports: the firewall rules could not be set");
+            tracing::warn!(
+                why,
+                "apps and builds can reach this host's ports: the firewall rules could not be set"
+            );
         }
         *exposed = outcome;
     }

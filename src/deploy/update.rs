@@ -62,7 +62,7 @@ impl Pipeline {
 
     /// The plan of what an app runs, on bases that are made anew.
     async fn plan_anew(&self, app: &App, commit: CommitId, mark: &str) -> Result<BuildPlan, DeployError> {
-        let catalog = self.catalog(app.id, Choice::Anew(mark.to_owned()));
+        let catalog = self.catalog(app.into(), Choice::Anew(mark.to_owned()));
         let repository = self.repository(&app.repository);
         blocking(move || {
             let tree = PushedTree::open(&repository, None, &commit, Bounds::default())?;

@@ -86,8 +86,8 @@ pub trait Engine: Send + Sync {
 
     /// Keeps apps from the host and the cloud's metadata service; why not, if that
     /// fails. `public_port` is the proxy's, if it listens on a public address: apps
-    /// may reach each other by their public names.
-    fn isolate(&self, public_port: Option<u16>) -> BoxFuture<'_, Result<(), String>>;
+    /// may reach each other by their public names. With `builds`, builds too.
+    fn isolate(&self, public_port: Option<u16>, builds: bool) -> BoxFuture<'_, Result<(), String>>;
 
     /// Creates and starts a container; its id. One of the same name and app is
     /// replaced. On failure, and when dropped, nothing is left.

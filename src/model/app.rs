@@ -3,6 +3,7 @@
 use super::checks::CheckChange;
 use super::name::{AppName, KeyName};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 
 /// An app's number; paths on disk and engine names of shared things come from it.
@@ -32,6 +33,15 @@ pub struct App {
     pub checks: CheckChange,
     /// Seconds since the epoch, UTC.
     pub created_at: i64,
+}
+
+impl App {
+    /// A word that only we know, 16 hex digits, for names that the builder looks up for
+    /// whoever says them: any Dockerfile can name an image of the engine or a cache.
+    pub fn hidden_word(&self) -> String {
+        let digest = Sha256::digest(format!("images and caches of {}", self.repository));
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// The one status of an app, everywhere.

@@ -79,6 +79,8 @@ pub(super) struct Build {
     pub pids: Option<u32>,
     /// MiB of BuildKit's cache; 0: any number.
     pub cache_mib: Option<u32>,
+    /// Builds may not reach the host's ports.
+    pub isolate: Option<bool>,
     /// MiB that must be free before a build; 0: none.
     pub free_mib: Option<u32>,
 }

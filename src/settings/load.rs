@@ -361,6 +361,7 @@ fn build_settings(file: super::file::Build) -> Result<BuildSettings, SettingsErr
         limits: build_limits(&file)?,
         cache: Some(u64::from(file.cache_mib.unwrap_or(CACHE_MIB)) << 20).filter(|&bytes| bytes > 0),
         least_free: file.free_mib.map_or(LeastFree::Auto, |mib| LeastFree::Bytes(u64::from(mib) << 20)),
+        isolate: file.isolate.unwrap_or(true),
         ca_bundle: ca_bundle(file.ca_bundle.as_deref())?,
         args,
         debian_mirror: file.debian_mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),

@@ -76,6 +76,8 @@ pub struct BuildSettings {
     pub args: BTreeMap<String, String>,
     /// Debian's package mirror, `http://deb.debian.org/debian`.
     pub debian_mirror: String,
+    /// Whether builds are kept from the host's ports.
+    pub isolate: bool,
     /// Seconds until a build is given up.
     pub timeout: Duration,
     /// How many run side by side.

@@ -70,6 +70,14 @@ impl TestApp {
         engine::containers_of(&self.name)
     }
 
+    /// The image of a release, which only the engine tells: a word that nobody knows is in it.
+    #[track_caller]
+    pub fn image(&self, release: &str) -> String {
+        let found = engine::images_of(&self.name, &format!("{release}-*"));
+        assert_eq!(found.len(), 1, "images of {release}: {found:?}");
+        found[0].clone()
+    }
+
     /// Destroys it and panics if anything of it is left.
     #[track_caller]
     pub fn destroy(&self) {

@@ -20,6 +20,12 @@ pub fn containers_of(app: &str) -> Vec<String> {
     listing(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"])
 }
 
+/// The app's images whose tag fits a pattern.
+pub fn images_of(app: &str, tag: &str) -> Vec<String> {
+    let reference = format!("reference=paas/{app}:{tag}");
+    listing(&["images", "--filter", &reference, "--format", "{{.Repository}}:{{.Tag}}"])
+}
+
 /// Containers, networks and images of the app.
 pub fn objects_of(app: &str) -> Vec<String> {
     let label = format!("label=paas.name={app}");

@@ -120,7 +120,7 @@ pub(super) fn binary(package: &str, modules: &[Module]) -> String {
     let below = |module: &&Module| {
         module.folder.is_empty()
             || folder == module.folder
-            || folder.starts_with(&format!("{}/", module.folder))
+            || folder.strip_prefix(&module.folder).is_some_and(|rest| rest.starts_with('/'))
     };
     let module = modules.iter().filter(below).max_by_key(|module| module.folder.len());
     let (path, inside) = module.map_or(("", folder), |module| {

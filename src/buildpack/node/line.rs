@@ -1,6 +1,8 @@
 //! Scripts of `package.json` as commands: without a shell or a manager around
 //! them where nothing is lost by that, so that SIGTERM reaches the app.
 
+use std::collections::BTreeSet;
+
 use super::manager::Tool;
 use super::manifest::Manifest;
 use crate::buildpack::draft::exec;
@@ -123,17 +125,15 @@ pub(super) fn program(manifest: &Manifest, line: &str) -> Vec<String> {
 pub(super) fn words_of(manifest: &Manifest, line: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut lines = vec![line.to_owned()];
-    let mut followed: Vec<String> = Vec::new();
+    let mut followed = BTreeSet::new();
     while let Some(line) = lines.pop() {
         let split = line.split(|c: char| c.is_whitespace() || "=&|;()\"'`".contains(c));
         let words: Vec<String> = split.filter(|word| !word.is_empty()).map(str::to_owned).collect();
-        for word in &words {
-            let runs = words.iter().any(|word| ["npm", "pnpm", "yarn", "bun"].contains(&word.as_str()));
-            if runs
-                && !followed.contains(word)
-                && let Some(script) = manifest.script(word)
+        let runs = words.iter().any(|word| ["npm", "pnpm", "yarn", "bun"].contains(&word.as_str()));
+        for word in words.iter().filter(|_| runs) {
+            if let Some(script) = manifest.script(word)
+                && followed.insert(word.clone())
             {
-                followed.push(word.clone());
                 lines.push(script.to_owned());
             }
         }

@@ -3,7 +3,8 @@
 //! Docker lets a container reach every port that the host listens on through
 //! its bridge's gateway address. All our bridges are named `paas…`, so a rule
 //! for that prefix covers every app, those of a server that is down too; the
-//! rules therefore stay when a server ends.
+//! rules therefore stay when a server ends. BuildKit runs builds on the engine's
+//! default bridge, whose name the engine tells.
 
 use crate::spawn;
 
@@ -15,27 +16,56 @@ const METADATA: &str = "169.254.169.254/32";
 
 /// Puts the rules in force that are missing; why not, if that fails.
 ///
-/// `public_port` is the proxy's, if it listens on a public address: apps may
-/// reach each other by their public names.
-pub async fn isolate(public_port: Option<u16>) -> Result<(), String> {
-    for (chain, rule) in rules(public_port) {
-        let words: Vec<&str> = rule.iter().map(String::as_str).collect();
-        if iptables("-C", chain, &words).await.is_err() {
-            iptables("-I", chain, &words).await?;
+/// `builds` is the bridge that builds run on, with whether its rules are wanted.
+/// Whoever starts containers by hand shares it with them, and may rely on the
+/// host's ports; what leads to credentials is nobody's.
+pub async fn isolate(public_port: Option<u16>, builds: Option<(String, bool)>) -> Result<(), String> {
+    let mut wanted = vec![metadata(BRIDGES)];
+    wanted.extend(host(BRIDGES, public_port));
+    if let Some((bridge, isolated)) = &builds {
+        wanted.push(metadata(bridge));
+        if *isolated {
+            wanted.extend(host(bridge, public_port));
+        } else {
+            for rule in host(bridge, public_port) {
+                while rule.apply("-D").await.is_ok() {}
+            }
+        }
+    }
+    for rule in wanted {
+        if rule.apply("-C").await.is_err() {
+            rule.apply("-I").await?;
         }
     }
     Ok(())
 }
 
-/// Chain and words of each rule; each is inserted before the one above it.
-fn rules(public_port: Option<u16>) -> Vec<(&'static str, Vec<String>)> {
-    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let mut rules = vec![
-        ("DOCKER-USER", words(&format!("-i {BRIDGES} -d {METADATA} -j DROP"))),
-        ("INPUT", words(&format!("-i {BRIDGES} -m conntrack --ctstate NEW -j DROP"))),
-    ];
+/// One rule; each is inserted before the ones that are there.
+struct Rule {
+    chain: &'static str,
+    words: Vec<String>,
+}
+
+impl Rule {
+    fn new(chain: &'static str, text: &str) -> Self {
+        Self { chain, words: text.split(' ').map(str::to_owned).collect() }
+    }
+
+    async fn apply(&self, action: &str) -> Result<(), String> {
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        iptables(action, self.chain, &words).await
+    }
+}
+
+fn metadata(bridge: &str) -> Rule {
+    Rule::new("DOCKER-USER", &format!("-i {bridge} -d {METADATA} -j DROP"))
+}
+
+/// No new connections to the host, but for the proxy's public port.
+fn host(bridge: &str, public_port: Option<u16>) -> Vec<Rule> {
+    let mut rules = vec![Rule::new("INPUT", &format!("-i {bridge} -m conntrack --ctstate NEW -j DROP"))];
     if let Some(port) = public_port {
-        rules.push(("INPUT", words(&format!("-i {BRIDGES} -p tcp --dport {port} -j ACCEPT"))));
+        rules.push(Rule::new("INPUT", &format!("-i {bridge} -p tcp --dport {port} -j ACCEPT")));
     }
     rules
 }
@@ -56,13 +86,14 @@ mod tests {
 
     #[test]
     fn apps_may_reach_the_public_proxy_and_nothing_else_of_the_host() {
+        let rules = [metadata(BRIDGES)].into_iter().chain(host(BRIDGES, Some(80)));
         let text: Vec<String> =
-            rules(Some(80)).iter().map(|(chain, words)| format!("{chain} {}", words.join(" "))).collect();
+            rules.map(|rule| format!("{} {}", rule.chain, rule.words.join(" "))).collect();
         insta::assert_snapshot!(text.join("\n"), @r"
         DOCKER-USER -i paas+ -d 169.254.169.254/32 -j DROP
         INPUT -i paas+ -m conntrack --ctstate NEW -j DROP
         INPUT -i paas+ -p tcp --dport 80 -j ACCEPT
         ");
-        assert_eq!(rules(None).len(), 2);
+        assert_eq!(host(BRIDGES, None).len(), 1);
     }
 }

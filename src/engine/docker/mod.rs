@@ -191,8 +191,15 @@ impl Engine for DockerEngine {
         Box::pin(self.remove_network(app))
     }
 
-    fn isolate(&self, public_port: Option<u16>) -> futures_util::future::BoxFuture<'_, Result<(), String>> {
-        Box::pin(isolation::isolate(public_port))
+    fn isolate(
+        &self,
+        public_port: Option<u16>,
+        builds: bool,
+    ) -> futures_util::future::BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let bridge = self.default_bridge().await.map_err(|error| error.to_string())?;
+            isolation::isolate(public_port, bridge.map(|bridge| (bridge, builds))).await
+        })
     }
 
     fn start<'a>(&'a self, workload: &'a Workload) -> Answer<'a, String> {

@@ -73,6 +73,17 @@ impl DockerEngine {
         self.shared.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The interface of the engine's default network, on which builds run; none if
+    /// the engine was started without.
+    pub async fn default_bridge(&self) -> Result<Option<String>, EngineError> {
+        match call(|| "inspect network bridge".to_owned(), self.docker.inspect_network("bridge", None)).await
+        {
+            Ok(network) => Ok(network.options.and_then(|mut options| options.remove(BRIDGE_NAME))),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn inspect_network(&self, app: AppId) -> Result<Option<NetworkInspect>, EngineError> {
         let name = network_name(app);
         match call(|| format!("inspect network {name}"), self.docker.inspect_network(&name, None)).await {
