@@ -213,7 +213,9 @@ fn a_process_is_started_again_as_its_type_wants_it() {
 fn changes_are_written_down_with_who_and_what_and_no_value() {
     let (server, _turn) = shared();
     let app = server.app("audited");
-    app.saying("audited").push(&["main"]).ok();
+    let repository = app.saying("audited");
+    repository.push(&["main"]).ok();
+    repository.push(&[":main"]).fails();
     app.ssh("config:set", &["TOKEN=hunter2"]).ok();
     server.ssh_with(&["config:set", &app.name, "-"], b"OTHER=hunter3\n").ok();
     app.ssh("ps:scale", &["web=2"]).ok();
@@ -228,7 +230,10 @@ fn changes_are_written_down_with_who_and_what_and_no_value() {
             line.split_whitespace().skip(1).filter(|word| *word != app.name).collect::<Vec<_>>().join(" ")
         })
         .collect();
+    let pushed = format!("tester git push main {} done", &repository.head()[..8]);
     let expected = [
+        pushed.as_str(),
+        "tester git push refused",
         "tester config:set TOKEN done",
         "tester config:set OTHER done",
         "tester ps:scale web=2 done",
@@ -237,4 +242,46 @@ fn changes_are_written_down_with_who_and_what_and_no_value() {
     ];
     assert_eq!(rows, expected);
     assert!(!server.ssh(&["audit"]).ok().out().contains("hunter"));
+}
+
+#[test]
+fn some_processes_are_stopped_started_and_restarted_apart_from_the_others() {
+    let (server, _turn) = alone();
+    let app = server.app("some");
+    let repository = app.saying("some");
+    repository.write("Procfile", "web: python main.py\nworker: sleep 9999\n");
+    repository.commit("With a worker");
+    repository.push(&["main"]).ok();
+    app.ssh("ps:scale", &["worker=2"]).ok();
+    let there = |process: &str| app.containers().contains(&format!("paas-{}-{process}", app.name));
+    let id = |process: &str| {
+        let container = format!("paas-{}-{process}", app.name);
+        docker(&["inspect", "--format", "{{.Id}}", &container]).ok().out()
+    };
+    app.ssh("ps:stop", &["worker.2"]).ok().says(&["Stopped worker.2 of", "It stays so"]);
+    assert!(there("worker-1-1") && !there("worker-1-2") && there("web-1-1"));
+    app.ssh("ps", &[]).ok().says(&["worker.2", "stopped"]);
+    app.ssh("ps:stop", &["worker"]).ok().says(&["Stopped worker.1 and worker.2 of"]);
+    server.stop();
+    server.restart();
+    assert_eq!(app.page(), "some");
+    assert!(!there("worker-1-1") && !there("worker-1-2"), "{:?}", app.containers());
+    app.ssh("ps:start", &["worker.2"]).ok().says(&["Started worker.2 of"]);
+    assert!(!there("worker-1-1") && there("worker-1-2"));
+
+    let (web, worker) = (id("web-1-1"), id("worker-1-2"));
+    app.ssh("ps:restart", &["web", "worker.2"]).ok().says(&["Restarted web.1 and worker.2 of"]);
+    assert!(id("web-1-1") != web && id("worker-1-2") != worker);
+    assert!(!there("web-1-2") && !there("worker-1-1"), "{:?}", app.containers());
+    assert_eq!(app.page(), "some");
+    app.ssh("ps:stop", &["web"]).ok();
+    assert_eq!(app.get("/").status, 503);
+
+    app.ssh("ps:stop", &["clock"]).fails().says(&["no process type clock", "web, worker"]);
+    app.ssh("ps:start", &["worker.3"]).fails().says(&["no process worker.3", "worker.1, worker.2"]);
+    app.ssh("ps:restart", &["worker=1"]).fails().says(&["neither a process type nor a process"]);
+    app.ssh("ps:restart", &[]).ok().says(&["as v2"]);
+    eventually("all of it runs again", MINUTE, || there("worker-2-1") && there("worker-2-2"));
+    app.ssh("ps:stop", &[]).ok();
+    app.ssh("ps:start", &["web"]).fails().says(&["The whole app is stopped.", "ps:start"]);
 }

@@ -78,6 +78,21 @@ fn twenty_redeploys_lose_no_request() {
 }
 
 #[test]
+fn restarting_the_only_web_process_loses_no_request() {
+    let (server, _turn) = alone();
+    let app = server.app("rewound");
+    app.saying("unmoved").push(&["main"]).ok();
+    let record = under_requests(server, &app.name, || {
+        for _ in 0..2 {
+            app.ssh("ps:restart", &["web.1"]).ok();
+        }
+    });
+    assert_eq!(record.errors, Vec::<String>::new());
+    assert!(record.answers > 100, "{} answers", record.answers);
+    assert_eq!(app.containers(), [format!("paas-{}-web-1-1", app.name)]);
+}
+
+#[test]
 fn killing_and_restarting_the_control_plane_loses_no_request() {
     let (server, _turn) = alone();
     let app = server.app("killed");

@@ -78,6 +78,9 @@ pub enum CommandError {
     /// Not `TYPE=COUNT`.
     #[error("not TYPE=COUNT")]
     NotACount(String),
+    /// Neither `TYPE` nor `TYPE.NUMBER`.
+    #[error("not a process")]
+    NotAProcess(String),
     /// An option's value that is no size; what would be one.
     #[error("not a size")]
     NotASize(&'static str, String, &'static str),
@@ -172,6 +175,10 @@ impl CommandError {
                 format!("{word:?} is not TYPE=COUNT with a count from 0 to 100, such as web=2 or web+1."),
                 "",
             ),
+            Self::NotAProcess(word) => plain(
+                format!("{word:?} is neither a process type nor a process, such as worker or web.2."),
+                "Without any, it is all of them.",
+            ),
             Self::NotACheck(NotACheck { word, expected }) => {
                 plain(format!("{word:?} is no setting of a check: {expected}."), "Nothing was changed.")
             }
@@ -226,7 +233,9 @@ impl CommandError {
                 plain(format!("{key} is set by the server for every process; choose another name."), "")
             }
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
-            Self::NotASize(..) | Self::NotACount(_) | Self::NotACheck(_) => self.of_a_formation(),
+            Self::NotASize(..) | Self::NotACount(_) | Self::NotAProcess(_) | Self::NotACheck(_) => {
+                self.of_a_formation()
+            }
             Self::NotARelease(word) => {
                 plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
             }

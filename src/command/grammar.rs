@@ -354,13 +354,13 @@ pub enum Command {
         #[arg(long, value_name = "CPUS")]
         cpu: Option<String>,
     },
-    /// Replace all processes by new ones
+    /// Replace processes by new ones: ps:restart APP [worker|web.2 …]
     #[command(name = "ps:restart")]
     PsRestart(OfApp),
-    /// Stop all processes until ps:start, ps:restart or the next release
+    /// Stop processes until ps:start, ps:restart or the next release: ps:stop APP [worker|web.2 …]
     #[command(name = "ps:stop")]
     PsStop(OfApp),
-    /// Start the processes that ps:stop stopped
+    /// Start what ps:stop stopped: ps:start APP [worker|web.2 …]
     #[command(name = "ps:start")]
     PsStart(OfApp),
     /// List an app's releases

@@ -176,9 +176,9 @@ impl Session<'_> {
             Command::Ps { app, listing } => self.ps(app.only("ps")?, listing.json).await,
             Command::PsScale(app) => self.ps_scale(app).await,
             Command::PsResize { app, memory, cpu } => self.ps_resize(app, memory, cpu).await,
-            Command::PsRestart(app) => self.ps_restart(app.only("ps:restart")?).await,
-            Command::PsStop(app) => self.ps_stop(app.only("ps:stop")?).await,
-            Command::PsStart(app) => self.ps_start(app.only("ps:start")?).await,
+            Command::PsRestart(app) => self.ps_restart(app).await,
+            Command::PsStop(app) => self.ps_stop(app).await,
+            Command::PsStart(app) => self.ps_start(app).await,
             Command::Releases { app, listing } => self.releases(app.only("releases")?, listing.json).await,
             Command::ReleasesPrune { app, dry_run } => {
                 self.releases_prune(app.only("releases:prune")?, dry_run).await

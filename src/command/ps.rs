@@ -4,7 +4,7 @@ use super::grammar::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session, sizes};
 use crate::deploy::{Account, Condition, Pipeline, ProcessLine};
-use crate::model::{App, AppName, MOST_PROCESSES, ProcessType, Scale, Window};
+use crate::model::{App, AppName, MOST_PROCESSES, ProcessName, ProcessType, Scale, Selection, Window};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -74,37 +74,84 @@ impl Session<'_> {
         self.print(&text).await
     }
 
-    pub(super) async fn ps_restart(&mut self, name: AppName) -> Result<(), CommandError> {
-        let app = self.app(&name).await?;
+    pub(super) async fn ps_restart(&mut self, app: OfApp) -> Result<(), CommandError> {
+        let (app, which) = self.app_and_some(app, "ps:restart").await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        let number = self
+        let done = self
             .reporting(|report| {
-                let (pipeline, app, who) = (&pipeline, &app, &who);
-                async move { Ok(pipeline.restart(app, who, &report).await?) }
+                let (pipeline, app, who, which) = (&pipeline, &app, &who, &which);
+                async move {
+                    if which.is_empty() {
+                        let number = pipeline.restart(app, who, &report).await?;
+                        return Ok(format!("{} as v{number}", app.name));
+                    }
+                    Ok(of(&pipeline.restart_some(app, which, who, &report).await?, &app.name))
+                }
             })
             .await?;
-        self.print(&format!("Restarted {name} as v{number}.\n")).await
+        self.print(&format!("Restarted {done}.\n")).await
     }
 
-    pub(super) async fn ps_stop(&mut self, name: AppName) -> Result<(), CommandError> {
-        let app = self.app(&name).await?;
-        self.pipeline.stop_app(&app, self.caller.name()).await?;
-        self.print(&format!("Stopped {name}. It stays so until ps:start, ps:restart or the next release.\n"))
-            .await
+    pub(super) async fn ps_stop(&mut self, app: OfApp) -> Result<(), CommandError> {
+        let (app, which) = self.app_and_some(app, "ps:stop").await?;
+        let name = app.name.clone();
+        if which.is_empty() {
+            self.pipeline.stop_app(&app, self.caller.name()).await?;
+            let text =
+                format!("Stopped {name}. It stays so until ps:start, ps:restart or the next release.\n");
+            return self.print(&text).await;
+        }
+        let stopped = self.pipeline.stop_some(&app, &which, self.caller.name()).await?;
+        let (it, stays) = if stopped.len() == 1 { ("It", "stays") } else { ("They", "stay") };
+        let stopped = of(&stopped, &name);
+        let text =
+            format!("Stopped {stopped}. {it} {stays} so until ps:start, ps:restart or the next release.\n");
+        self.print(&text).await
     }
 
-    pub(super) async fn ps_start(&mut self, name: AppName) -> Result<(), CommandError> {
-        let app = self.app(&name).await?;
+    pub(super) async fn ps_start(&mut self, app: OfApp) -> Result<(), CommandError> {
+        let (app, which) = self.app_and_some(app, "ps:start").await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        let release = self
+        let done = self
             .reporting(|report| {
-                let (pipeline, app, who) = (&pipeline, &app, &who);
-                async move { Ok(pipeline.start_app(app, who, &report).await?) }
+                let (pipeline, app, who, which) = (&pipeline, &app, &who, &which);
+                async move {
+                    if which.is_empty() {
+                        let release = pipeline.start_app(app, who, &report).await?;
+                        let release = release.map_or(String::new(), |number| format!(" as v{number}"));
+                        return Ok(format!("{}{release}", app.name));
+                    }
+                    Ok(of(&pipeline.start_some(app, which, who, &report).await?, &app.name))
+                }
             })
             .await?;
-        let release = release.map_or(String::new(), |number| format!(" as v{number}"));
-        self.print(&format!("Started {name}{release}.\n")).await
+        self.print(&format!("Started {done}.\n")).await
     }
+
+    /// An app, and which of its processes are meant; none: all of it.
+    async fn app_and_some(
+        &mut self,
+        app: OfApp,
+        command: &'static str,
+    ) -> Result<(App, Vec<Selection>), CommandError> {
+        let (name, words) = app.split(command)?;
+        let app = self.app(&name).await?;
+        let which = words.iter().map(|word| {
+            let refuse = |_| CommandError::NotAProcess(word.chars().take(60).collect());
+            Selection::parse(word).map_err(refuse)
+        });
+        Ok((app, which.collect::<Result<_, _>>()?))
+    }
+}
+
+/// `web.1 and worker.2 of shop`
+fn of(names: &[ProcessName], app: &AppName) -> String {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let list = match &names[..] {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    };
+    format!("{list} of {app}")
 }
 
 /// `web=2`, `web+1`, `web-1`.
@@ -139,8 +186,7 @@ fn all(account: &Account) -> impl Iterator<Item = (&ProcessLine, String)> {
 fn row(line: &ProcessLine, state: String) -> Vec<String> {
     let release = format!("v{}", line.release);
     let (memory, cpu) = sizes::shown(line.size);
-    let size =
-        if line.condition == Condition::Missing { "-".to_owned() } else { format!("{memory} {cpu} CPU") };
+    let size = if line.container.is_empty() { "-".to_owned() } else { format!("{memory} {cpu} CPU") };
     vec![line.name.to_string(), state, release, size, line.restarts.to_string(), time(line.started_at)]
 }
 
@@ -187,6 +233,7 @@ fn state(line: &ProcessLine) -> String {
     };
     match line.condition {
         Condition::Missing => "missing".to_owned(),
+        Condition::Stopped => "stopped".to_owned(),
         Condition::Starting => "starting".to_owned(),
         Condition::Running => "running".to_owned(),
         Condition::Unwell => "unwell".to_owned(),

@@ -57,6 +57,8 @@ pub struct ProcessLine {
 pub enum Condition {
     /// The engine has no such container.
     Missing,
+    /// `ps:stop` has stopped it.
+    Stopped,
     /// It has not run yet.
     Starting,
     /// It runs.
@@ -104,13 +106,13 @@ impl ProcessLine {
         }
     }
 
-    /// One that shall run and is not there.
-    fn missing(name: ProcessName, release: u32) -> Self {
+    /// One that is not there.
+    fn absent(name: ProcessName, release: u32, condition: Condition) -> Self {
         Self {
             name,
             release,
             container: String::new(),
-            condition: Condition::Missing,
+            condition,
             exit_code: None,
             out_of_memory: false,
             restarts: 0,
@@ -155,14 +157,26 @@ impl Pipeline {
             Some(release) if !app.stopped => self.wanted(&app, release).await?,
             _ => Vec::new(),
         };
+        let stopped = match &current {
+            Some(release) if !app.stopped => {
+                let mut formed = self.formed(&app, release).await?;
+                formed.retain(|process| release.stopped.has(process));
+                formed
+            }
+            _ => Vec::new(),
+        };
         let (standby, states): (Vec<_>, Vec<_>) =
             states.into_iter().partition(|state| window.as_ref().is_some_and(|window| window.keeps(state)));
         let standby = standby_lines(standby, window.as_ref());
         let is_out = |container: &str| self.is_out(container);
         let processes = current.as_ref().map(|release| lines(&wanted, states, release, is_out));
-        let processes = processes.unwrap_or_default();
+        let mut processes = processes.unwrap_or_default();
         let failed = latest.is_some_and(|release| release.state == ReleaseState::Failed);
         let status = status(activity.as_ref(), current.is_some(), failed, app.stopped, &wanted, &processes);
+        let number = current.as_ref().map_or(0, |release| release.number);
+        processes
+            .extend(stopped.into_iter().map(|name| ProcessLine::absent(name, number, Condition::Stopped)));
+        processes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Account { app, status, current, formation, processes, standby, window, rolled_back, activity })
     }
 }
@@ -194,10 +208,9 @@ fn lines(
         .collect();
     for name in wanted {
         if !lines.iter().any(|line| line.name == *name) {
-            lines.push(ProcessLine::missing(name.clone(), current.number));
+            lines.push(ProcessLine::absent(name.clone(), current.number, Condition::Missing));
         }
     }
-    lines.sort_by(|a, b| a.name.cmp(&b.name));
     lines
 }
 
@@ -237,7 +250,7 @@ mod tests {
 
     fn line(name: &str, running: bool) -> ProcessLine {
         let condition = if running { Condition::Running } else { Condition::Crashed };
-        ProcessLine { condition, ..ProcessLine::missing(ProcessName::parse(name).unwrap(), 1) }
+        ProcessLine::absent(ProcessName::parse(name).unwrap(), 1, condition)
     }
 
     #[test]

@@ -234,6 +234,7 @@ fn open(db: &rusqlite::Connection, again: Again) -> Result<Release, store::Store
         source: fresh.source,
         retired_at: None,
         took_over: None,
+        stopped: fresh.stopped,
         evidence,
         ..source
     };

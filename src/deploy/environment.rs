@@ -75,6 +75,7 @@ pub(super) mod tests {
             source: None,
             watch: None,
             took_over: None,
+            stopped: crate::model::Stopped::default(),
             evidence: None,
             retired_at: None,
             bases: Vec::new(),

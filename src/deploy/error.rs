@@ -4,7 +4,7 @@ use super::room::Cramped;
 use crate::buildpack::DetectError;
 use crate::engine::EngineError;
 use crate::git::GitError;
-use crate::model::{AppName, CommitId, Oversize, ProcessName};
+use crate::model::{AppName, CommitId, Oversize, ProcessName, Selection};
 use crate::store::StoreError;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -153,6 +153,12 @@ pub enum DeployError {
     /// A process type that the release does not have.
     #[error("no process type {0}")]
     NoProcessType(String, Vec<String>),
+    /// No process of that name; those of its type.
+    #[error("no process {0}")]
+    NoProcess(Selection, Vec<ProcessName>),
+    /// Some of what is stopped as a whole.
+    #[error("the app is stopped")]
+    AllStopped,
     /// A background task died.
     #[error("internal: {0}")]
     Internal(String),

@@ -11,10 +11,10 @@ use super::{DeployError, Routes};
 use crate::buildpack::{CacheScope, Catalog, Choice};
 use crate::engine::Engine;
 use crate::logs::Logs;
-use crate::model::{App, AppName, ImageSource, Release};
+use crate::model::{App, AppId, AppName, ImageSource, ProcessName, Release};
 use crate::settings::Settings;
 use crate::store::{self, Store};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +52,8 @@ pub struct Pipeline {
     pub(super) stop: CancellationToken,
     /// Containers that finish their last requests.
     pub(super) retiring: std::sync::Mutex<HashSet<String>>,
+    /// Web processes beyond the formation, which stand in for one that is restarted.
+    pub(super) spares: std::sync::Mutex<HashMap<AppId, ProcessName>>,
     /// Why apps can reach the host, if they can.
     pub(super) exposed: std::sync::Mutex<Option<String>>,
     /// Processes that have ended, and when.
@@ -79,6 +81,7 @@ impl Pipeline {
             background: TaskTracker::new(),
             stop,
             retiring: std::sync::Mutex::default(),
+            spares: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
             crashes: std::sync::Mutex::default(),
             watched: std::sync::Mutex::default(),

@@ -7,6 +7,7 @@ use crate::model::{App, AppId, ProcessName, ProcessState, Release, RunCommand, W
 use crate::store;
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Time between SIGTERM and SIGKILL.
@@ -22,8 +23,18 @@ pub(super) struct Running {
 }
 
 impl Pipeline {
-    /// The processes that a release shall have by the app's formation.
+    /// The processes of a release that shall run now: those of the formation that are
+    /// not stopped, and one that takes the requests of another meanwhile.
     pub(super) async fn wanted(&self, app: &App, release: &Release) -> Result<Vec<ProcessName>, DeployError> {
+        let mut wanted = self.formed(app, release).await?;
+        wanted.retain(|process| !release.stopped.has(process));
+        let spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.extend(spares.get(&app.id).cloned());
+        Ok(wanted)
+    }
+
+    /// The processes that a release has by the app's formation.
+    pub(super) async fn formed(&self, app: &App, release: &Release) -> Result<Vec<ProcessName>, DeployError> {
         let id = app.id;
         let formation = self.store().read(move |db| store::apps::formation(db, id)).await?;
         let count = |kind| match release.first_count(kind) {

@@ -84,6 +84,7 @@ impl Pipeline {
         let (id, push, inherited) = self.open_push(name, by, app.as_ref(), gone).await?;
         let result = self.run_git(&id, &push, protocol, inherited, streams).await;
         let promoted = self.close_push(&id, &push).await?;
+        self.note_end(&push, promoted && matches!(result, Ok(true))).await;
         Ok(result? && promoted)
     }
 
@@ -108,7 +109,7 @@ impl Pipeline {
             gone,
             group: OnceLock::new(),
             arrived: CancellationToken::new(),
-            state: Mutex::new(State { lease, phase: Phase::Waiting }),
+            state: Mutex::new(State { lease, phase: Phase::Waiting, note: None }),
         };
         let (id, push) = self.pushes.insert(push)?;
         Ok((id, push, inherited))
@@ -234,6 +235,9 @@ impl Pipeline {
         }
         state.phase = Phase::Refused;
         let known = self.find(&push.app).await?;
+        if known.is_some() {
+            self.note_push(push, &mut state, updates).await?;
+        }
         let branch = known.as_ref().and_then(|app| app.deploy_branch.clone());
         let update = match refs::judge(updates, branch.as_deref()) {
             Verdict::Refuse(problem) => {
@@ -242,6 +246,7 @@ impl Pipeline {
             }
             Verdict::Store(lines) => {
                 self.app_of(push, known).await?;
+                self.note_push(push, &mut state, updates).await?;
                 lines.iter().for_each(|line| report.warning(line));
                 state.phase = Phase::Stored;
                 return Ok(true);
@@ -249,6 +254,7 @@ impl Pipeline {
             Verdict::Deploy(update) => update.clone(),
         };
         let app = self.app_of(push, known).await?;
+        self.note_push(push, &mut state, updates).await?;
         let report = report.clone().kept(self.workers.logs.clone(), app.id);
         let gone = either(push.gone.clone(), hook_gone);
         let prepared = self.prepare_push(push, &mut state, app, &update, quarantine, &report, gone).await;

@@ -3,6 +3,7 @@
 use super::DeployError;
 use super::prepare::Prepared;
 use super::push::PushId;
+use super::record::Note;
 use crate::git::{Lease, RefUpdate};
 use crate::model::AppName;
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ pub(super) struct Push {
 pub(super) struct State {
     pub lease: Lease,
     pub phase: Phase,
+    pub note: Option<Note>,
 }
 
 pub(super) enum Phase {

@@ -246,6 +246,7 @@ impl Pipeline {
         });
         let targets = running
             .filter(|state| state.process.kind.is_web() && !self.is_out(&state.container))
+            .filter(|state| !self.is_retiring(&state.container))
             .filter_map(|state| target(state, release.port))
             .collect();
         Ok(self.routes.publish(&app.name, Some(self.route(&app, release.number, targets, outage))))

@@ -3,7 +3,7 @@
 use super::DeployError;
 use super::error::Unhealthy;
 use super::room::Cramped;
-use crate::model::{AppName, Problem, Release};
+use crate::model::{AppName, Problem, ProcessName, Release, Selection};
 use std::time::Duration;
 
 /// Lines of an app's log that are shown with a failure.
@@ -106,11 +106,25 @@ impl DeployError {
             ),
             Self::ImageGone(number, commit) => image_gone(*number, commit),
             Self::NoImage(image) => no_image(image),
+            Self::NoProcessType(..) | Self::NoProcess(..) | Self::AllStopped => self.of_processes(),
+        }
+    }
+
+    /// The words for processes that are not there.
+    fn of_processes(&self) -> Problem {
+        match self {
             Self::NoProcessType(name, known) => Problem::new(
                 format!("There is no process type {name}."),
-                format!("The app has: {}", known.join(", ")),
-                "Add it to the Procfile and push.",
+                format!("The app has: {}.", known.join(", ")),
+                "Another one is added in the Procfile, and pushed.",
             ),
+            Self::NoProcess(selection, known) => no_process(selection, known),
+            Self::AllStopped => Problem::new(
+                "The whole app is stopped.",
+                "",
+                "Start all of it: paas ps:start APP. To have fewer processes: paas ps:scale APP",
+            ),
+            other => Problem::new(other.to_string(), "", ""),
         }
     }
 }
@@ -256,6 +270,25 @@ fn exited(process: &str, code: Option<i64>, out_of_memory: bool) -> (String, Str
     (cause, next.to_owned())
 }
 
+fn no_process(selection: &Selection, known: &[ProcessName]) -> Problem {
+    let kind = selection.kind();
+    if known.is_empty() {
+        let cause = format!("The app runs no {kind}: its count is 0.");
+        return Problem::new(
+            format!("There is no process {selection}."),
+            cause,
+            format!("Have some: paas ps:scale APP {kind}=1"),
+        );
+    }
+    let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+    let cause = format!("Of {kind} there are: {}.", known.join(", "));
+    Problem::new(
+        format!("There is no process {selection}."),
+        cause,
+        format!("More of them: paas ps:scale APP {kind}+1"),
+    )
+}
+
 fn no_config(app: &AppName, names: &[String]) -> Problem {
     let pairs: Vec<String> = names.iter().map(|name| format!("{name}=…")).collect();
     Problem::new(
@@ -272,7 +305,7 @@ fn no_config(app: &AppName, names: &[String]) -> Problem {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::{AppName, Oversize, ProcessName};
+    use crate::model::Oversize;
 
     #[test]
     fn every_reason_why_a_release_gets_no_traffic() {
@@ -311,6 +344,14 @@ mod tests {
         assert!(text.ends_with("Dockerfile has no CMD."), "{text}");
     }
 
+    fn selection(word: &str) -> Selection {
+        Selection::parse(word).unwrap()
+    }
+
+    fn process(word: &str) -> ProcessName {
+        ProcessName::parse(word).unwrap()
+    }
+
     #[test]
     fn every_other_refusal() {
         let errors = [
@@ -344,6 +385,9 @@ mod tests {
             DeployError::ImageGone(2, crate::model::CommitId::parse(&"a1".repeat(20)).unwrap()),
             DeployError::NoImage("paas/shop:v2".into()),
             DeployError::NoProcessType("clock".into(), vec!["web".into()]),
+            DeployError::NoProcess(selection("worker.3"), vec![process("worker.1"), process("worker.2")]),
+            DeployError::NoProcess(selection("worker"), vec![]),
+            DeployError::AllStopped,
             DeployError::Internal("x".into()),
         ];
         let text: Vec<String> = errors.iter().map(|error| error.problem().to_string()).collect();

@@ -7,6 +7,7 @@ use super::name::ProcessType;
 use super::pin::BasePin;
 use super::plan::RunCommand;
 use super::process_type::{Restart, Size, TypeSettings};
+use super::selection::Stopped;
 use super::window::Evidence;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -168,6 +169,8 @@ pub struct Release {
     pub retired_at: Option<i64>,
     /// Which base images its image was built on.
     pub bases: Vec<BasePin>,
+    /// Processes that were stopped while it serves.
+    pub stopped: Stopped,
 }
 
 impl Release {

@@ -29,7 +29,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -39,6 +39,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("migrations/07-app-checks.sql"),
     include_str!("migrations/08-bases.sql"),
     include_str!("migrations/09-window.sql"),
+    include_str!("migrations/10-stopped.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -2,8 +2,8 @@
 
 use super::{StoreError, now};
 use crate::model::{
-    App, AppId, CommitId, ConfigVars, Evidence, ProcessType, Release, ReleaseId, ReleaseState, Size, Why,
-    Window,
+    App, AppId, CommitId, ConfigVars, Evidence, ProcessType, Release, ReleaseId, ReleaseState, Size, Stopped,
+    Why, Window,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
                        processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
-                       retired_at, checks, types, sizes, bases, watch, took_over, evidence";
+                       retired_at, checks, types, sizes, bases, watch, took_over, evidence, stopped";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -100,6 +100,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         watch: row.get(23)?,
         took_over: row.get(24)?,
         evidence,
+        stopped: json(row, 26)?,
     })
 }
 
@@ -194,6 +195,13 @@ pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
 /// Writes a release's state.
 pub fn set_state(db: &Connection, id: ReleaseId, state: ReleaseState) -> Result<(), StoreError> {
     db.execute("UPDATE releases SET state = ?2 WHERE id = ?1", params![id.0, state_word(state)])?;
+    Ok(())
+}
+
+/// Writes which of a release's processes shall not run.
+pub fn set_stopped(db: &Connection, id: ReleaseId, stopped: &Stopped) -> Result<(), StoreError> {
+    let text = serde_json::to_string(stopped)?;
+    db.execute("UPDATE releases SET stopped = ?2 WHERE id = ?1", params![id.0, text])?;
     Ok(())
 }
 

@@ -1,0 +1,206 @@
+//! Stopping, starting and restarting some of an app's processes, within its release.
+
+use super::processes::Running;
+use super::{DeployError, Pipeline, Report};
+use crate::failpoint::reached;
+use crate::model::{App, AppId, ProcessName, ProcessState, Release, Selection, Stopped};
+use crate::store;
+use std::sync::PoisonError;
+
+impl Pipeline {
+    /// Ends these processes; they stay so until they are started or restarted, or
+    /// there is another release. Returns which they are.
+    pub async fn stop_some(
+        &self,
+        app: &App,
+        which: &[Selection],
+        who: &str,
+    ) -> Result<Vec<ProcessName>, DeployError> {
+        let turn = self.turn(app, "stopping", who).await;
+        let (release, chosen) = self.chosen(app, which).await?;
+        let stopped = release.stopped.with(which);
+        self.set_stopped(&release, stopped.clone()).await?;
+        reached("committed");
+        self.adjust(app, Release { stopped, ..release }, &Report::channel().0).await?;
+        drop(turn);
+        Ok(chosen)
+    }
+
+    /// Starts these processes, if they are stopped or have crashed.
+    pub async fn start_some(
+        &self,
+        app: &App,
+        which: &[Selection],
+        who: &str,
+        report: &Report,
+    ) -> Result<Vec<ProcessName>, DeployError> {
+        let turn = self.turn(app, "starting", who).await;
+        let (release, chosen) = self.chosen(app, which).await?;
+        self.start_chosen(app, &release, which, report).await?;
+        drop(turn);
+        Ok(chosen)
+    }
+
+    async fn start_chosen(
+        &self,
+        app: &App,
+        release: &Release,
+        which: &[Selection],
+        report: &Report,
+    ) -> Result<Release, DeployError> {
+        let stopped = release.stopped.without(which, &self.formed(app, release).await?);
+        self.set_stopped(release, stopped.clone()).await?;
+        reached("committed");
+        let running = Release { stopped, ..release.clone() };
+        if let Err(error) = self.adjust(app, running.clone(), report).await {
+            self.set_stopped(release, release.stopped.clone()).await?;
+            return Err(error);
+        }
+        Ok(running)
+    }
+
+    /// Replaces these processes by new ones of the same release. Of web, a spare
+    /// process is started first: if it does not come up nothing has changed, and
+    /// until the others are back it takes their requests.
+    pub async fn restart_some(
+        &self,
+        app: &App,
+        which: &[Selection],
+        who: &str,
+        report: &Report,
+    ) -> Result<Vec<ProcessName>, DeployError> {
+        let turn = self.turn(app, "restarting", who).await;
+        let (release, chosen) = self.chosen(app, which).await?;
+        let (web, others): (Vec<_>, Vec<_>) = chosen.iter().partition(|process| process.kind.is_web());
+        let there = self.not_retiring(self.states(app.id).await?);
+        let alive = |state: &&ProcessState| state.release == release.label() && state.running;
+        // Those that do not run are only started.
+        let of = |names: &[&ProcessName]| {
+            let there = there.iter().filter(alive).filter(|state| names.contains(&&state.process));
+            there.cloned().collect::<Vec<_>>()
+        };
+        if let [_, ..] = &of(&web)[..] {
+            self.restart_web(app, &release, of(&web), report).await?;
+        }
+        self.retire_web(app, &of(&others), &[]).await;
+        self.start_chosen(app, &release, which, report).await?;
+        drop(turn);
+        Ok(chosen)
+    }
+
+    /// One after the other, while a spare one takes their requests.
+    async fn restart_web(
+        &self,
+        app: &App,
+        release: &Release,
+        web: Vec<ProcessState>,
+        report: &Report,
+    ) -> Result<(), DeployError> {
+        let all = self.formed(app, release).await?;
+        let last = all.iter().filter(|name| name.kind.is_web()).map(|name| name.index).max().unwrap_or(0);
+        let spare = ProcessName { kind: crate::model::ProcessType::web(), index: last + 1 };
+        self.make_room(app, 1).await?;
+        let standing_in = StandingIn { pipeline: self, app: app.id };
+        report.detail(&format!("Starting {spare}, which takes the requests meanwhile"));
+        self.start_and_route(app, release, &spare, report).await?;
+        let mut outcome = Ok(());
+        for old in web {
+            if outcome.is_ok() {
+                let process = old.process.clone();
+                report.detail(&format!("Replacing {process}"));
+                outcome = match self.take_out(app, old).await {
+                    Ok(()) => self.start_and_route(app, release, &process, report).await,
+                    Err(error) => Err(error),
+                };
+            }
+        }
+        drop(standing_in);
+        let states = self.states(app.id).await?;
+        let its = |state: &ProcessState| state.release == release.label() && state.process == spare;
+        if let Some(state) = states.into_iter().find(its) {
+            self.take_out(app, state).await?;
+        }
+        outcome
+    }
+
+    /// Starts a web process and sends requests to it when it answers.
+    async fn start_and_route(
+        &self,
+        app: &App,
+        release: &Release,
+        process: &ProcessName,
+        report: &Report,
+    ) -> Result<(), DeployError> {
+        let running: Running = self.start_process(app, release, process).await?;
+        let started = [(process.clone(), running)];
+        if let Err(error) = self.check_all(app, release, &started, report).await {
+            let states = self.states(app.id).await?;
+            let its: Vec<ProcessState> =
+                states.into_iter().filter(|state| state.container == started[0].1.container).collect();
+            self.retire_web(app, &its, &[]).await;
+            return Err(error);
+        }
+        let formed = self.formed(app, release).await?;
+        if !formed.contains(process) {
+            let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
+            spares.insert(app.id, process.clone());
+        }
+        reached("web-healthy");
+        let published = self.publish_running(app.id).await?;
+        self.routes.acknowledged(published.version).await;
+        Ok(())
+    }
+
+    /// Ends a web process that gets no new requests from now on.
+    async fn take_out(&self, app: &App, state: ProcessState) -> Result<(), DeployError> {
+        let state = [state];
+        self.mark_retiring(&state);
+        let published = self.publish_running(app.id).await?;
+        self.routes.acknowledged(published.version).await;
+        self.retire_web(app, &state, &published.removed).await;
+        Ok(())
+    }
+
+    /// The release that serves, and which of its processes these are.
+    async fn chosen(
+        &self,
+        app: &App,
+        which: &[Selection],
+    ) -> Result<(Release, Vec<ProcessName>), DeployError> {
+        let release = self.current(app).await?.ok_or(DeployError::NoRelease)?;
+        if self.refreshed(app).await?.stopped {
+            return Err(DeployError::AllStopped);
+        }
+        let all = self.formed(app, &release).await?;
+        for selection in which {
+            if !release.processes.contains_key(selection.kind()) {
+                let known = release.processes.keys().map(ToString::to_string).collect();
+                return Err(DeployError::NoProcessType(selection.kind().to_string(), known));
+            }
+            if !all.iter().any(|name| selection.covers(name)) {
+                let known = all.iter().filter(|name| name.kind == *selection.kind());
+                return Err(DeployError::NoProcess(selection.clone(), known.cloned().collect()));
+            }
+        }
+        let chosen = all.into_iter().filter(|name| which.iter().any(|selection| selection.covers(name)));
+        let chosen = chosen.collect();
+        Ok((release, chosen))
+    }
+
+    async fn set_stopped(&self, release: &Release, stopped: Stopped) -> Result<(), DeployError> {
+        let id = release.id;
+        Ok(self.store().write(move |db| store::releases::set_stopped(db, id, &stopped)).await?)
+    }
+}
+
+/// As long as it is there, an app may have a spare process.
+struct StandingIn<'a> {
+    pipeline: &'a Pipeline,
+    app: AppId,
+}
+
+impl Drop for StandingIn<'_> {
+    fn drop(&mut self) {
+        self.pipeline.spares.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.app);
+    }
+}
