@@ -36,6 +36,9 @@ mod render;
 mod ruby;
 mod site;
 mod source;
+mod stages;
+#[cfg(test)]
+mod stand_ins;
 mod static_files;
 mod steps;
 mod subfolder;

@@ -12,9 +12,20 @@ use super::paas_toml::{self, Build, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::Procfile;
 use super::source::Files;
+use super::stages::Stages;
 use super::variables::Variables;
 use super::version;
 use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
+
+/// Takes the user `app` of our bases away; there is no mail of it, which is not worth a line.
+const WITHOUT_OUR_USER: &str = "RUN userdel --remove app 2>/dev/null";
+
+/// Corepack takes yarn from the same registry as the rest, and asks it for no signatures:
+/// mirrors leave them out, and npm itself asks for none.
+const COREPACK: [&str; 2] = [
+    "COREPACK_NPM_REGISTRY=${npm_config_registry:-https://registry.npmjs.org}",
+    "COREPACK_INTEGRITY_KEYS=0",
+];
 
 /// Makes the plan of an app that brings its Dockerfile.
 pub(super) fn plan(
@@ -39,7 +50,8 @@ pub(super) fn plan(
     if base::self_made(catalog) {
         let given = settings.build.args.iter().map(|(name, value)| (name.to_string(), value.clone()));
         let variables = Variables::of(given.collect());
-        let mut rewrite = Rewrite { catalog, path, variables, stages: Vec::new(), plan: &mut plan };
+        let mut rewrite =
+            Rewrite { catalog, path, variables, stages: Stages::default(), begun: 0, plan: &mut plan };
         let rewritten = rewrite.text(&text, &lines)?;
         plan.dockerfile = Dockerfile::Rewritten { path: path.to_owned(), text: rewritten };
         plan.bases.extend(base::certificates(catalog));
@@ -136,8 +148,10 @@ struct Rewrite<'a> {
     catalog: &'a Catalog,
     path: &'a str,
     variables: Variables,
-    /// Names of stages so far.
-    stages: Vec<String>,
+    /// All stages.
+    stages: Stages,
+    /// How many of them have begun.
+    begun: usize,
     plan: &'a mut BuildPlan,
 }
 
@@ -145,22 +159,20 @@ impl Rewrite<'_> {
     fn text(&mut self, text: &str, instructions: &[Instruction<'_>]) -> Result<String, DetectError> {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         self.blank_syntax(&mut lines);
-        let mut in_stage = false;
+        let before = instructions.iter().take_while(|line| line.keyword != "FROM");
+        before
+            .filter(|line| line.keyword == "ARG")
+            .for_each(|line| self.variables.argument(line.rest, false));
+        self.stages = Stages::of(instructions, |text| self.variables.in_from(text));
         let mut shell = usual_shell();
         for (index, instruction) in instructions.iter().enumerate() {
             match instruction.keyword.as_str() {
                 "FROM" => {
-                    in_stage = true;
                     self.variables.begin_stage();
                     shell = usual_shell();
-                    let stage = &instructions[index + 1..];
-                    let runs = stage
-                        .iter()
-                        .take_while(|line| line.keyword != "FROM")
-                        .any(|line| line.keyword == "RUN");
-                    lines[instruction.first] = self.from(instruction, runs)?;
+                    lines[instruction.first] = self.from(instruction.first + 1)?;
                 }
-                "ARG" => self.variables.argument(instruction.rest, in_stage),
+                "ARG" if self.begun > 0 => self.variables.argument(instruction.rest, true),
                 "ENV" => {
                     let words = instruction.words(&lines).map(|(_, words)| words);
                     self.variables.environment(&words.unwrap_or_default());
@@ -238,32 +250,36 @@ impl Rewrite<'_> {
         }
     }
 
-    fn from(&mut self, instruction: &Instruction<'_>, runs: bool) -> Result<String, DetectError> {
-        let words: Vec<&str> =
-            instruction.rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
-        let image = self.variables.in_from(words.first().copied().unwrap_or_default());
-        let name = words.get(2).filter(|_| words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("as")));
-        let suffix = name.map(|name| format!(" AS {name}")).unwrap_or_default();
-        let known = image == "scratch" || self.stages.iter().any(|stage| stage.eq_ignore_ascii_case(&image));
-        if let Some(name) = name {
-            self.stages.push((*name).to_owned());
+    /// The FROM of the next stage, and what follows it.
+    fn from(&mut self, line: usize) -> Result<String, DetectError> {
+        let at = self.begun;
+        self.begun += 1;
+        let stage = &self.stages.all[at];
+        let suffix = stage.name.as_ref().map(|name| format!(" AS {name}")).unwrap_or_default();
+        if stage.from == "scratch" || stage.parent.is_some() {
+            let runs = stage.runs && stage.based;
+            let arguments = if runs { self.arguments_of_builds() } else { String::new() };
+            return Ok(format!("FROM {}{suffix}{arguments}", stage.from));
         }
-        if known {
-            return Ok(format!("FROM {image}{suffix}"));
-        }
-        let reference = self.stand_in(&image, instruction.first + 1)?;
-        let prologue = if runs { self.prologue() } else { String::new() };
-        Ok(format!("FROM {reference}{suffix}{prologue}"))
+        let (from, needed) = (stage.from.clone(), stage.needed);
+        let (reference, pack) = self.stand_in(&from, line)?;
+        let prologue = if needed { self.certificates() + &self.arguments_of_builds() } else { String::new() };
+        Ok(format!("FROM {reference}{suffix}{}{prologue}", likeness(pack)))
     }
 
-    /// Arguments and certificates for a stage that runs something; arguments,
-    /// since those do not stay in the image's environment.
-    fn prologue(&self) -> String {
+    /// What stages that run something, and those that stand on them, trust.
+    fn certificates(&self) -> String {
+        let image = base::certificates(self.catalog).map(|image| image.reference);
+        image.map(|reference| format!("\nCOPY --from={reference} /{CA_NAME} {CA_TARGET}")).unwrap_or_default()
+    }
+
+    /// What a stage that runs something is told: by arguments, since those do not
+    /// stay in the image's environment.
+    fn arguments_of_builds(&self) -> String {
         let names = ["PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "GOSUMDB", "BUNDLE_MIRROR__ALL"];
         let mut lines: Vec<String> = names.iter().map(|name| format!("\nARG {name}")).collect();
-        if let Some(image) = base::certificates(self.catalog) {
-            let reference = image.reference;
-            lines.push(format!("\nCOPY --from={reference} /{CA_NAME} {CA_TARGET}"));
+        lines.extend(COREPACK.iter().map(|line| format!("\nARG {line}")));
+        if self.catalog.ca_bundle.is_some() {
             lines.extend(CA_VARIABLES.iter().map(|name| format!("\nARG {name}={CA_TARGET}")));
         }
         lines.concat()
@@ -284,16 +300,15 @@ impl Rewrite<'_> {
     fn copy(&mut self, line: &str, instruction: &Instruction<'_>) -> Result<String, DetectError> {
         let option = instruction.rest.split_whitespace().find_map(|word| word.strip_prefix("--from="));
         let Some(from) = option else { return Ok(line.to_owned()) };
-        let stage = self.stages.iter().any(|stage| stage.eq_ignore_ascii_case(from));
-        if stage || from.bytes().all(|c| c.is_ascii_digit()) {
+        if self.stages.has(from, self.begun) || from.bytes().all(|c| c.is_ascii_digit()) {
             return Ok(line.to_owned());
         }
-        let reference = self.stand_in(from, instruction.first + 1)?;
+        let (reference, _) = self.stand_in(from, instruction.first + 1)?;
         Ok(line.replacen(&format!("--from={from}"), &format!("--from={reference}"), 1))
     }
 
     /// Our base for an official image.
-    fn stand_in(&mut self, image: &str, line: usize) -> Result<String, DetectError> {
+    fn stand_in(&mut self, image: &str, line: usize) -> Result<(String, &'static Pack), DetectError> {
         let refusal = || -> Result<DetectError, DetectError> {
             Ok(DetectError::NoSuchImage {
                 place: Place::line(self.path, line),
@@ -316,8 +331,16 @@ impl Rewrite<'_> {
         if !self.plan.bases.contains(&base.0) {
             self.plan.bases.push(base.0.clone());
         }
-        Ok(base.0.reference)
+        Ok((base.0.reference, pack))
     }
+}
+
+/// What makes a stand-in more like its official image: the user of our bases is in
+/// none of them, and stands in the way of `useradd --uid 1000` and `adduser app`.
+fn likeness(pack: &Pack) -> String {
+    let own = pack.stand_in.trim();
+    let gap = if own.is_empty() { "" } else { "\n" };
+    format!("\n{WITHOUT_OUR_USER}{gap}{own}")
 }
 
 fn usual_shell() -> Vec<String> {

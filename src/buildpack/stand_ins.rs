@@ -1,0 +1,47 @@
+//! What a repository's own Dockerfile becomes where no registry can be reached.
+
+use super::tests::planned;
+use crate::model::Dockerfile;
+
+/// The copy that is built.
+fn rewritten(text: &str) -> String {
+    match planned(&[("Dockerfile", text)]).map(|plan| plan.dockerfile) {
+        Ok(Dockerfile::Rewritten { text, .. }) => text,
+        other => format!("{other:?}"),
+    }
+}
+
+/// The lines that follow a FROM.
+fn stage(text: &str, from: &str) -> Vec<String> {
+    let lines = text.lines().skip_while(|line| !(line.starts_with("FROM ") && line.contains(from))).skip(1);
+    lines.take_while(|line| !line.starts_with("FROM ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn stages_that_stand_on_one_that_runs_nothing_reach_the_package_index() {
+    let text = rewritten(
+        "FROM node:22 AS base\nWORKDIR /app\n\nFROM base AS deps\nRUN npm ci\n\nFROM base\nCMD [\"x\"]\n",
+    );
+    let has = |stage: &[String], part: &str| stage.iter().any(|line| line.starts_with(part));
+    let base = stage(&text, "AS base");
+    assert!(has(&base, "COPY --from=paas/base-certificates"), "{text}");
+    let deps = stage(&text, "AS deps");
+    assert!(has(&deps, "ARG npm_config_registry") && has(&deps, "ARG NODE_EXTRA_CA_CERTS="), "{text}");
+    let last: Vec<&str> = text.lines().rev().take_while(|line| !line.starts_with("FROM")).collect();
+    assert_eq!(last, ["CMD [\"x\"]"], "{text}");
+}
+
+#[test]
+fn stages_on_nothing_are_left_alone() {
+    let text = rewritten("FROM scratch AS files\nCOPY x /\nFROM files\nRUN [\"/x\"]\n");
+    assert_eq!(text, "FROM scratch AS files\nCOPY x /\nFROM files\nRUN [\"/x\"]\n");
+}
+
+#[test]
+fn stand_ins_have_the_users_of_official_images_and_not_ours() {
+    let text = rewritten("FROM node:22\nUSER node\n");
+    assert!(text.contains("\nRUN userdel --remove app 2>/dev/null\nRUN groupadd --gid 1000 node"), "{text}");
+    let text = rewritten("FROM python:3.11\nRUN useradd --uid 1000 app\n");
+    assert!(text.contains("\nRUN userdel --remove app 2>/dev/null\n"), "{text}");
+    assert!(rewritten("FROM golang:1.26\n").contains("\nENV GOPATH=/go PATH=/go/bin:"));
+}
