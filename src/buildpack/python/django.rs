@@ -75,18 +75,41 @@ fn root(files: Files<'_>) -> Option<String> {
     (usable && folders.next().is_none()).then_some(first)
 }
 
-/// Whether the database is SQLite, and whatever the environment says.
+/// Whether the database is SQLite, and whatever the environment says: only if
+/// every database is, and nothing is read where they are named.
 fn on_sqlite(texts: &[String]) -> Sqlite {
-    let configurable = ["environ", "getenv", "env(", "env.", "dj_database_url", "config("];
-    let from_environment = |text: &String| {
-        let mut databases = text.lines().filter(|line| line.contains("DATABASE") || line.contains("ENGINE"));
-        databases.any(|line| configurable.iter().any(|word| line.contains(word)))
-    };
-    match texts.iter().any(|text| text.contains("sqlite")) {
-        false => Sqlite::Never,
-        true if texts.iter().any(from_environment) => Sqlite::Perhaps,
-        true => Sqlite::Always,
+    const CONFIGURABLE: [&str; 6] = ["environ", "getenv", "env(", "env.", "dj_database_url", "config("];
+    let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).map(without_comment).collect();
+    if !lines.iter().any(|line| line.contains("sqlite")) {
+        return Sqlite::Never;
     }
+    let engines: Vec<&str> = lines.iter().copied().filter_map(engine).collect();
+    let mut databases = lines.iter().filter(|line| line.contains("DATABASE") || line.contains("ENGINE"));
+    let from_environment = databases.any(|line| CONFIGURABLE.iter().any(|word| line.contains(word)));
+    let all = !engines.is_empty() && engines.iter().all(|engine| engine.contains("sqlite"));
+    if all && !from_environment { Sqlite::Always } else { Sqlite::Perhaps }
+}
+
+/// A line without what follows `#`, unless that stands in quotes.
+fn without_comment(line: &str) -> &str {
+    let mut quote = None;
+    for (at, c) in line.char_indices() {
+        match quote {
+            None if c == '#' => return &line[..at],
+            None if c == '"' || c == '\'' => quote = Some(c),
+            Some(open) if c == open => quote = None,
+            _ => {}
+        }
+    }
+    line
+}
+
+/// What `"ENGINE": …` of a database is, and `SESSION_ENGINE` is none.
+fn engine(line: &str) -> Option<&str> {
+    let (before, rest) = line.split_once("ENGINE")?;
+    let value = rest.trim_start_matches(['"', '\'', ']', ' ']).strip_prefix([':', '='])?.trim();
+    let whole = !before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    whole.then_some(value)
 }
 
 /// The module in `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`, or in
@@ -158,6 +181,31 @@ fn application(path: &str) -> Option<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn sqlite_is_what_every_database_says_it_is() {
+        let told = |text: &str| on_sqlite(&[text.to_owned()]);
+        let of = |engine: &str| {
+            format!("DATABASES = {{'default': {{\n    'ENGINE': 'django.db.backends.{engine}',\n}}}}\n")
+        };
+        assert_eq!(told(&of("sqlite3")), Sqlite::Always);
+        let commented = of("postgresql") + "# 'ENGINE': 'django.db.backends.sqlite3',\nX = 1  # not sqlite\n";
+        assert_eq!(told(&commented), Sqlite::Never);
+        assert_eq!(told(&(of("postgresql") + &of("sqlite3"))), Sqlite::Perhaps);
+        assert_eq!(
+            told(&(of("sqlite3") + "DATABASES['default'] = env.db('DATABASE_URL')\n")),
+            Sqlite::Perhaps
+        );
+        assert_eq!(
+            told("DATABASES = {'default': {'ENGINE': os.getenv('E', 'django.db.backends.sqlite3')}}"),
+            Sqlite::Perhaps
+        );
+        assert_eq!(
+            told(&("SESSION_ENGINE = 'django.contrib.sessions.backends.db'\n".to_owned() + &of("sqlite3"))),
+            Sqlite::Always
+        );
+        assert_eq!(without_comment("COLOUR = '#fff'  # white"), "COLOUR = '#fff'  ");
+    }
 
     #[test]
     fn only_assignments_at_the_line_start_count() {
