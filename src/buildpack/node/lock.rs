@@ -2,11 +2,14 @@
 //! npm hides the reason in front of a page of its options, and yarn and bun name
 //! none.
 
+use std::collections::BTreeSet;
+
 use nodejs_semver::{Range, Version};
 use serde_json::Value;
 
 use super::manager::{Manager, Tool};
 use super::manifest::Manifest;
+use super::member;
 use crate::buildpack::error::DetectError;
 use crate::buildpack::source::Files;
 
@@ -19,7 +22,9 @@ pub(super) fn check(files: Files<'_>, manifest: &Manifest, manager: &Manager) ->
     let parsed = || serde_json::from_str::<Value>(&text).unwrap_or_default();
     let missing = match (manager.tool, lock) {
         (Tool::Npm, _) => npm(manifest, &parsed()),
-        (Tool::Yarn, _) if !manifest.has(&["resolutions"]) => yarn(manifest, &text),
+        (Tool::Yarn, _) if !manifest.has(&["resolutions"]) => {
+            yarn(manifest, &text, &member::names(files, manifest))
+        }
         (Tool::Bun, "bun.lock") => bun(manifest, &text),
         _ => None,
     };
@@ -41,20 +46,24 @@ fn npm<'m>(manifest: &'m Manifest, lock: &Value) -> Option<(&'m str, &'m str)> {
         let Some(package) = packages.get(&format!("node_modules/{name}")) else { return !optional(name) };
         let version =
             package.get("version").and_then(Value::as_str).and_then(|text| Version::parse(text).ok());
-        let range = Range::parse(spec).ok().filter(|_| !manifest.has(&["overrides"]));
+        // That of npm takes releases before the first, too.
+        let any = ["", "*"].contains(&spec.trim());
+        let range = Range::parse(spec).ok().filter(|_| !any && !manifest.has(&["overrides"]));
         let fits = version.zip(range).is_none_or(|(version, range)| version.satisfies(&range));
         !fits && package.get("name").is_none() && package.get("link").is_none()
     })
 }
 
 /// A dependency without an entry under what the manifest asks for.
-fn yarn<'m>(manifest: &'m Manifest, lock: &str) -> Option<(&'m str, &'m str)> {
+fn yarn<'m>(manifest: &'m Manifest, lock: &str, members: &BTreeSet<String>) -> Option<(&'m str, &'m str)> {
     let entry = |line: &&str| !line.starts_with([' ', '#']) && line.ends_with(':');
     let keys = lock.lines().filter(entry).flat_map(|line| line.trim_end_matches(':').split(", "));
-    let keys: std::collections::BTreeSet<&str> = keys.map(|key| key.trim_matches('"')).collect();
+    let keys: BTreeSet<&str> = keys.map(|key| key.trim_matches('"')).collect();
     let plain = |spec: &str| Range::parse(spec).is_ok();
+    // Yarn 1 writes down no packages of the repository itself.
     manifest
         .dependencies()
+        .filter(|(name, _)| !members.contains(*name))
         .find(|(name, spec)| plain(spec) && !keys.contains(format!("{name}@{spec}").as_str()))
 }
 

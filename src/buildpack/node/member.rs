@@ -1,5 +1,7 @@
 //! Packages of a workspace beside the root's.
 
+use std::collections::BTreeSet;
+
 use super::framework;
 use super::install;
 use super::line;
@@ -12,8 +14,8 @@ use crate::model::RunCommand;
 /// Most packages that are looked at.
 const MOST: usize = 200;
 
-/// Folders of packages that have a script, if this is a workspace.
-pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -> Vec<String> {
+/// Folders of packages beside the root's, if this is a workspace.
+fn folders(files: Files<'_>, manifest: &Manifest) -> Vec<String> {
     if !install::is_workspace(files, manifest) {
         return Vec::new();
     }
@@ -23,14 +25,26 @@ pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -
         let vendored = folder.split('/').any(|part| part == "node_modules" || part.starts_with(['.', '-']));
         !vendored && folder.matches('/').count() < 3 && folder.bytes().all(plain)
     });
-    let has = |folder: &&str| {
+    folders.take(MOST).map(str::to_owned).collect()
+}
+
+/// Folders of packages that have a script, if this is a workspace.
+pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -> Vec<String> {
+    let has = |folder: &String| {
         let member = Manifest::at(files, &format!("{folder}/{}", manifest::FILE));
         let develops = |line: &str| {
             script == "start" && framework::serves_for_development(&line::program(manifest, line))
         };
         member.is_ok_and(|member| member.script(script).is_some_and(|line| !develops(line)))
     };
-    folders.take(MOST).filter(has).map(str::to_owned).collect()
+    folders(files, manifest).into_iter().filter(has).collect()
+}
+
+/// Names of the packages of a workspace.
+pub(super) fn names(files: Files<'_>, manifest: &Manifest) -> BTreeSet<String> {
+    let member = |folder: &String| Manifest::at(files, &format!("{folder}/{}", manifest::FILE)).ok();
+    let members = folders(files, manifest);
+    members.iter().filter_map(|folder| Some(member(folder)?.text(&["name"])?.to_owned())).collect()
 }
 
 /// Of several packages that start, the one whose name says that it is the web

@@ -382,3 +382,17 @@ fn a_page_with_settings_stays_a_page() {
     let server = ("package.json", "{\"dependencies\": {\"express\": \"4\"}, \"main\": \"app.js\"}");
     assert_eq!(web(&[server, page, ("app.js", "x"), ("paas.toml", headers)]), "node app.js");
 }
+
+#[test]
+fn locks_of_yarn_are_behind_only_where_they_are() {
+    let root =
+        package(r#"{"workspaces": ["packages/*"], "dependencies": {"@acme/ui": "*", "ms": "^2.0.0"}}"#);
+    let member = ("packages/ui/package.json", r#"{"name": "@acme/ui"}"#);
+    let lock = |text| ("yarn.lock", text);
+    let fits = "# yarn lockfile v1\n\nms@^2.0.0:\n  version \"2.1.3\"\n";
+    planned(&[root, member, lock(fits), ("index.js", "")]).unwrap();
+    assert!(refused(&[root, member, lock("# yarn lockfile v1\n"), ("index.js", "")]).contains("ms ^2.0.0"));
+    let any = package(r#"{"main": "a.js", "dependencies": {"ms": "*"}}"#);
+    let npm = r#"{"packages": {"node_modules/ms": {"version": "3.0.0-beta.2"}}}"#;
+    planned(&[any, ("package-lock.json", npm), ("a.js", "")]).unwrap();
+}
