@@ -2,6 +2,7 @@
 
 use super::manager::{Manager, Tool};
 use super::manifest::{self, Manifest};
+use super::yarnrc;
 use crate::buildpack::draft::{CONTEXT_ROOT, Draft, copy};
 use crate::buildpack::source::Files;
 
@@ -133,7 +134,9 @@ fn copies(files: Files<'_>, manifest: &Manifest, manager: &Manager) -> Vec<Vec<S
     let prisma = manifest.depends("@prisma/client").then_some("prisma");
     let folders = folders.iter().copied().chain(prisma).filter(|folder| files.has_folder(folder));
     let folders: Vec<_> = folders.map(|folder| copy(&[folder], &format!("./{folder}"))).collect();
-    [vec![copy(&together, "./")], folders].concat()
+    let named = if manager.tool == Tool::Yarn { yarnrc::paths(files) } else { Vec::new() };
+    let named: Vec<_> = named.iter().map(|path| copy(&[path], &format!("./{path}"))).collect();
+    [vec![copy(&together, "./")], folders, named].concat()
 }
 
 fn commands(files: Files<'_>, manager: &Manager, purpose: Purpose) -> Vec<Vec<String>> {

@@ -15,6 +15,7 @@ mod script;
 mod site;
 mod start;
 mod token;
+mod yarnrc;
 
 use minijinja::{Value, context};
 use nodejs_semver::Version;
@@ -109,6 +110,9 @@ fn strips_types(release: &Version) -> bool {
 /// A release of yarn that the repository says it has.
 fn check_yarn_path(draft: &Draft<'_>, manager: &Manager) -> Result<(), DetectError> {
     const FILE: &str = ".yarnrc.yml";
+    if manager.tool == Tool::Yarn {
+        return yarnrc::check(draft.files);
+    }
     if manager.tool != Tool::Berry {
         return Ok(());
     }

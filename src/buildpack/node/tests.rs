@@ -396,3 +396,17 @@ fn locks_of_yarn_are_behind_only_where_they_are() {
     let npm = r#"{"packages": {"node_modules/ms": {"version": "3.0.0-beta.2"}}}"#;
     planned(&[any, ("package-lock.json", npm), ("a.js", "")]).unwrap();
 }
+
+#[test]
+fn a_release_of_yarn_1_is_there_before_it_installs() {
+    let settings = "yarn-path \".yarn/releases/yarn-1.22.19.cjs\"\nyarn-offline-mirror \"./npm-cache\"\n";
+    let app = [package(r#"{"main": "a.js"}"#), ("a.js", ""), ("yarn.lock", ""), (".yarnrc", settings)];
+    let release = (".yarn/releases/yarn-1.22.19.cjs", "");
+    let text = dockerfile(&[&app[..], &[release, ("npm-cache/ms-2.1.3.tgz", "")]].concat());
+    assert!(
+        text.contains("COPY [\"app/.yarn/releases/yarn-1.22.19.cjs\",\"./.yarn/releases/yarn-1.22.19.cjs\"]"),
+        "{text}"
+    );
+    assert!(text.contains("COPY [\"app/npm-cache\",\"./npm-cache\"]"), "{text}");
+    assert!(refused(&app).contains(".yarn/releases/yarn-1.22.19.cjs"));
+}
