@@ -410,3 +410,26 @@ fn a_release_of_yarn_1_is_there_before_it_installs() {
     assert!(text.contains("COPY [\"app/npm-cache\",\"./npm-cache\"]"), "{text}");
     assert!(refused(&app).contains(".yarn/releases/yarn-1.22.19.cjs"));
 }
+
+#[test]
+fn every_step_that_may_ask_the_registry_has_its_token() {
+    let token = (".npmrc", "//npm.example.com/:_authToken=${NPM_TOKEN}\n");
+    let manifest =
+        package(r#"{"scripts": {"build": "x", "start": "node a.js"}, "devDependencies": {"vite": "6"}}"#);
+    let build = ("paas.toml", "[build]\nbuild = \"make\"\n");
+    for more in [&[][..], &[build]] {
+        let app = [
+            manifest,
+            token,
+            ("package-lock.json", "{\"packages\": {\"node_modules/vite\": {}}}"),
+            ("a.js", ""),
+        ];
+        let text = dockerfile(&[&app[..], more].concat());
+        let prunes: Vec<&str> = text.split("\nRUN ").filter(|step| step.contains("npm prune")).collect();
+        assert!(!prunes.is_empty(), "{text}");
+        assert!(
+            prunes.iter().all(|step| step.contains("id=NPM_TOKEN") && step.contains("export NPM_TOKEN")),
+            "{text}"
+        );
+    }
+}
