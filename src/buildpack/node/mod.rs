@@ -2,6 +2,7 @@
 
 mod assets;
 mod build;
+mod compiled;
 mod framework;
 mod install;
 mod line;

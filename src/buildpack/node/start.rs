@@ -1,5 +1,6 @@
 //! What the app starts.
 
+use super::compiled;
 use super::framework::{self, Program, Served};
 use super::line;
 use super::manager::Tool;
@@ -207,6 +208,13 @@ fn own_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Resul
     }
     let typed = runner.and_then(|runner| Some((runner, draft.files.first_of(&TYPED)?)));
     let plain = draft.files.first_of(&ENTRIES).map(|file| (program(means), file));
+    let source = draft.files.first_of(&TYPED).filter(|_| means.builds && plain.is_none());
+    if let Some((source, file)) =
+        source.and_then(|file| Some((file, compiled::of(draft.files, manifest, file)?)))
+    {
+        draft.web(exec(&[program(means), &file]), &format!("what tsc makes of {source}"));
+        return Ok(());
+    }
     match plain.or(typed) {
         Some((runner, file)) => {
             draft.web(exec(&[runner, file]), file);
