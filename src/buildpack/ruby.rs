@@ -45,7 +45,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         draft.config.extend(EnvKey::parse("SECRET_KEY_BASE").map(|key| (key, WantedVar::Secret)));
     }
     start(&mut draft, &gems)?;
-    draft.finish(offer, context! { manifests, install => has_gemfile, precompile })
+    draft.finish(&offer, context! { manifests, install => has_gemfile, precompile })
 }
 
 fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
@@ -105,7 +105,7 @@ fn has_assets(files: Files<'_>, gems: &[&str]) -> bool {
 }
 
 /// Which Ruby.
-fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
+fn choose(draft: &mut Draft<'_>) -> Result<Offer, DetectError> {
     let offers = draft.offers();
     let given = draft.version().map(|wanted| (wanted, true));
     let Some((wanted, strict)) = given.map_or_else(|| wanted(draft.files), |given| Ok(Some(given)))? else {
@@ -114,7 +114,7 @@ fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
             reason: "offers nothing".to_owned(),
         })?;
         draft.decide(format!("Ruby {}, the default (no .ruby-version)", offer.version));
-        return Ok(offer);
+        return Ok(offer.clone());
     };
     let requirements = requirements(&wanted.text).ok_or_else(|| wanted.malformed(draft.pack))?;
     let fits = |offer: &&Offer| {
@@ -122,49 +122,72 @@ fn choose(draft: &mut Draft<'_>) -> Result<&'static Offer, DetectError> {
     };
     if let Some(offer) = offers.iter().find(fits) {
         draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
+        return Ok(offer.clone());
+    }
+    let exact = requirements.first().filter(|one| one.operator == "=").map(|one| one.version.as_slice());
+    let near = exact.and_then(|parts| Some((version::same_line(offers, parts)?, parts)));
+    if let Some(offer) = near.and_then(|(line, parts)| older(line, parts)) {
+        draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
         return Ok(offer);
     }
-    let exact =
-        requirements.first().filter(|one| !strict && one.operator == "=").map(|one| one.version.as_slice());
-    let Some(offer) = exact.and_then(|parts| version::same_line(offers, parts)) else {
+    let Some((offer, _)) = near.filter(|_| !strict) else {
         return Err(wanted.missing(draft.pack, draft.catalog.source));
     };
     let asked = version::shorten(&wanted.text);
     draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
     draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
-    Ok(offer)
+    Ok(offer.clone())
+}
+
+/// A release of the line that is older than the one listed, where images of it are
+/// kept.
+fn older(line: &Offer, wanted: &[u64]) -> Option<Offer> {
+    let from = numbers(line.more.get("exact_from")?)?;
+    let kept = wanted.len() == 3 && wanted >= from.as_slice() && *wanted < *numbers(&line.release)?;
+    let release = kept.then(|| wanted.iter().map(u64::to_string).collect::<Vec<_>>().join("."))?;
+    Some(Offer { version: release.clone(), release, ..line.clone() })
 }
 
 /// The version asked for; and whether Bundler itself insists on it.
 fn wanted(files: Files<'_>) -> Result<Option<(Wanted, bool)>, DetectError> {
     let gemfile = gemfile(files)?;
-    if let Some(found) = version::first_line(files, ".ruby-version")? {
-        return Ok(Some(gemfile.map_or((found, false), |inside| (inside, true))));
-    }
-    if let Some(found) = gemfile {
+    let read = |file: &str| gemfile == Some(Asked::InFile(file.to_owned()));
+    if let Some(Asked::Here(found)) = gemfile {
         return Ok(Some((found, true)));
+    }
+    if let Some(found) = version::first_line(files, ".ruby-version")? {
+        return Ok(Some((found, read(".ruby-version"))));
     }
     if let Some(found) = locked(files)? {
         return Ok(Some((found, false)));
     }
-    Ok(version::tool_versions(files, &["ruby"])?.map(|found| (found, false)))
+    Ok(version::tool_versions(files, &["ruby"])?.map(|found| (found, read(".tool-versions"))))
+}
+
+/// What the Gemfile asks for.
+#[derive(PartialEq)]
+enum Asked {
+    Here(Wanted),
+    /// `ruby file: ".ruby-version"`
+    InFile(String),
 }
 
 /// `ruby "~> 3.1"` in the Gemfile.
-fn gemfile(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
+fn gemfile(files: Files<'_>) -> Result<Option<Asked>, DetectError> {
     let Some(text) = files.text("Gemfile")? else { return Ok(None) };
     for (index, line) in text.lines().enumerate() {
         let call = line.trim_start().strip_prefix("ruby").filter(|rest| rest.starts_with([' ', '(']));
         let Some(rest) = call.map(|rest| rest.split('#').next().unwrap_or(rest)) else { continue };
-        if rest.contains("file:") || rest.contains(":file") {
-            return Ok(None);
-        }
         let quoted: Vec<&str> =
             rest.split(['"', '\'']).skip(1).step_by(2).take_while(|word| !word.is_empty()).collect();
+        if rest.contains("file:") || rest.contains(":file") {
+            return Ok(quoted.last().map(|&file| Asked::InFile(file.to_owned())));
+        }
         if quoted.is_empty() {
             return Ok(None);
         }
-        return Ok(Some(Wanted { text: quoted.join(", "), place: Place::line("Gemfile", index + 1) }));
+        let place = Place::line("Gemfile", index + 1);
+        return Ok(Some(Asked::Here(Wanted { text: quoted.join(", "), place })));
     }
     Ok(None)
 }
@@ -223,6 +246,37 @@ mod tests {
         let plan =
             crate::buildpack::tests::said(&[("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")]);
         assert!(plan.contains("Ruby 3.1, from Gemfile.lock"), "{plan}");
+    }
+
+    #[test]
+    fn a_version_that_bundler_insists_on_is_not_replaced() {
+        let app = |gemfile: &'static str, file: (&'static str, &'static str)| {
+            [("Gemfile", gemfile), ("Gemfile.lock", ""), ("config.ru", ""), file]
+        };
+        let (version, tools) = ((".ruby-version", "3.1.6\n"), (".tool-versions", "ruby 3.1.6\n"));
+        let near = crate::buildpack::tests::said(&app("gem 'rack'\n", version));
+        assert!(near.contains(".ruby-version asks for 3.1.6; 3.1.2 is used"), "{near}");
+        for files in [
+            app("ruby file: \".ruby-version\"\n", version),
+            app("ruby file: '.tool-versions'\n", tools),
+            app("ruby '3.1.6'\n", ("x", "")),
+        ] {
+            let error = crate::buildpack::tests::planned(&files).unwrap_err();
+            assert!(matches!(error, DetectError::NoSuchVersion { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn images_of_older_releases_are_pulled() {
+        let offers = crate::buildpack::pack::get("ruby").unwrap().offers(ImageSource::Registry);
+        let of = |text: &str| {
+            let wanted = numbers(text).unwrap();
+            older(version::same_line(offers, &wanted)?, &wanted).map(|offer| offer.version)
+        };
+        assert_eq!(of("3.2.2").as_deref(), Some("3.2.2"));
+        assert_eq!(of("3.2.1"), None);
+        assert_eq!(of("3.2.99"), None);
+        assert_eq!(of("3.2"), None);
     }
 
     #[test]
