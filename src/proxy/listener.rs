@@ -1,10 +1,11 @@
-//! Accepting connections, within limits, and serving HTTP/1.1 on them.
+//! Accepting connections, within limits, and serving HTTP on them.
 
 use super::Shared;
 use super::board::Entry;
 use super::client_stream::ClientStream;
 use super::forward::{self, Client};
 use super::headers::Origin;
+use super::http2;
 use hyper::header::HeaderValue;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -81,6 +82,14 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entr
     let Ok(client) = Client::new(Arc::clone(&shared), &stream, peer, entry) else {
         return;
     };
+    match shared.quit.run_until_cancelled(http2::is_spoken(&shared, &stream)).await {
+        Some(Ok(true)) => http2::serve(&shared, stream, client).await,
+        Some(Ok(false)) => serve_http1(shared, stream, peer, client).await,
+        Some(Err(_)) | None => {}
+    }
+}
+
+async fn serve_http1(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, client: Client) {
     let client = Arc::new(client);
     let service = service_fn(move |request| {
         let client = Arc::clone(&client);

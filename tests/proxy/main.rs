@@ -6,6 +6,7 @@ mod attacks;
 mod bodies;
 mod control;
 mod handover;
+mod http2;
 mod pages;
 mod routing;
 mod swaps;
