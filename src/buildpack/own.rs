@@ -160,23 +160,21 @@ impl Rewrite<'_> {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         self.blank_syntax(&mut lines);
         let before = instructions.iter().take_while(|line| line.keyword != "FROM");
-        before
-            .filter(|line| line.keyword == "ARG")
-            .for_each(|line| self.variables.argument(line.rest, false));
-        self.stages = Stages::of(instructions, |text| self.variables.in_from(text));
+        for argument in before.filter(|line| line.keyword == "ARG") {
+            self.variables.argument(&words(argument, &lines), false);
+        }
+        self.stages = Stages::of(instructions, &lines, |text| self.variables.in_from(text));
         let mut shell = usual_shell();
         for (index, instruction) in instructions.iter().enumerate() {
             match instruction.keyword.as_str() {
                 "FROM" => {
                     self.variables.begin_stage();
                     shell = usual_shell();
+                    lines[instruction.head.clone()].fill("#".to_owned());
                     lines[instruction.first] = self.from(instruction.first + 1)?;
                 }
-                "ARG" if self.begun > 0 => self.variables.argument(instruction.rest, true),
-                "ENV" => {
-                    let words = instruction.words(&lines).map(|(_, words)| words);
-                    self.variables.environment(&words.unwrap_or_default());
-                }
+                "ARG" if self.begun > 0 => self.variables.argument(&words(instruction, &lines), true),
+                "ENV" => self.variables.environment(&words(instruction, &lines)),
                 "SHELL" => shell = serde_json::from_str(instruction.rest).unwrap_or(shell),
                 "RUN" => {
                     let end = instructions.get(index + 1).map_or(lines.len(), |next| next.first);
@@ -190,8 +188,10 @@ impl Rewrite<'_> {
                         self.files_of(instruction, &mut lines);
                     }
                     // Only a way of caching, which old engines do not know.
-                    let line = lines[instruction.first].replacen(" --link ", " ", 1);
-                    lines[instruction.first] = self.copy(&line, instruction)?;
+                    for line in &mut lines[instruction.head.clone()] {
+                        *line = line.replacen(" --link ", " ", 1);
+                    }
+                    self.copy(instruction, &mut lines)?;
                 }
                 _ => {}
             }
@@ -297,14 +297,20 @@ impl Rewrite<'_> {
     }
 
     /// `COPY --from=IMAGE …` with our base instead.
-    fn copy(&mut self, line: &str, instruction: &Instruction<'_>) -> Result<String, DetectError> {
-        let option = instruction.rest.split_whitespace().find_map(|word| word.strip_prefix("--from="));
-        let Some(from) = option else { return Ok(line.to_owned()) };
+    fn copy(&mut self, copy: &Instruction<'_>, lines: &mut [String]) -> Result<(), DetectError> {
+        let options = copy.words(lines).map(|(options, _)| options).unwrap_or_default();
+        let Some(from) = options.split_whitespace().find_map(|word| word.strip_prefix("--from=")) else {
+            return Ok(());
+        };
         if self.stages.has(from, self.begun) || from.bytes().all(|c| c.is_ascii_digit()) {
-            return Ok(line.to_owned());
+            return Ok(());
         }
-        let (reference, _) = self.stand_in(from, instruction.first + 1)?;
-        Ok(line.replacen(&format!("--from={from}"), &format!("--from={reference}"), 1))
+        let (reference, _) = self.stand_in(from, copy.first + 1)?;
+        let option = format!("--from={from}");
+        if let Some(line) = lines[copy.head.clone()].iter_mut().find(|line| line.contains(&option)) {
+            *line = line.replacen(&option, &format!("--from={reference}"), 1);
+        }
+        Ok(())
     }
 
     /// Our base for an official image.
@@ -341,6 +347,11 @@ fn likeness(pack: &Pack) -> String {
     let own = pack.stand_in.trim();
     let gap = if own.is_empty() { "" } else { "\n" };
     format!("\n{WITHOUT_OUR_USER}{gap}{own}")
+}
+
+/// What follows the keyword and the options of an instruction.
+fn words(instruction: &Instruction<'_>, lines: &[String]) -> String {
+    instruction.words(lines).map(|(_, words)| words).unwrap_or_default()
 }
 
 fn usual_shell() -> Vec<String> {

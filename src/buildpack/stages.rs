@@ -31,12 +31,19 @@ pub(super) struct Stages {
 
 impl Stages {
     /// Those of a Dockerfile; `expand` fills in what a FROM line names.
-    pub fn of(instructions: &[Instruction<'_>], expand: impl Fn(&str) -> String) -> Self {
+    pub fn of(
+        instructions: &[Instruction<'_>],
+        lines: &[String],
+        expand: impl Fn(&str) -> String,
+    ) -> Self {
         let mut found = Self::default();
         let mut last = BTreeMap::new();
         for instruction in instructions {
             match (instruction.keyword.as_str(), found.all.last_mut()) {
-                ("FROM", _) => found.begin(instruction.rest, &expand, &mut last),
+                ("FROM", _) => {
+                    let words = instruction.words(lines).map(|(_, words)| words).unwrap_or_default();
+                    found.begin(&words, &expand, &mut last);
+                }
                 ("RUN", Some(stage)) => stage.runs = true,
                 _ => {}
             }
@@ -77,9 +84,10 @@ mod tests {
 
     #[test]
     fn a_stage_is_needed_by_those_that_stand_on_it() {
-        let text = "FROM node AS base\nWORKDIR /app\nFROM base AS Deps\nFROM deps\nRUN npm ci\n\
+        let text = "FROM --platform=x \\\n node \\\n AS base\nWORKDIR /app\nFROM base AS Deps\nFROM deps\nRUN npm ci\n\
             FROM python\nCOPY --from=deps /x /x\nFROM base AS base\nCMD x\n";
-        let found = Stages::of(&instructions(text), str::to_owned);
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let found = Stages::of(&instructions(text), &lines, str::to_owned);
         let told: Vec<(&str, Option<usize>, bool, bool)> = found
             .all
             .iter()

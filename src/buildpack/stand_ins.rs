@@ -45,3 +45,18 @@ fn stand_ins_have_the_users_of_official_images_and_not_ours() {
     assert!(text.contains("\nRUN userdel --remove app 2>/dev/null\n"), "{text}");
     assert!(rewritten("FROM golang:1.26\n").contains("\nENV GOPATH=/go PATH=/go/bin:"));
 }
+
+#[test]
+fn arguments_and_continued_lines_name_bases_too() {
+    let text = rewritten(
+        "ARG A=x V=3.11\nARG IMAGE=python:${V}-slim\nFROM \\\n  ${IMAGE} \\\n  AS build\n\
+         FROM debian\nCOPY --chown=1:1 \\\n  --from=golang:1.26 /a \\\n  /b\nCOPY \\\n --from=build /c /d\n",
+    );
+    assert!(text.contains("\nFROM paas/base-python-build:3.11-"), "{text}");
+    assert!(text.contains(" AS build\n"), "{text}");
+    assert!(text.contains("COPY --chown=1:1 \\\n  --from=paas/base-go-build:1.26-"), "{text}");
+    assert!(text.contains("COPY \\\n --from=build /c /d\n"), "{text}");
+    let settings = ("paas.toml", "[build.args]\nV = \"22\"\n");
+    let plan = planned(&[("Dockerfile", "ARG V\nFROM node:${V}\n"), settings]);
+    assert!(plan.is_ok_and(|plan| plan.notices.iter().any(|notice| notice.starts_with("node:22: Node 22"))));
+}

@@ -24,18 +24,20 @@ impl Variables {
         self.of_stage.clear();
     }
 
-    /// An ARG line.
+    /// An ARG line: `NAME`, `NAME=value NAME="value"`.
     pub fn argument(&mut self, rest: &str, in_stage: bool) {
-        let (name, default) = rest.split_once('=').map_or((rest, None), |(name, value)| (name, Some(value)));
-        let name = name.trim();
-        let default = default.and_then(|value| self.expand(value.trim().trim_matches(['"', '\''])));
-        let inherited = || self.of_all.get(name).filter(|_| in_stage).cloned();
-        let value = self.given.get(name).cloned().or(default).or_else(inherited);
-        let into = if in_stage { &mut self.of_stage } else { &mut self.of_all };
-        match value {
-            Some(value) => into.insert(name.to_owned(), value),
-            None => into.remove(name),
-        };
+        for word in shell_words::split(rest).unwrap_or_default() {
+            let (name, default) = word.split_once('=').map_or((word.as_str(), None), |(n, v)| (n, Some(v)));
+            let told = |value: &str| if in_stage { self.expand(value) } else { Some(self.in_from(value)) };
+            let default = default.and_then(told);
+            let inherited = || self.of_all.get(name).filter(|_| in_stage).cloned();
+            let value = self.given.get(name).cloned().or(default).or_else(inherited);
+            let into = if in_stage { &mut self.of_stage } else { &mut self.of_all };
+            match value {
+                Some(value) => into.insert(name.to_owned(), value),
+                None => into.remove(name),
+            };
+        }
     }
 
     /// An ENV line: `NAME=value NAME="value"`, or `NAME value`.
@@ -58,16 +60,47 @@ impl Variables {
     /// `$NAME`, `${NAME}` and `${NAME:-default}` of a FROM filled in; what is not known
     /// is nothing.
     pub fn in_from(&self, text: &str) -> String {
-        fill(text, |name| self.of_all.get(name).cloned().or_else(|| Some(String::new()))).unwrap_or_default()
+        let value = |name: &str| self.of_all.get(name).map(String::as_str).or_else(|| platform(name));
+        fill(text, &|name| Told::of(value(name)), DEPTH).unwrap_or_default()
     }
 
     /// The same within a stage; `None` if anything in it cannot be told.
     pub fn expand(&self, text: &str) -> Option<String> {
-        fill(text, |name| self.of_stage.get(name).cloned())
+        let value = |name: &str| self.of_stage.get(name).cloned().map_or(Told::Unknown, Told::Is);
+        fill(text, &value, DEPTH)
     }
 }
 
-fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+/// Deepest default within a default, and longest text in braces.
+const DEPTH: usize = 8;
+const LONGEST: usize = 1000;
+
+/// What there is to know of a variable.
+enum Told {
+    Is(String),
+    /// It has no value.
+    Unset,
+    /// It may have one.
+    Unknown,
+}
+
+impl Told {
+    fn of(value: Option<&str>) -> Self {
+        value.map_or(Self::Unset, |value| Self::Is(value.to_owned()))
+    }
+}
+
+/// What builders say of the machine that an image is for.
+fn platform(name: &str) -> Option<&'static str> {
+    match name {
+        "TARGETPLATFORM" | "BUILDPLATFORM" => Some("linux/amd64"),
+        "TARGETOS" | "BUILDOS" => Some("linux"),
+        "TARGETARCH" | "BUILDARCH" => Some("amd64"),
+        _ => None,
+    }
+}
+
+fn fill(text: &str, value: &impl Fn(&str) -> Told, depth: usize) -> Option<String> {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find(['$', '\\']) {
@@ -82,21 +115,56 @@ fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Option<String> {
             rest = &rest[next..];
             continue;
         }
-        let braced = rest.strip_prefix('{').and_then(|inner| inner.split_once('}'));
-        let (name, after) = braced.unwrap_or_else(|| {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            rest.split_at(end)
-        });
+        let (inner, after) = braced(rest).unwrap_or_else(|| rest.split_at(length_of_name(rest)));
         rest = after;
-        let (name, default) = name.split_once(":-").map_or((name, None), |(name, or)| (name, Some(or)));
-        if name.is_empty() {
+        if inner.is_empty() {
             out.push('$');
             continue;
         }
-        let found = value(name).filter(|found| default.is_none() || !found.is_empty());
-        out.push_str(&found.or_else(|| default.map(str::to_owned))?);
+        out.push_str(&filled(inner, value, depth)?);
     }
     Some(out + rest)
+}
+
+fn length_of_name(text: &str) -> usize {
+    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
+}
+
+/// What stands in the braces, others within them included, and what follows.
+fn braced(text: &str) -> Option<(&str, &str)> {
+    let inner = text.strip_prefix('{')?;
+    let mut open = 1_usize;
+    let end = inner.char_indices().take(LONGEST).find(|&(_, c)| {
+        match c {
+            '{' => open += 1,
+            '}' => open -= 1,
+            _ => {}
+        }
+        open == 0
+    });
+    end.map(|(end, _)| (&inner[..end], &inner[end + 1..]))
+}
+
+/// `NAME`, `NAME:-default`, `NAME-default`, `NAME:+other`, `NAME+other`.
+fn filled(inner: &str, value: &impl Fn(&str) -> Told, depth: usize) -> Option<String> {
+    let (name, operation) = inner.split_at(length_of_name(inner));
+    let empty_counts = !operation.starts_with(':');
+    let operation = operation.strip_prefix(':').unwrap_or(operation);
+    let found = match value(name) {
+        Told::Is(text) => Some(text).filter(|text| empty_counts || !text.is_empty()),
+        Told::Unset => None,
+        // A default stands for what may be set in the base; the rest cannot be told.
+        Told::Unknown if operation.starts_with('-') => None,
+        Told::Unknown => return None,
+    };
+    let word = |sign| operation.strip_prefix(sign).filter(|_| depth > 0);
+    if let Some(default) = word('-') {
+        return found.or_else(|| fill(default, value, depth - 1));
+    }
+    if let Some(other) = word('+') {
+        return if found.is_some() { fill(other, value, depth - 1) } else { Some(String::new()) };
+    }
+    operation.is_empty().then(|| found.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -111,6 +179,13 @@ mod tests {
         known.argument("GIVEN=default", false);
         assert_eq!(known.in_from("python:${TAG}-slim$X"), "python:3.11-slim");
         assert_eq!(known.in_from("${BASE:-debian}:${TAG:-1}"), "debian:3.11");
+        known.argument("IMAGE=python:${TAG}-slim OTHER='a b'", false);
+        known.argument("EMPTY=", false);
+        assert_eq!(known.in_from("$IMAGE $OTHER"), "python:3.11-slim a b");
+        assert_eq!(known.in_from("${NO-x}${EMPTY-y}${EMPTY:-z}${TAG:+t}${NO:+n}${EMPTY+e}"), "xzte");
+        assert_eq!(known.in_from("${NO:-${NEITHER:-debian:${TAG}}}-$TARGETARCH"), "debian:3.11-amd64");
+        assert_eq!(known.in_from("${TAG%.*}"), "", "not known to builders of that age");
+        known.in_from(&"${A:-".repeat(2000));
         known.begin_stage();
         assert_eq!(known.expand("$TAG"), None, "an argument of all stages must be named again");
         known.argument("TAG", true);
