@@ -22,10 +22,8 @@ const WITHOUT_OUR_USER: &str = "RUN userdel --remove app 2>/dev/null";
 
 /// Corepack takes yarn from the same registry as the rest, and asks it for no signatures:
 /// mirrors leave them out, and npm itself asks for none.
-const COREPACK: [&str; 2] = [
-    "COREPACK_NPM_REGISTRY=${npm_config_registry:-https://registry.npmjs.org}",
-    "COREPACK_INTEGRITY_KEYS=0",
-];
+const COREPACK: [&str; 2] =
+    ["COREPACK_NPM_REGISTRY=${npm_config_registry:-https://registry.npmjs.org}", "COREPACK_INTEGRITY_KEYS=0"];
 
 /// Makes the plan of an app that brings its Dockerfile.
 pub(super) fn plan(
@@ -264,7 +262,9 @@ impl Rewrite<'_> {
         let (from, needed) = (stage.from.clone(), stage.needed);
         let (reference, pack) = self.stand_in(&from, line)?;
         let prologue = if needed { self.certificates() + &self.arguments_of_builds() } else { String::new() };
-        Ok(format!("FROM {reference}{suffix}{}{prologue}", likeness(pack)))
+        let likeness = likeness(pack, &from);
+        let user = if is_for_nobody(&from) { "\nUSER 65532\nWORKDIR /home/nonroot" } else { "" };
+        Ok(format!("FROM {reference}{suffix}{likeness}{prologue}{user}"))
     }
 
     /// What stages that run something, and those that stand on them, trust.
@@ -327,7 +327,7 @@ impl Rewrite<'_> {
         else {
             return Err(refusal()?);
         };
-        let base = choose(pack, tag, self.catalog)?;
+        let base = choose(pack, &tag, self.catalog)?;
         self.plan.notices.extend(folded(&format!(
             "{}: {} {} stands in",
             version::shorten(image),
@@ -341,10 +341,20 @@ impl Rewrite<'_> {
     }
 }
 
+/// Images without a shell, and the user that they have besides root.
+const DISTROLESS: &str = "gcr.io/distroless/";
+const NONROOT: &str =
+    "RUN groupadd --gid 65532 nonroot && useradd --uid 65532 --gid nonroot --create-home nonroot";
+
+/// Whether an image runs as that user unless told otherwise.
+fn is_for_nobody(image: &str) -> bool {
+    image.starts_with(DISTROLESS) && image.contains("nonroot")
+}
+
 /// What makes a stand-in more like its official image: the user of our bases is in
 /// none of them, and stands in the way of `useradd --uid 1000` and `adduser app`.
-fn likeness(pack: &Pack) -> String {
-    let own = pack.stand_in.trim();
+fn likeness(pack: &Pack, image: &str) -> String {
+    let own = if image.starts_with(DISTROLESS) { NONROOT } else { pack.stand_in.trim() };
     let gap = if own.is_empty() { "" } else { "\n" };
     format!("\n{WITHOUT_OUR_USER}{gap}{own}")
 }
@@ -367,12 +377,30 @@ fn spell_out(run: &Instruction<'_>, lines: &mut [String], shell: &[String]) {
     lines[run.first] = text;
 }
 
-/// Name and tag of an official image; a digest is passed over.
-fn split(image: &str) -> (&str, &str) {
+/// Where official images are kept, too.
+const HOSTS: [&str; 7] = [
+    "docker.io/",
+    "index.docker.io/",
+    "registry-1.docker.io/",
+    "registry.docker.com/",
+    "registry.hub.docker.com/",
+    "public.ecr.aws/docker/",
+    "mirror.gcr.io/",
+];
+
+/// Name and tag of an official image; a digest is passed over. Distroless images
+/// have Debian's version in their name.
+fn split(image: &str) -> (&str, String) {
     let image = image.split('@').next().unwrap_or(image);
-    let image = image.strip_prefix("docker.io/").unwrap_or(image);
+    let image = HOSTS.iter().find_map(|host| image.strip_prefix(host)).unwrap_or(image);
     let image = image.strip_prefix("library/").unwrap_or(image);
-    image.split_once(':').unwrap_or((image, "latest"))
+    let (name, tag) = image.split_once(':').unwrap_or((image, "latest"));
+    match name.strip_prefix(DISTROLESS).and_then(|name| name.rsplit_once("-debian")) {
+        Some((_, version)) => {
+            (&name[..name.len() - "-debian".len() - version.len()], format!("{version}-{tag}"))
+        }
+        None => (name, tag.to_owned()),
+    }
 }
 
 /// The nearest version's base: the same line if there is one, else the lowest
@@ -405,7 +433,7 @@ fn choose(pack: &'static Pack, tag: &str, catalog: &Catalog) -> Result<(BaseImag
 fn offered(catalog: &Catalog) -> Result<Vec<String>, DetectError> {
     let mut found = Vec::new();
     for pack in pack::all()? {
-        for image in &pack.images {
+        for image in pack.images.iter().filter(|image| !image.contains('/')) {
             found
                 .extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));
         }

@@ -31,11 +31,7 @@ pub(super) struct Stages {
 
 impl Stages {
     /// Those of a Dockerfile; `expand` fills in what a FROM line names.
-    pub fn of(
-        instructions: &[Instruction<'_>],
-        lines: &[String],
-        expand: impl Fn(&str) -> String,
-    ) -> Self {
+    pub fn of(instructions: &[Instruction<'_>], lines: &[String], expand: impl Fn(&str) -> String) -> Self {
         let mut found = Self::default();
         let mut last = BTreeMap::new();
         for instruction in instructions {

@@ -60,3 +60,24 @@ fn arguments_and_continued_lines_name_bases_too() {
     let plan = planned(&[("Dockerfile", "ARG V\nFROM node:${V}\n"), settings]);
     assert!(plan.is_ok_and(|plan| plan.notices.iter().any(|notice| notice.starts_with("node:22: Node 22"))));
 }
+
+#[test]
+fn official_images_have_several_addresses() {
+    for (image, base) in [
+        ("registry.docker.com/library/ruby:3.1-slim", "paas/base-ruby:3.1-"),
+        ("public.ecr.aws/docker/library/python:3.11", "paas/base-python-build:3.11-"),
+        ("index.docker.io/library/node:22", "paas/base-node-build:22-"),
+        ("docker.io/library/golang:1.26", "paas/base-go-build:1.26-"),
+        ("busybox:1.36", "paas/base-debian:12-"),
+        ("gcr.io/distroless/static-debian12", "paas/base-debian:12-"),
+        ("gcr.io/distroless/cc-debian13:nonroot", "paas/base-debian:13-"),
+        ("gcr.io/distroless/base", "paas/base-debian:12-"),
+    ] {
+        let text = rewritten(&format!("FROM {image}\nCMD [\"/x\"]\n"));
+        assert!(text.starts_with(&format!("FROM {base}")), "{image}: {text}");
+    }
+    let refused = rewritten("FROM gcr.io/distroless/java21-debian12\n");
+    assert!(refused.contains("NoSuchImage"), "{refused}");
+    let text = rewritten("FROM gcr.io/distroless/static-debian12:nonroot\nCOPY x /\n");
+    assert!(text.contains("useradd --uid 65532") && text.contains("\nUSER 65532\n"), "{text}");
+}

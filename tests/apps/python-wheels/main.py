@@ -1,0 +1,16 @@
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import greet
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = greet.WORDS.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+ThreadingHTTPServer(("", int(os.environ["PORT"])), Page).serve_forever()
