@@ -49,6 +49,8 @@ pub struct Pipeline {
     pub(super) pushes: Pushes,
     pub(super) collector: Collector,
     pub(super) background: TaskTracker,
+    /// Those who watch new releases.
+    pub(super) watches: TaskTracker,
     pub(super) stop: CancellationToken,
     /// Containers that finish their last requests.
     pub(super) retiring: std::sync::Mutex<HashSet<String>>,
@@ -79,6 +81,7 @@ impl Pipeline {
             pushes: Pushes::default(),
             collector,
             background: TaskTracker::new(),
+            watches: TaskTracker::new(),
             stop,
             retiring: std::sync::Mutex::default(),
             spares: std::sync::Mutex::default(),
@@ -170,6 +173,8 @@ impl Pipeline {
 
     /// Waits for all background work; call after `stop` is cancelled.
     pub async fn close(&self) {
+        self.watches.close();
+        self.watches.wait().await;
         self.background.close();
         self.background.wait().await;
         let _ = self.workers.logs.flush().await;

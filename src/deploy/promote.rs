@@ -4,23 +4,17 @@
 use super::prepare::Prepared;
 use super::processes::GRACE;
 use super::queue::Turn;
+use super::release::target;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::model::{App, AppId, ProcessState, ProcessType, Release, Route, Target, Window};
 use crate::store;
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long requests in flight to an old process may take.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// What is there beside the release that was promoted.
-struct Others {
-    /// Who stands by.
-    window: Option<Window>,
-    /// Who gets no new requests.
-    unrouted: Vec<Target>,
-}
 
 impl Pipeline {
     /// All steps of the second phase, in order. Until the transaction has
@@ -56,9 +50,8 @@ impl Pipeline {
             let left = Duration::from_secs(u64::try_from(window.until - store::now()).unwrap_or(0));
             self.watch_over(app.clone(), window, left);
         }
-        let others = Others { window, unrouted: published.removed };
         let pipeline = self.clone();
-        self.background.spawn(async move { pipeline.retire_others(app, release, others, turn).await });
+        self.background.spawn(async move { pipeline.retire_others(app, release, window, turn).await });
         Ok(())
     }
 
@@ -85,8 +78,7 @@ impl Pipeline {
     /// Ends what belongs to other releases: workers first, so that two releases'
     /// workers never run together, unless their type overlaps; web processes when
     /// their requests are finished, but for those that stand by.
-    async fn retire_others(self: Arc<Self>, app: App, release: Release, others: Others, turn: Turn) {
-        let Others { window, mut unrouted } = others;
+    async fn retire_others(self: Arc<Self>, app: App, release: Release, window: Option<Window>, turn: Turn) {
         let states = self.states(app.id).await.unwrap_or_else(|error| {
             tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
             Vec::new()
@@ -108,8 +100,7 @@ impl Pipeline {
         }
         reached("others-started");
         drop(turn);
-        unrouted.retain(|target| window.as_ref().is_none_or(|window| target.release != window.standby));
-        self.retire_web(&app, &web, &unrouted).await;
+        self.retire_web(&app, &web).await;
         self.drop_old_images(&app).await;
     }
 
@@ -134,12 +125,14 @@ impl Pipeline {
         }
     }
 
-    /// Ends old web processes once every proxy has finished with them.
-    /// Until then nobody else takes them for leftovers.
-    pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState], unrouted: &[Target]) {
+    /// Ends old processes once every proxy has finished with them: whichever release
+    /// they are of, whoever took their route away, and however long ago. Until then
+    /// nobody else takes them for leftovers.
+    pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState]) {
         self.mark_retiring(web);
+        let used = self.routed_once(app, web).await;
         tokio::select! {
-            drained = self.routes.drained(unrouted, DRAIN) => if !drained {
+            drained = self.routes.drained(&used, DRAIN) => if !drained {
                 tracing::info!(app = %app.name, "requests to an old process are cut off after {} s", DRAIN.as_secs());
             },
             // Stopping: the next server's reconcile ends them.
@@ -147,8 +140,29 @@ impl Pipeline {
         }
         reached("drained");
         self.end_processes(app, web, GRACE).await;
+        self.unmark_retiring(web);
+    }
+
+    /// Those of the processes that may have requests in flight, as the proxies know them.
+    async fn routed_once(&self, app: &App, states: &[ProcessState]) -> Vec<Target> {
+        let web: Vec<_> =
+            states.iter().filter(|state| state.running && state.process.kind.is_web()).collect();
+        if web.is_empty() {
+            return Vec::new();
+        }
+        let id = app.id;
+        let ports =
+            self.store().read(move |db| store::releases::ports(db, id)).await.unwrap_or_else(|error| {
+                tracing::warn!(app = %app.name, %error, "nobody knows who still sends to its old processes");
+                BTreeMap::new()
+            });
+        web.into_iter().filter_map(|state| target(state, *ports.get(&state.release)?)).collect()
+    }
+
+    /// They are ended.
+    pub(super) fn unmark_retiring(&self, states: &[ProcessState]) {
         let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
-        retiring.retain(|container| !web.iter().any(|state| state.container == *container));
+        retiring.retain(|container| !states.iter().any(|state| state.container == *container));
     }
 
     /// Those processes that nobody is ending already.

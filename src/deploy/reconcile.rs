@@ -161,6 +161,7 @@ impl Pipeline {
         if let Err(error) = self.put_branch_right(&app, current.as_ref()) {
             tracing::error!(app = %app.name, %error, "the branch could not be put right");
         }
+        let label = current.as_ref().map_or(0, Release::label);
         let current = current.filter(|_| !app.stopped);
         let wanted = match &current {
             Some(release) => self.wanted(&app, release).await?,
@@ -186,10 +187,16 @@ impl Pipeline {
             self.start_absent(&app, release, &wanted, &keep).await;
             self.trust_again(release, &keep).await?;
         }
-        let published = self.publish_running(app.id).await?;
+        self.publish_running(app.id).await?;
         if !end.is_empty() {
+            self.mark_retiring(&end);
+            // Who starts what is being ended would take over its name and address.
+            let turn = Some(turn).filter(|_| end.iter().any(|state| state.release == label));
             let pipeline = self.clone();
-            self.background.spawn(async move { pipeline.end_leftovers(app, end, published).await });
+            self.background.spawn(async move {
+                pipeline.end_leftovers(&app, end).await;
+                drop(turn);
+            });
         }
         Ok(())
     }
@@ -221,13 +228,11 @@ impl Pipeline {
     }
 
     /// Ends what an interrupted deploy left, as the deploy would have.
-    async fn end_leftovers(&self, app: App, end: Vec<ProcessState>, published: Published) {
+    async fn end_leftovers(&self, app: &App, end: Vec<ProcessState>) {
         let (web, others): (Vec<_>, Vec<_>) = end.into_iter().partition(|state| state.process.kind.is_web());
-        self.end_processes(&app, &others, GRACE).await;
-        let Published { removed: mut unrouted, .. } = published;
-        // What stands by is not ended here.
-        unrouted.retain(|target| web.iter().any(|state| state.release == target.release));
-        self.retire_web(&app, &web, &unrouted).await;
+        self.end_processes(app, &others, GRACE).await;
+        self.unmark_retiring(&others);
+        self.retire_web(app, &web).await;
     }
 
     /// Publishes the route to those web processes that run now.

@@ -2,7 +2,6 @@
 //! and the beginning and end of an app.
 
 use super::again::Again;
-use super::processes::GRACE;
 use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
@@ -145,8 +144,7 @@ impl Pipeline {
         let published = self.publish_running(id).await?;
         self.routes.acknowledged(published.version).await;
         let states = self.not_retiring(self.states(app.id).await?);
-        self.retire_web(app, &[], &published.removed).await;
-        self.end_processes(app, &states, GRACE).await;
+        self.retire_web(app, &states).await;
         drop(turn);
         Ok(())
     }
@@ -229,7 +227,7 @@ impl Pipeline {
         drop(publishing);
         reached("published");
         self.routes.acknowledged(published.version).await;
-        self.retire_web(app, &end, &published.removed).await;
+        self.retire_web(app, &end).await;
         Ok(())
     }
 

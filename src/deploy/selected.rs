@@ -1,6 +1,6 @@
 //! Stopping, starting and restarting some of an app's processes, within its release.
 
-use super::processes::Running;
+use super::processes::{GRACE, Running};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::model::{App, AppId, ProcessName, ProcessState, Release, Selection, Stopped};
@@ -82,7 +82,7 @@ impl Pipeline {
         if let [_, ..] = &of(&web)[..] {
             self.restart_web(app, &release, of(&web), report).await?;
         }
-        self.retire_web(app, &of(&others), &[]).await;
+        self.retire_web(app, &of(&others)).await;
         self.start_chosen(app, &release, which, report).await?;
         drop(turn);
         Ok(chosen)
@@ -137,7 +137,8 @@ impl Pipeline {
             let states = self.states(app.id).await?;
             let its: Vec<ProcessState> =
                 states.into_iter().filter(|state| state.container == started[0].1.container).collect();
-            self.retire_web(app, &its, &[]).await;
+            // It has never had a request.
+            self.end_processes(app, &its, GRACE).await;
             return Err(error);
         }
         let formed = self.formed(app, release).await?;
@@ -157,7 +158,7 @@ impl Pipeline {
         self.mark_retiring(&state);
         let published = self.publish_running(app.id).await?;
         self.routes.acknowledged(published.version).await;
-        self.retire_web(app, &state, &published.removed).await;
+        self.retire_web(app, &state).await;
         Ok(())
     }
 

@@ -73,14 +73,25 @@ impl Pipeline {
     /// Watches a release in the background.
     pub(super) fn watch_over(self: &Arc<Self>, app: App, window: Window, left: Duration) {
         let pipeline = self.clone();
-        self.background.spawn(async move {
-            if let Err(error) = pipeline.see_through(&app, &window, left).await {
-                tracing::error!(app = %app.name, release = window.release, %error, "its watch went wrong");
-                let text = format!("v{} could not be rolled back automatically: {error}", window.release);
-                pipeline.platform_line(app.id, &text);
-                pipeline.give_up_window(&app, &window).await;
+        self.watches.spawn(async move {
+            let tally = &pipeline.routes.tally;
+            tokio::select! {
+                () = tally.worse(&app.name, window.release, &window.former) => {}
+                () = tokio::time::sleep(left) => {}
+                () = pipeline.stop.cancelled() => return,
             }
+            let ending = pipeline.clone();
+            pipeline.background.spawn(async move { ending.end_watch(&app, &window).await });
         });
+    }
+
+    async fn end_watch(self: &Arc<Self>, app: &App, window: &Window) {
+        if let Err(error) = self.see_through(app, window).await {
+            tracing::error!(app = %app.name, release = window.release, %error, "its watch went wrong");
+            let text = format!("v{} could not be rolled back automatically: {error}", window.release);
+            self.platform_line(app.id, &text);
+            self.give_up_window(app, window).await;
+        }
     }
 
     /// Goes on with the windows of a former life, for what is left of them. Never
@@ -98,19 +109,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Waits until a release is worse than the one before, or its time is over.
-    async fn see_through(
-        self: &Arc<Self>,
-        app: &App,
-        window: &Window,
-        left: Duration,
-    ) -> Result<(), DeployError> {
-        let tally = &self.routes.tally;
-        tokio::select! {
-            () = tally.worse(&app.name, window.release, &window.former) => {}
-            () = tokio::time::sleep(left) => {}
-            () = self.stop.cancelled() => return Ok(()),
-        }
+    /// A release is worse than the one before, or its time is over.
+    async fn see_through(self: &Arc<Self>, app: &App, window: &Window) -> Result<(), DeployError> {
         if self.window(app.id).await?.as_ref() != Some(window) {
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl Pipeline {
         if self.window(app.id).await?.as_ref() != Some(window) {
             return Ok(());
         }
-        match tally.evidence(&app.name, window.release, &window.former) {
+        match self.routes.tally.evidence(&app.name, window.release, &window.former) {
             Some(evidence) => self.take_back(app, window, evidence, turn).await,
             None => self.close_window(app, window, turn).await,
         }
@@ -167,8 +167,7 @@ impl Pipeline {
 
     /// The release has done well enough: what stood by ends.
     async fn close_window(&self, app: &App, window: &Window, turn: Turn) -> Result<(), DeployError> {
-        let (id, before) = (app.id, window.before);
-        let source = self.store().read(move |db| store::releases::numbered(db, id, before)).await?;
+        let id = app.id;
         self.store().write(move |db| store::windows::close(db, id)).await?;
         reached("window-closed");
         tracing::info!(app = %app.name, release = window.release, "its watch is over");
@@ -177,9 +176,7 @@ impl Pipeline {
         self.mark_retiring(&standby);
         drop(turn);
         // A request that began before the swap may still be under way.
-        let port = source.map_or(0, |release| release.port);
-        let targets: Vec<Target> = standby.iter().filter_map(|state| target(state, port)).collect();
-        self.retire_web(app, &standby, &targets).await;
+        self.retire_web(app, &standby).await;
         self.drop_old_images(app).await;
         Ok(())
     }
@@ -194,7 +191,7 @@ impl Pipeline {
         self.store().write(move |db| store::windows::close(db, id)).await?;
         let mut standby = self.not_retiring(self.states(id).await?);
         standby.retain(|state| window.keeps(state));
-        self.end_processes(app, &standby, Duration::from_secs(10)).await;
+        self.retire_web(app, &standby).await;
         Ok(())
     }
 

@@ -267,6 +267,12 @@ pub fn watched(db: &Connection) -> Result<Vec<(App, Release)>, StoreError> {
     releases.into_iter().filter_map(|release| with_app(release).transpose()).collect()
 }
 
+/// On which port each release's web processes listen, by its number.
+pub fn ports(db: &Connection, app: AppId) -> Result<BTreeMap<u32, u16>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT number, port FROM releases WHERE app = ?1")?;
+    Ok(statement.query_map([app.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
+}
+
 /// Whether any release of an app has served.
 pub fn any_served(db: &Connection, app: AppId) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM releases WHERE app = ?1 AND state IN ('current', 'retired'))";

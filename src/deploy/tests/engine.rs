@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +61,12 @@ pub(super) struct State {
     pub networks: BTreeMap<AppId, Ipv4Net>,
     /// Where the proxy sends requests.
     pub routed: BTreeSet<SocketAddr>,
+    /// Until when a request to a process is under way.
+    pub busy: BTreeMap<SocketAddr, Instant>,
+    /// Web processes that are started answer with 500.
+    pub sick: bool,
+    /// How long processes other than web take to stop.
+    pub slow: Duration,
     next: u64,
 }
 
@@ -70,6 +76,12 @@ pub(super) struct Notes {
     pub broken: Arc<Mutex<Vec<String>>>,
     /// The command at hand takes the app off the air.
     pub outage: Arc<AtomicBool>,
+}
+
+impl State {
+    fn is_busy(&self, at: SocketAddr) -> bool {
+        self.busy.get(&at).is_some_and(|until| *until > Instant::now())
+    }
 }
 
 impl Notes {
@@ -104,6 +116,39 @@ impl FakeEngine {
     /// Whether something answers at an address.
     pub fn serves(&self, at: SocketAddr) -> bool {
         self.state().containers.values().any(|container| container.listens_at(at) && container.running)
+    }
+
+    /// Whether a request to a process is under way.
+    pub fn is_busy(&self, at: SocketAddr) -> bool {
+        self.state().is_busy(at)
+    }
+
+    /// The id of a container by its name.
+    pub fn id(&self, name: &str) -> String {
+        let state = self.state();
+        let found = state.containers.iter().find(|(_, container)| container.name == name);
+        found.map(|(id, _)| id.clone()).unwrap()
+    }
+
+    /// A request to a process begins, and takes so long.
+    pub fn request(&self, name: &str, takes: Duration) {
+        let id = self.id(name);
+        let mut state = self.state();
+        let at = state.containers[&id].at();
+        state.busy.insert(at, Instant::now() + takes);
+    }
+
+    /// From now on a process answers like this.
+    pub async fn behaves(&self, name: &str, behaviour: Behaviour) {
+        let id = self.id(name);
+        let at = {
+            let mut state = self.state();
+            let container = state.containers.get_mut(&id).unwrap();
+            container.serving = None;
+            container.at()
+        };
+        let serving = Serving::start(behaviour, at).await;
+        self.state().containers.get_mut(&id).unwrap().serving = serving.map(Arc::new);
     }
 
     /// A process exits by itself, and is restarted by the engine later.
@@ -184,7 +229,9 @@ impl FakeEngine {
             return Err(refused("start container", 404, "network not found"));
         }
         let found = state.images.values().find(|image| image.id == workload.image);
-        let Some(behaviour) = found.map(|image| image.behaviour) else {
+        let sick = state.sick && workload.process.kind.is_web();
+        let behaviour = found.map(|image| if sick { Behaviour::Answers500 } else { image.behaviour });
+        let Some(behaviour) = behaviour else {
             return Err(refused("create container", 404, &format!("No such image: {}", workload.image)));
         };
         let Workload { app_name, process, release, .. } = workload;
@@ -215,17 +262,29 @@ impl FakeEngine {
         state.containers.insert(id.clone(), container);
         drop(state);
         if let Some(former) = former {
+            self.check_unused(&former, "replaced");
             self.take_out(&former);
         }
         Ok(HalfMade { engine: self, id, kept: false })
     }
 
-    fn check_not_routed(&self, id: &str, what: &str) {
+    /// Nothing is ended that is in use, or may come to be.
+    fn check_unused(&self, id: &str, what: &str) {
         let state = self.state();
         let Some(container) = state.containers.get(id).filter(|container| container.running) else { return };
+        if container.process.kind.is_web() && state.is_busy(container.at()) {
+            let text = format!("{} was {what} while a request to it was under way", container.name);
+            self.notes.broken.lock().unwrap().push(text);
+        }
         if let Some(at) = state.routed.iter().find(|at| container.listens_at(**at)) {
             self.notes.unless_outage(|| format!("{} was {what} while {at} took requests", container.name));
         }
+    }
+
+    fn time_to_stop(&self, id: &str) -> Duration {
+        let state = self.state();
+        let found = state.containers.get(id).filter(|container| !container.process.kind.is_web());
+        found.map_or(Duration::ZERO, |_| state.slow)
     }
 
     async fn start_container(&self, workload: &Workload) -> Result<String, EngineError> {
@@ -513,7 +572,9 @@ impl Engine for FakeEngine {
     fn stop<'a>(&'a self, container: &'a str, _grace: Duration) -> Answer<'a, ()> {
         Box::pin(async move {
             self.begin("stop container").await?;
-            self.check_not_routed(container, "stopped");
+            self.check_unused(container, "stopped");
+            tokio::time::sleep(self.time_to_stop(container)).await;
+            self.alive().await;
             self.change(container, |container| {
                 container.ends(143);
                 EventKind::Died { exit_code: 143 }
@@ -526,7 +587,7 @@ impl Engine for FakeEngine {
     fn remove<'a>(&'a self, container: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             self.begin("remove container").await?;
-            self.check_not_routed(container, "removed");
+            self.check_unused(container, "removed");
             self.take_out(container);
             self.done("container removed").await;
             Ok(())

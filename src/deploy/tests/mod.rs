@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods)]
 
 mod apps;
+mod cases;
 mod command;
 mod engine;
 mod promises;

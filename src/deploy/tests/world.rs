@@ -9,7 +9,7 @@ use super::engine::{FakeEngine, Notes};
 use super::script::{self, Mishap};
 use crate::deploy::{Pipeline, Workers};
 use crate::logs::Logs;
-use crate::model::{AppName, FromProxy, ImageSource, RouteTable};
+use crate::model::{AppName, FromProxy, ImageSource, RouteTable, Target};
 use crate::settings::{Flags, Settings};
 use crate::store::{self, Store};
 use std::cell::RefCell;
@@ -31,11 +31,19 @@ const REST: Duration = Duration::from_secs(20);
 struct Host {
     home: TempDir,
     engine: FakeEngine,
-    /// The proxy's table, in force while no server is there.
-    table: Arc<Mutex<RouteTable>>,
+    /// In force while no server is there.
+    proxy: Arc<Mutex<Proxy>>,
 }
 
-pub(super) struct World {
+/// What a proxy knows.
+#[derive(Clone, Default)]
+struct Proxy {
+    table: RouteTable,
+    /// Targets that it sends nothing new to.
+    gone: Vec<Target>,
+}
+
+pub(crate) struct World {
     host: Host,
     runtime: Runtime,
     pub pipeline: Arc<Pipeline>,
@@ -51,21 +59,26 @@ pub(super) enum Carried<T> {
     Killed,
 }
 
-pub(super) fn app_name() -> AppName {
+pub(crate) fn app_name() -> AppName {
     AppName::parse("shop").unwrap()
 }
 
 impl World {
-    /// A new host and its first server.
+    /// A new host and its first server. Nothing stands by after a promotion.
     pub fn new() -> Result<Self, String> {
+        Self::watching("0")
+    }
+
+    /// The same, where the release before stands by for a while after a promotion.
+    pub fn watching(watch: &str) -> Result<Self, String> {
         let memory = Path::new("/dev/shm");
         let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let home = home.unwrap();
         for name in ["repos", "logs", "hooks", "tmp"] {
             std::fs::create_dir(home.path().join(name)).unwrap();
         }
-        std::fs::write(home.path().join("server.toml"), settings_of_a_new_host()).unwrap();
-        Self::begin(Host { home, engine: FakeEngine::default(), table: Arc::default() })
+        std::fs::write(home.path().join("server.toml"), settings_of_a_new_host(watch)).unwrap();
+        Self::begin(Host { home, engine: FakeEngine::default(), proxy: Arc::default() })
     }
 
     /// Starts a server on what is there, as `paas serve` does.
@@ -73,21 +86,26 @@ impl World {
         Self::begin_with(host, None)
     }
 
-    fn begin_with(host: Host, crash: Option<u8>) -> Result<Self, String> {
+    /// A server that has not begun.
+    fn asleep(host: Host) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let pipeline = {
             let _inside = runtime.enter();
             Pipeline::new(workers(&host), CancellationToken::new())
         };
-        pipeline.routes.seed(host.table.lock().unwrap().clone());
-        let mut world = Self {
+        pipeline.routes.seed(host.proxy.lock().unwrap().table.clone());
+        Self {
             host,
             runtime,
             pipeline,
             killed: Rc::default(),
             kill: CancellationToken::new(),
             gone: CancellationToken::new(),
-        };
+        }
+    }
+
+    fn begin_with(host: Host, crash: Option<u8>) -> Result<Self, String> {
+        let mut world = Self::asleep(host);
         if let Some(left) = crash {
             world.plan(Mishap::Crash, left);
         }
@@ -101,15 +119,31 @@ impl World {
 
     /// What `paas serve` does before it serves, and what follows of it.
     fn begun(&mut self) -> Result<Carried<()>, String> {
-        let world = self;
-        let pipeline = world.pipeline.clone();
-        match world.carry_out(async move { pipeline.recover().await }) {
+        match self.recover()? {
+            Carried::Out(()) => self.rest(),
+            Carried::Killed => Ok(Carried::Killed),
+        }
+    }
+
+    fn recover(&mut self) -> Result<Carried<()>, String> {
+        let pipeline = self.pipeline.clone();
+        match self.carry_out(async move { pipeline.recover().await }) {
             Carried::Out(recovered) => recovered.map_err(|error| format!("recovery failed: {error}"))?,
             Carried::Killed => return Ok(Carried::Killed),
         }
-        world.connect_proxy();
-        world.runtime.spawn(world.pipeline.clone().follow_events());
-        world.rest()
+        self.connect_proxy();
+        self.runtime.spawn(self.pipeline.clone().follow_events());
+        Ok(Carried::Out(()))
+    }
+
+    /// Kills the server; the next one serves, and may still be putting things in order.
+    pub fn killed(self) -> Self {
+        written(&self.pipeline.workers.store);
+        let copied = self.host.parts().copied();
+        *self.killed.borrow_mut() = Some(copied);
+        let mut world = Self::asleep(self.end().unwrap());
+        assert!(matches!(world.recover().unwrap(), Carried::Out(())));
+        world
     }
 
     /// The server after one that was killed, which may be killed too.
@@ -130,7 +164,7 @@ impl World {
     }
 
     /// Plans a mishap for what follows.
-    pub fn plan(&self, mishap: Mishap, left: u8) {
+    pub(super) fn plan(&self, mishap: Mishap, left: u8) {
         let (host, killed, kill) = (self.host.parts(), self.killed.clone(), self.kill.clone());
         let (pipeline, gone) = (self.pipeline.clone(), self.gone.clone());
         let database = self.database();
@@ -151,7 +185,7 @@ impl World {
     }
 
     /// Does something on the server until it ends or the server does.
-    pub fn carry_out<T>(&mut self, work: impl Future<Output = T>) -> Carried<T> {
+    pub(super) fn carry_out<T>(&mut self, work: impl Future<Output = T>) -> Carried<T> {
         let kill = self.kill.clone();
         self.runtime.block_on(async {
             tokio::select! {
@@ -163,7 +197,7 @@ impl World {
     }
 
     /// Waits until nothing goes on in the background.
-    pub fn rest(&mut self) -> Result<Carried<()>, String> {
+    pub(super) fn rest(&mut self) -> Result<Carried<()>, String> {
         let pipeline = self.pipeline.clone();
         let begun = Instant::now();
         let resting = async {
@@ -197,11 +231,11 @@ impl World {
         self.runtime.block_on(work)
     }
 
-    pub fn engine(&self) -> FakeEngine {
+    pub(super) fn engine(&self) -> FakeEngine {
         self.host.engine.clone()
     }
 
-    pub fn notes(&self) -> Notes {
+    pub(super) fn notes(&self) -> Notes {
         self.host.engine.notes.clone()
     }
 
@@ -211,37 +245,70 @@ impl World {
 
     /// The table that the proxy uses.
     pub fn table(&self) -> RouteTable {
-        self.host.table.lock().unwrap().clone()
+        self.host.proxy.lock().unwrap().table.clone()
+    }
+
+    /// Has web processes asked after their start, too.
+    pub fn watch_health(&self) {
+        self.runtime.spawn(self.pipeline.clone().watch_health());
     }
 
     fn database(&self) -> PathBuf {
         self.home().join("paas.db")
     }
 
-    /// A proxy that is never slow and never has requests in flight.
+    /// A proxy that is never slow. It tells of each target once on a connection, when
+    /// no request to it is under way any more.
     fn connect_proxy(&self) {
         let routes = self.pipeline.routes.clone();
-        let (engine, in_force) = (self.host.engine.clone(), self.host.table.clone());
+        let (engine, proxy) = (self.host.engine.clone(), self.host.proxy.clone());
         let id = routes.join();
         let mut tables = routes.subscribe();
         tables.mark_changed();
         self.runtime.spawn(async move {
-            while tables.changed().await.is_ok() {
-                let table = tables.borrow_and_update().clone();
-                let before = std::mem::replace(&mut *in_force.lock().unwrap(), RouteTable::clone(&table));
-                check_route(&engine, &before, &table);
-                engine.state().routed = addresses(&table);
-                routes.hear(id, FromProxy::Ack { version: table.version, refused_ports: [].into() });
-                let targets = |table: &RouteTable| -> Vec<_> {
-                    table.routes.values().flat_map(|route| route.targets.clone()).collect()
+            let mut told: Vec<Target> = Vec::new();
+            loop {
+                let changed = tokio::select! {
+                    changed = tables.changed() => match changed {
+                        Ok(()) => true,
+                        Err(_) => return,
+                    },
+                    () = tokio::time::sleep(Duration::from_millis(2)) => false,
                 };
-                let now = targets(&table);
-                for target in targets(&before).into_iter().filter(|target| !now.contains(target)) {
-                    routes.hear(id, FromProxy::Drained { target });
+                if changed {
+                    let table = tables.borrow_and_update().clone();
+                    let before = proxy.lock().unwrap().take(&table);
+                    told.retain(|target| proxy.lock().unwrap().gone.contains(target));
+                    check_route(&engine, &before, &table);
+                    engine.state().routed = addresses(&table);
+                    routes.hear(id, FromProxy::Ack { version: table.version, refused_ports: [].into() });
+                }
+                let gone = proxy.lock().unwrap().gone.clone();
+                for target in gone.into_iter().filter(|target| !engine.is_busy(target.address)) {
+                    if !told.contains(&target) {
+                        told.push(target.clone());
+                        routes.hear(id, FromProxy::Drained { target });
+                    }
                 }
             }
         });
     }
+}
+
+impl Proxy {
+    /// Puts a table in force; the one before.
+    fn take(&mut self, table: &RouteTable) -> RouteTable {
+        let before = std::mem::replace(&mut self.table, table.clone());
+        let now = targets(table);
+        self.gone.extend(targets(&before));
+        self.gone.retain(|target| !now.contains(target));
+        self.gone.dedup();
+        before
+    }
+}
+
+fn targets(table: &RouteTable) -> Vec<Target> {
+    table.routes.values().flat_map(|route| route.targets.clone()).collect()
 }
 
 /// Old or new answers, never none.
@@ -256,16 +323,17 @@ fn check_route(engine: &FakeEngine, before: &RouteTable, now: &RouteTable) {
 }
 
 fn addresses(table: &RouteTable) -> BTreeSet<SocketAddr> {
-    table.routes.values().flat_map(|route| &route.targets).map(|target| target.address).collect()
+    targets(table).into_iter().map(|target| target.address).collect()
 }
 
-/// Every host has a part of the loopback network for its apps. Nothing stands by after
-/// a promotion: `tests/automatic_rollback.rs` is for that.
-fn settings_of_a_new_host() -> String {
+/// Every host has a part of the loopback network for its apps.
+fn settings_of_a_new_host(watch: &str) -> String {
     static HOSTS: AtomicU32 = AtomicU32::new(0);
     let number = HOSTS.fetch_add(1, Ordering::Relaxed);
     let (process, host) = (16 + std::process::id() % 230, number % 250);
-    format!("network_range = \"127.{process}.{host}.0/24\"\n[build]\nfree_mib = 0\n[deploy]\nwatch = \"0\"\n")
+    format!(
+        "network_range = \"127.{process}.{host}.0/24\"\n[build]\nfree_mib = 0\n[deploy]\nwatch = \"{watch}\"\n"
+    )
 }
 
 fn workers(host: &Host) -> Workers {
@@ -312,12 +380,12 @@ fn app_number(database: &Path) -> Option<crate::model::AppId> {
 struct Parts {
     home: PathBuf,
     engine: FakeEngine,
-    table: Arc<Mutex<RouteTable>>,
+    proxy: Arc<Mutex<Proxy>>,
 }
 
 impl Host {
     fn parts(&self) -> Parts {
-        Parts { home: self.home.path().to_owned(), engine: self.engine.clone(), table: self.table.clone() }
+        Parts { home: self.home.path().to_owned(), engine: self.engine.clone(), proxy: self.proxy.clone() }
     }
 }
 
@@ -326,8 +394,8 @@ impl Parts {
         let beside = self.home.parent().unwrap();
         let home = tempfile::tempdir_in(beside).unwrap();
         copy(&self.home, home.path());
-        let table = Arc::new(Mutex::new(self.table.lock().unwrap().clone()));
-        Host { home, engine: self.engine.outlives_its_server(), table }
+        let proxy = Arc::new(Mutex::new(self.proxy.lock().unwrap().clone()));
+        Host { home, engine: self.engine.outlives_its_server(), proxy }
     }
 }
 

@@ -1,0 +1,123 @@
+//! What once broke, step by step, in worlds of their own.
+
+use super::apps::{Behaviour, Commit};
+use super::command::{Call, Command, observed};
+use super::promises;
+use super::world::{Carried, World, app_name};
+use crate::deploy::DeployError;
+use std::time::Duration;
+
+/// How long a request takes that is under way: longer than any command here.
+const WHILE: Duration = Duration::from_millis(1500);
+
+fn good(number: u8) -> Command {
+    Command::Push(Commit { number, behaviour: Behaviour::Good })
+}
+
+impl World {
+    /// Carries a command out; what it starts in the background may go on.
+    fn tries(&mut self, command: Command) -> Result<(), DeployError> {
+        match self.carry_out(command.run(Call::new(self, command))) {
+            Carried::Out(result) => result,
+            Carried::Killed => panic!("nobody was to be killed"),
+        }
+    }
+
+    #[track_caller]
+    fn does(&mut self, command: Command) {
+        self.tries(command).unwrap();
+    }
+
+    /// The same, and waits until nothing goes on.
+    #[track_caller]
+    fn does_all(&mut self, command: Command) {
+        self.does(command);
+        self.settles();
+    }
+
+    #[track_caller]
+    fn settles(&mut self) {
+        assert!(matches!(self.rest(), Ok(Carried::Out(()))));
+    }
+
+    /// Begins a command, and leaves it after a while.
+    fn begins(&mut self, command: Command, after: Duration) {
+        let running = command.run(Call::new(self, command));
+        self.carry_out(async move { tokio::time::timeout(after, running).await.unwrap_err() });
+    }
+
+    /// Names of containers, without what is common to all.
+    fn runs(&self) -> Vec<String> {
+        let state = self.engine().state().clone();
+        let mut names: Vec<String> = state
+            .containers
+            .values()
+            .map(|container| container.name.trim_start_matches("paas-shop-").to_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[track_caller]
+    fn unbroken(&self) {
+        assert_eq!(*self.notes().broken.lock().unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_former_standby_finishes_its_requests_when_the_next_release_comes_within_the_watch() {
+    let mut world = World::watching("10m").unwrap();
+    world.does_all(good(1));
+    world.engine().request("paas-shop-web-1-1", WHILE);
+    world.does_all(good(2));
+    assert_eq!(world.runs(), ["web-1-1", "web-2-1"]);
+    world.engine().request("paas-shop-web-2-1", 2 * WHILE);
+    world.does_all(Command::Config(1));
+    world.unbroken();
+    assert_eq!(world.runs(), ["web-2-1", "web-3-1"], "v2 stands by now");
+
+    // A restart opens no watch.
+    world.does_all(Command::Restart);
+    world.unbroken();
+    assert_eq!(world.runs(), ["web-4-1"]);
+}
+
+#[test]
+fn who_stands_by_finishes_its_requests_when_its_addresses_are_needed() {
+    let mut world = World::watching("10m").unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 25, worker: 0 });
+    world.engine().request("paas-shop-web-1-3", 2 * WHILE);
+    world.does_all(good(2));
+    world.does_all(good(3));
+    world.unbroken();
+    assert_eq!(world.runs().len(), 50, "v2 stands by");
+}
+
+#[test]
+fn old_processes_finish_their_requests_though_the_server_is_killed_meanwhile() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.engine().request("paas-shop-web-1-1", WHILE);
+    world.does(good(2));
+    let mut world = world.killed();
+    world.settles();
+    world.unbroken();
+    assert_eq!(world.runs(), ["web-2-1"]);
+}
+
+#[test]
+fn what_is_started_while_leftovers_of_a_stop_end_is_not_ended_with_them() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 1, worker: 1 });
+    world.engine().state().slow = WHILE;
+    world.notes().outage.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.begins(Command::Stop, WHILE / 4);
+    let mut world = world.killed();
+    world.does(Command::Start);
+    world.settles();
+    assert_eq!(world.runs(), ["web-1-1", "worker-1-1"]);
+    let then = observed(&world);
+    promises::kept(&world, &then).unwrap();
+}
