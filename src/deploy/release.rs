@@ -6,7 +6,9 @@ use super::queue::{Activity, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
-use crate::model::{App, AppName, ProcessState, ProcessType, Release, Restart, Scale, Target, Why};
+use crate::model::{
+    App, AppName, ProcessName, ProcessState, ProcessType, Release, Restart, Scale, Target, Why,
+};
 use crate::store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -235,28 +237,42 @@ impl Pipeline {
         &self,
         app: &App,
         release: &Release,
-        missing: &[crate::model::ProcessName],
+        missing: &[ProcessName],
         report: &Report,
     ) -> Result<Vec<Target>, DeployError> {
-        let mut started = Vec::new();
-        for process in missing {
-            report.detail(&format!("Starting {process}"));
-            started.push((process.clone(), self.start_process(app, release, process).await?));
-        }
-        started.retain(|(process, _)| process.kind.is_web());
-        if let Err(error) = self.check_all(app, release, &started, report).await {
-            let states = self.states(app.id).await?;
-            let its: Vec<ProcessState> =
-                states.into_iter().filter(|state| missing.contains(&state.process)).collect();
-            self.end_processes(app, &its, Duration::ZERO).await;
-            return Err(error);
-        }
-        let target = |(process, running): (crate::model::ProcessName, super::processes::Running)| Target {
+        let steps = async {
+            let mut started = Vec::new();
+            for process in missing {
+                report.detail(&format!("Starting {process}"));
+                started.push((process.clone(), self.start_process(app, release, process).await?));
+            }
+            started.retain(|(process, _)| process.kind.is_web());
+            self.check_all(app, release, &started, report).await?;
+            Ok::<_, DeployError>(started)
+        };
+        let started = match steps.await {
+            Ok(started) => started,
+            Err(error) => {
+                self.end_begun(app, release, missing).await;
+                return Err(error);
+            }
+        };
+        let target = |(process, running): (ProcessName, super::processes::Running)| Target {
             address: SocketAddr::from((running.address, release.port)),
             process: process.to_string(),
             release: release.label(),
         };
         Ok(started.into_iter().map(target).collect())
+    }
+
+    /// Ends what was begun of this release: others' processes may bear the same names.
+    async fn end_begun(&self, app: &App, release: &Release, begun: &[ProcessName]) {
+        let mut states = self.states(app.id).await.unwrap_or_else(|error| {
+            tracing::warn!(app = %app.name, %error, "what was begun could not be listed; it is ended later");
+            Vec::new()
+        });
+        states.retain(|state| state.release == release.label() && begun.contains(&state.process));
+        self.end_processes(app, &self.not_retiring(states), Duration::ZERO).await;
     }
 
     /// Ends the deploy, restart or config change that is being prepared, and waits

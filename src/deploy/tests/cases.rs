@@ -107,6 +107,38 @@ fn old_processes_finish_their_requests_though_the_server_is_killed_meanwhile() {
 }
 
 #[test]
+fn scaling_that_fails_ends_no_process_of_another_release() {
+    let mut world = World::watching("10m").unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 2, worker: 0 });
+    world.does_all(good(2));
+    world.does_all(Command::Scale { web: 1, worker: 0 });
+    let before = ["web-1-1", "web-1-2", "web-2-1"];
+    assert_eq!(world.runs(), before);
+    world.engine().state().sick = true;
+    assert!(world.tries(Command::Scale { web: 2, worker: 0 }).is_err());
+    assert_eq!(world.runs(), before);
+    world.unbroken();
+}
+
+#[test]
+fn scaling_that_fails_halfway_leaves_nothing_of_it() {
+    let mut failed = 0;
+    for place in 0..24 {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        world.plan(super::Mishap::EngineFails, place);
+        let result = world.tries(Command::Scale { web: 3, worker: 1 });
+        let struck = super::script::end();
+        if result.is_err() {
+            failed += 1;
+            assert_eq!(world.runs(), ["web-1-1"], "at {struck:?}, place {place}");
+        }
+    }
+    assert!(failed > 4, "it failed {failed} times only");
+}
+
+#[test]
 fn what_is_started_while_leftovers_of_a_stop_end_is_not_ended_with_them() {
     let mut world = World::new().unwrap();
     world.does_all(good(1));
