@@ -41,6 +41,9 @@ impl Pipeline {
         self.remove_orphans(&apps).await;
         self.forget_routes(&apps);
         for app in &apps {
+            if let Err(error) = self.doubt_unrouted(app).await {
+                tracing::warn!(app = %app.name, %error, "it is not known which of its processes were well");
+            }
             if let Err(error) = self.adopt(app).await {
                 tracing::error!(app = %app.name, %error, "the app could not be put in order");
             }

@@ -2,10 +2,11 @@
 //! so, and takes those out of the routes that are not well.
 
 use super::health::{self, Check};
+use super::release::target;
 use super::{DeployError, Pipeline};
 use crate::model::{App, AppId, CheckChange, HealthCheck, ProcessState, Release};
 use crate::store;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Watched {
     due: HashMap<AppId, Instant>,
     containers: HashMap<String, Wellness>,
+    /// Those that a former server did not route to, until they have been asked.
+    doubted: HashSet<String>,
 }
 
 struct Wellness {
@@ -29,7 +32,7 @@ struct Wellness {
 impl Watched {
     /// Whether a container is out of the routes for its health.
     pub fn is_out(&self, container: &str) -> bool {
-        self.containers.get(container).is_some_and(|wellness| wellness.out)
+        self.doubted.contains(container) || self.containers.get(container).is_some_and(|known| known.out)
     }
 
     /// Whether an app is to be asked now; if so, it is next in an interval.
@@ -103,11 +106,49 @@ impl Pipeline {
     async fn ask_all(&self, app: &App, release: &Release) -> Result<(), DeployError> {
         let states = self.states(release.app).await?;
         self.watched().keep(release.app, &states);
-        let web = states
-            .iter()
-            .filter(|state| state.release == release.label() && state.running && state.process.kind.is_web());
-        futures_util::future::try_join_all(web.map(|state| self.ask(app, release, state))).await?;
+        let web = its_web(release, states);
+        futures_util::future::try_join_all(web.iter().map(|state| self.ask(app, release, state))).await?;
         Ok(())
+    }
+
+    /// After a restart: web processes that the last table of this release lacked were
+    /// unwell, or had not answered yet. They take requests when they do.
+    pub(super) async fn doubt_unrouted(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
+        let Some(release) = self.current(app).await?.filter(|_| !app.stopped) else { return Ok(()) };
+        let table = self.routes.table();
+        let Some(route) = table.routes.get(&app.name).filter(|route| route.release == release.number) else {
+            return Ok(());
+        };
+        let routed = |state: &ProcessState| {
+            target(state, release.port).is_some_and(|target| route.targets.contains(&target))
+        };
+        for state in its_web(&release, self.states(app.id).await?) {
+            if routed(&state) {
+                continue;
+            }
+            tracing::info!(app = %app.name, process = %state.process, "it is asked before it takes requests");
+            self.watched().doubted.insert(state.container.clone());
+            let (pipeline, app, release) = (self.clone(), app.clone(), release.clone());
+            self.background.spawn(async move { pipeline.resolve_doubt(&app, &release, &state).await });
+        }
+        Ok(())
+    }
+
+    async fn resolve_doubt(&self, app: &App, release: &Release, state: &ProcessState) {
+        let how = app.checks.over(&release.checks);
+        let host = self.host(app);
+        let answers = match self.check(release, state, &host, &how) {
+            Some(check) => health::wait_again(&check, &self.stop).await,
+            None => true,
+        };
+        if !answers && how.goes_on() {
+            // It is asked again in its interval, and goes on to take no requests until then.
+            self.watched().note(app.id, &state.container, false, 1);
+        }
+        self.watched().doubted.remove(&state.container);
+        if answers && let Err(error) = self.publish_running(app.id).await {
+            tracing::warn!(app = %app.name, %error, "a process that answers again could not be routed to");
+        }
     }
 
     async fn ask(&self, app: &App, release: &Release, state: &ProcessState) -> Result<(), DeployError> {
@@ -130,15 +171,18 @@ impl Pipeline {
         how: &HealthCheck,
     ) -> Option<Result<(), super::error::Unhealthy>> {
         let host = self.host(app);
-        let check = Check {
-            engine: self.engine(),
-            container: &state.container,
-            address: state.address?,
-            port: release.port,
-            host: &host,
-            how,
-        };
-        Some(health::ask(&check).await)
+        Some(health::ask(&self.check(release, state, &host, how)?).await)
+    }
+
+    fn check<'a>(
+        &'a self,
+        release: &Release,
+        state: &'a ProcessState,
+        host: &'a str,
+        how: &'a HealthCheck,
+    ) -> Option<Check<'a>> {
+        let (container, address) = (&state.container, state.address?);
+        Some(Check { engine: self.engine(), container, address, port: release.port, host, how })
     }
 
     /// Stores what shall be asked of an app from now on. If one of its processes
@@ -151,21 +195,24 @@ impl Pipeline {
         who: &str,
     ) -> Result<(), DeployError> {
         let turn = self.turn(app, "changing the checks", who).await;
-        if let (Some(release), false) = (self.current(app).await?, force) {
+        let current = self.current(app).await?;
+        let mut goes_on = false;
+        if let Some(release) = current {
             let how = change.over(&release.checks);
-            let states = self.states(app.id).await?;
-            let web = states.iter().filter(|state| {
-                state.release == release.label() && state.running && state.process.kind.is_web()
-            });
+            goes_on = how.goes_on();
+            let web = if force { Vec::new() } else { its_web(&release, self.states(app.id).await?) };
             for state in web {
-                if let Some(Err(why)) = self.answer(app, &release, state, &how).await {
+                if let Some(Err(why)) = self.answer(app, &release, &state, &how).await {
                     return Err(DeployError::NotPassed(state.process.clone(), why));
                 }
             }
         }
         let (id, checks) = (app.id, change.clone());
         self.store().write(move |db| store::apps::set_checks(db, id, &checks)).await?;
-        self.watched().keep(id, &[]);
+        // By force nobody was asked: who takes no requests does so until the next question.
+        if !(force && goes_on) {
+            self.watched().keep(id, &[]);
+        }
         self.publish_running(id).await?;
         drop(turn);
         Ok(())
@@ -187,6 +234,12 @@ impl Pipeline {
     pub fn is_out(&self, container: &str) -> bool {
         self.watched().is_out(container)
     }
+}
+
+/// The web processes of a release that run.
+fn its_web(release: &Release, mut states: Vec<ProcessState>) -> Vec<ProcessState> {
+    states.retain(|state| state.release == release.label() && state.running && state.process.kind.is_web());
+    states
 }
 
 #[cfg(test)]

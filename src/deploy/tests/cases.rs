@@ -5,7 +5,8 @@ use super::command::{Call, Command, observed};
 use super::promises;
 use super::world::{Carried, World, app_name};
 use crate::deploy::DeployError;
-use std::time::Duration;
+use crate::model::{App, CheckChange, CheckKind};
+use std::time::{Duration, Instant};
 
 /// How long a request takes that is under way: longer than any command here.
 const WHILE: Duration = Duration::from_millis(1500);
@@ -46,6 +47,10 @@ impl World {
         self.carry_out(async move { tokio::time::timeout(after, running).await.unwrap_err() });
     }
 
+    fn app(&self) -> App {
+        self.block_on(self.pipeline.find(&app_name())).unwrap().unwrap()
+    }
+
     /// Names of containers, without what is common to all.
     fn runs(&self) -> Vec<String> {
         let state = self.engine().state().clone();
@@ -58,9 +63,25 @@ impl World {
         names
     }
 
+    /// Processes that take requests.
+    fn routed(&self) -> Vec<String> {
+        let table = self.table();
+        let targets = table.routes.get(&app_name()).map(|route| route.targets.clone()).unwrap_or_default();
+        targets.into_iter().map(|target| target.process).collect()
+    }
+
     #[track_caller]
     fn unbroken(&self) {
         assert_eq!(*self.notes().broken.lock().unwrap(), Vec::<String>::new());
+    }
+
+    #[track_caller]
+    fn waits_until_routed(&mut self, expected: &[&str]) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.routed() != expected {
+            assert!(Instant::now() < end, "{:?} take requests instead of {expected:?}", self.routed());
+            self.carry_out(async { tokio::time::sleep(Duration::from_millis(5)).await });
+        }
     }
 }
 
@@ -152,4 +173,42 @@ fn what_is_started_while_leftovers_of_a_stop_end_is_not_ended_with_them() {
     assert_eq!(world.runs(), ["web-1-1", "worker-1-1"]);
     let then = observed(&world);
     promises::kept(&world, &then).unwrap();
+}
+
+/// Asked every second, and out of the routes at the first bad answer.
+fn every_second() -> CheckChange {
+    CheckChange {
+        kind: Some(CheckKind::Path("/".to_owned())),
+        interval: Some(1),
+        attempts: Some(1),
+        start_period: Some(1),
+        ..CheckChange::default()
+    }
+}
+
+#[test]
+fn an_unwell_process_takes_no_requests_after_a_restart_of_the_server_either() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 2, worker: 0 });
+    let (pipeline, app, checks) = (world.pipeline.clone(), world.app(), every_second());
+    world.block_on(pipeline.set_checks(&app, &checks, false, "ada")).unwrap();
+    world.watch_health();
+    world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Answers500));
+    world.waits_until_routed(&["web.2"]);
+
+    // checks:set by force is no reason to send it requests.
+    world.block_on(pipeline.set_checks(&world.app(), &checks, true, "ada")).unwrap();
+    assert_eq!(pipeline.routes.table().routes[&app_name()].targets.len(), 1);
+
+    drop(pipeline);
+    let mut world = world.killed();
+    assert_eq!(world.routed(), ["web.2"]);
+    world.settles();
+    assert_eq!(world.routed(), ["web.2"]);
+    assert_eq!(world.pipeline.routes.table().routes[&app_name()].targets.len(), 1);
+
+    world.watch_health();
+    world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Good));
+    world.waits_until_routed(&["web.1", "web.2"]);
 }
