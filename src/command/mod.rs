@@ -47,13 +47,15 @@ struct Session<'a> {
     streams: Streams,
     /// What the audit trail is to know beside the command's words.
     noted: String,
+    /// Something was changed, however the command ends.
+    changed: bool,
 }
 
 /// Runs a command to its end; returns the exit status.
 pub async fn run(pipeline: &Arc<Pipeline>, invocation: Invocation) -> u32 {
     let Invocation { caller, argv, streams } = invocation;
-    let mut session = Session { pipeline, caller, streams, noted: String::new() };
-    let outcome = match parse(&argv) {
+    let mut session = Session { pipeline, caller, streams, noted: String::new(), changed: false };
+    let outcome = match parse(&argv, |right| authorise(&session.caller, right)) {
         Ok(Parsed::Command(command)) => session.audited(command).await,
         Ok(Parsed::Text(text)) => session.print(&text).await,
         Err(error) => Err(error),
@@ -76,13 +78,16 @@ enum Parsed {
     Text(String),
 }
 
-fn parse(argv: &[String]) -> Result<Parsed, CommandError> {
+/// Makes out a command, for somebody who has some rights: there is no other way to one.
+fn parse(argv: &[String], has: impl Fn(Right) -> bool) -> Result<Parsed, CommandError> {
     let Some(name) = argv.first() else { return Err(CommandError::Empty) };
-    if matches!(name.as_str(), "--help" | "-h") {
-        return Ok(Parsed::Text(overview()));
+    let is_help = matches!(name.as_str(), "--help" | "-h");
+    let right = if is_help { Some(Right::Public) } else { right_of(name) };
+    if !has(right.ok_or_else(|| CommandError::unknown(name))?) {
+        return Err(CommandError::Forbidden);
     }
-    if right_of(name).is_none() {
-        return Err(CommandError::unknown(name));
+    if is_help {
+        return Ok(Parsed::Text(overview()));
     }
     match Grammar::try_parse_from(std::iter::once("paas").chain(argv.iter().map(String::as_str))) {
         Ok(grammar) => Ok(Parsed::Command(grammar.command)),
@@ -137,9 +142,6 @@ fn said(problem: &Problem) -> String {
 
 impl Session<'_> {
     async fn dispatch(&mut self, command: Command) -> Result<(), CommandError> {
-        if !authorise(&self.caller, Right::Public) {
-            return Err(CommandError::Forbidden);
-        }
         match command {
             Command::Apps(listing) => self.apps(listing.json).await,
             Command::Audit { app, count, listing } => self.audit(app, count, listing.json).await,
@@ -264,6 +266,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_caller_has_no_right_to_is_refused_whatever_the_command() {
+        for command in Grammar::command().get_subcommands() {
+            let name = command.get_name();
+            let right = right_of(name).unwrap();
+            let words = [name.to_owned(), "shop".to_owned()];
+            let refused = parse(&words, |asked| asked != right);
+            assert!(matches!(refused, Err(CommandError::Forbidden)), "{name}");
+            let allowed = parse(&words, |asked| asked == right);
+            assert!(!matches!(allowed, Err(CommandError::Forbidden)), "{name}");
+        }
+        assert!(parse(&["--help".to_owned()], |_| false).is_err());
+    }
+
+    #[test]
     fn the_overview() {
         insta::assert_snapshot!(overview());
     }
@@ -283,7 +299,7 @@ mod tests {
         ];
         let say = |argv: &[&str]| {
             let words: Vec<String> = argv.iter().map(|&word| word.to_owned()).collect();
-            let error = match parse(&words) {
+            let error = match parse(&words, |_| true) {
                 Err(error) => error,
                 Ok(Parsed::Command(Command::Help { command: Some(name) })) => explain(&name).unwrap_err(),
                 Ok(Parsed::Command(Command::PsScale(app))) => app.split("ps:scale").unwrap_err().into(),
