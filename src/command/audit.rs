@@ -47,6 +47,9 @@ impl Change {
             Command::ConfigUnset { app, global, no_restart } => {
                 of_config("config:unset", app, *global, if *no_restart { " --no-restart" } else { "" })
             }
+            Command::Images { available: false, prepare: Some(language), .. } => {
+                plain(format!("images --prepare {}", language.chars().take(60).collect::<String>()))
+            }
             Command::ImagesUpdate { app, all } => {
                 of_app("images:update", app, if *all { " --all" } else { "" })
             }
@@ -103,7 +106,8 @@ impl Session<'_> {
         let more = std::mem::take(&mut self.noted);
         // Of what was refused, nothing but the command: any other word may be a secret
         // in the wrong place.
-        let done = outcome.is_ok().then(|| crate::output::tame(&what) + &more);
+        let changed = outcome.is_ok() || self.changed;
+        let done = changed.then(|| crate::output::tame(&what) + &more);
         if let Err(error) = store.write(move |db| store::audit::end(db, id, done.as_deref())).await {
             tracing::error!(%error, "the end of a change could not be written down");
         }
@@ -140,8 +144,30 @@ fn row(record: &Record) -> Vec<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::command::Invocation;
     use crate::command::grammar::Grammar;
+    use crate::model::{Caller, Origin};
     use clap::Parser;
+
+    /// Runs a command whose caller hears nothing of it; the audit trail.
+    fn unheard(world: &crate::deploy::tests::world::World, words: &str) -> Vec<String> {
+        let (nobody, _) = tokio::io::duplex(1);
+        let streams = crate::output::Streams { stdout: Box::new(nobody), ..crate::output::Streams::none() };
+        let caller = Caller { key: None, origin: Origin::Local(0) };
+        let argv = words.split(' ').map(str::to_owned).collect();
+        world.block_on(crate::command::run(&world.pipeline, Invocation { caller, argv, streams }));
+        let records = world.read(|db| store::audit::list(db, None, 9));
+        records.iter().map(|record| format!("{} {}", record.what, record.outcome)).collect()
+    }
+
+    #[test]
+    fn a_change_is_done_though_its_caller_has_left_before_its_end() {
+        let world = crate::deploy::tests::world::World::new().unwrap();
+        assert_eq!(unheard(&world, "apps:create shop"), ["apps:create done"]);
+        assert_eq!(unheard(&world, "ps:scale shop web=2").last().unwrap(), "ps:scale web=2 done");
+        assert_eq!(unheard(&world, "checks:set shop path=/up").last().unwrap(), "checks:set path=/up done");
+        assert_eq!(unheard(&world, "config:unset shop A").last().unwrap(), "config:unset refused");
+    }
 
     #[test]
     fn changes_are_told_without_values() {
@@ -164,14 +190,20 @@ mod tests {
             ("config:unset shop A", "shop: config:unset A"),
             ("rollback shop v3", "shop: rollback v3"),
             ("keys:add bob", "-: keys:add bob"),
+            ("images --prepare python", "-: images --prepare python"),
         ] {
             let told = told(words).unwrap();
             let same = told == expected || words.starts_with("config:set hunter-2");
             assert!(same && !told.contains("hunter2"), "{words}: {told}");
         }
-        for words in
-            ["ps shop", "ps:scale shop", "ps:resize shop", "config shop", "releases:prune shop --dry-run"]
-        {
+        for words in [
+            "ps shop",
+            "ps:scale shop",
+            "ps:resize shop",
+            "config shop",
+            "releases:prune shop --dry-run",
+            "images",
+        ] {
             assert_eq!(told(words), None, "{words}");
         }
     }

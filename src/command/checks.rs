@@ -33,6 +33,7 @@ impl Session<'_> {
         let mut change = app.checks.clone();
         words.iter().try_for_each(|word| change.set(word)).map_err(CommandError::NotACheck)?;
         self.pipeline.set_checks(&app, &change, force, self.caller.name()).await?;
+        self.changed = true;
         self.checks(name).await
     }
 
@@ -42,6 +43,7 @@ impl Session<'_> {
         let mut change = if keys.is_empty() { CheckChange::default() } else { app.checks.clone() };
         keys.iter().try_for_each(|key| change.unset(key)).map_err(CommandError::NotACheck)?;
         self.pipeline.set_checks(&app, &change, force, self.caller.name()).await?;
+        self.changed = true;
         self.checks(name).await
     }
 }

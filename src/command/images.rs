@@ -133,7 +133,9 @@ impl Session<'_> {
             }
             Ok(())
         })
-        .await
+        .await?;
+        self.changed = true;
+        Ok(())
     }
 
     async fn list_bases(

@@ -203,7 +203,10 @@ impl Session<'_> {
         self.pipeline.find(name).await?.ok_or_else(|| CommandError::NoSuchApp(name.clone()))
     }
 
+    /// Says something on standard output. A command that changes something does so when
+    /// that is done: whoever does not hear of it has changed it nevertheless.
     async fn print(&mut self, text: &str) -> Result<(), CommandError> {
+        self.changed |= !text.is_empty();
         self.streams.stdout.write_all(text.as_bytes()).await.map_err(|_| CommandError::Gone)?;
         self.streams.stdout.flush().await.map_err(|_| CommandError::Gone)
     }

@@ -55,6 +55,7 @@ impl Session<'_> {
                 async move { Ok(pipeline.scale(app, changes, who, &report).await?) }
             })
             .await?;
+        self.changed = true;
         let said: Vec<String> = counts.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
         let said = said.join(" ");
         if self.pipeline.account(&app).await?.current.is_none() {

@@ -42,7 +42,7 @@ mod window;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use account::{Account, Condition, ProcessLine};
 pub use config::{Configured, ConfiguredAll, Effect};

@@ -15,7 +15,7 @@ mod command;
 mod engine;
 mod promises;
 mod script;
-mod world;
+pub(crate) mod world;
 
 use apps::{Behaviour, Commit};
 use command::{Call, Command, Forecast, Step, Wanted, observed};
