@@ -121,7 +121,8 @@ fn classify(line: &str) -> Line<'_> {
     }
     let editable = line.strip_prefix("-e").or_else(|| line.strip_prefix("--editable"));
     let subject = editable.map_or(line, |rest| rest.trim_start_matches(['=', ' ', '\t']));
-    if subject.starts_with(['.', '/']) || subject.starts_with("file:") || is_archive(subject) {
+    let place = subject.split_once(" @ ").map_or(subject, |(_, place)| place.trim_start());
+    if place.starts_with(['.', '/']) || place.starts_with("file:") || is_archive(subject) {
         return Line::Local;
     }
     if let Some(place) = option(line, &["--find-links", "-f"]) {
@@ -197,6 +198,7 @@ mod tests {
             "wheels/foo-1.0-py3-none-any.whl ; python_version > '3'",
             "vendor/foo-1.0.tar.gz --hash=sha256:00",
             "foo.zip[extra]",
+            "foo @ file:./wheels/foo-1.0-py3-none-any.whl",
             "./lib",
             "-e .",
         ] {
