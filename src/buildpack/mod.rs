@@ -25,6 +25,7 @@ mod line_ends;
 mod nginx;
 mod node;
 mod offered;
+mod official;
 mod own;
 mod paas_toml;
 mod pack;

@@ -8,22 +8,24 @@ use super::catalog::Catalog;
 use super::draft::{CA_VARIABLES, folded};
 use super::error::{DetectError, Place};
 use super::instructions::{Instruction, instructions, opened, without_documents};
+use super::official::{self, Official};
 use super::paas_toml::{self, Build, PaasToml};
-use super::pack::{self, Pack};
+use super::pack::Pack;
 use super::procfile::Procfile;
 use super::source::Files;
 use super::stages::Stages;
 use super::variables::Variables;
 use super::version;
-use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
+use crate::model::{BuildPlan, Dockerfile, ProcessType, RunCommand};
 
-/// Takes the user `app` of our bases away; there is no mail of it, which is not worth a line.
-const WITHOUT_OUR_USER: &str = "RUN userdel --remove app 2>/dev/null";
-
-/// Corepack takes yarn from the same registry as the rest, and asks it for no signatures:
-/// mirrors leave them out, and npm itself asks for none.
-const COREPACK: [&str; 2] =
-    ["COREPACK_NPM_REGISTRY=${npm_config_registry:-https://registry.npmjs.org}", "COREPACK_INTEGRITY_KEYS=0"];
+/// The same for tools with names of their own. Corepack takes yarn from the same registry
+/// as the rest, and asks it for no signatures: mirrors leave them out, and npm itself
+/// asks for none.
+const FURTHER: [&str; 3] = [
+    "UV_INDEX_URL=$PIP_INDEX_URL",
+    "COREPACK_NPM_REGISTRY=${npm_config_registry:-https://registry.npmjs.org}",
+    "COREPACK_INTEGRITY_KEYS=0",
+];
 
 /// Makes the plan of an app that brings its Dockerfile.
 pub(super) fn plan(
@@ -262,8 +264,8 @@ impl Rewrite<'_> {
         let (from, needed) = (stage.from.clone(), stage.needed);
         let (reference, pack) = self.stand_in(&from, line)?;
         let prologue = if needed { self.certificates() + &self.arguments_of_builds() } else { String::new() };
-        let likeness = likeness(pack, &from);
-        let user = if is_for_nobody(&from) { "\nUSER 65532\nWORKDIR /home/nonroot" } else { "" };
+        let official = Official::of(&from);
+        let (likeness, user) = (official.likeness(pack), official.user());
         Ok(format!("FROM {reference}{suffix}{likeness}{prologue}{user}"))
     }
 
@@ -278,7 +280,7 @@ impl Rewrite<'_> {
     fn arguments_of_builds(&self) -> String {
         let names = ["PIP_INDEX_URL", "npm_config_registry", "GOPROXY", "GOSUMDB", "BUNDLE_MIRROR__ALL"];
         let mut lines: Vec<String> = names.iter().map(|name| format!("\nARG {name}")).collect();
-        lines.extend(COREPACK.iter().map(|line| format!("\nARG {line}")));
+        lines.extend(FURTHER.iter().map(|line| format!("\nARG {line}")));
         if self.catalog.ca_bundle.is_some() {
             lines.extend(CA_VARIABLES.iter().map(|name| format!("\nARG {name}={CA_TARGET}")));
         }
@@ -306,57 +308,39 @@ impl Rewrite<'_> {
             return Ok(());
         }
         let (reference, _) = self.stand_in(from, copy.first + 1)?;
+        let official = Official::of(from);
         let option = format!("--from={from}");
-        if let Some(line) = lines[copy.head.clone()].iter_mut().find(|line| line.contains(&option)) {
+        for line in &mut lines[copy.head.clone()] {
             *line = line.replacen(&option, &format!("--from={reference}"), 1);
+            if let Some(moved) = official.moved(line) {
+                *line = moved;
+            }
         }
         Ok(())
     }
 
     /// Our base for an official image.
     fn stand_in(&mut self, image: &str, line: usize) -> Result<(String, &'static Pack), DetectError> {
-        let refusal = || -> Result<DetectError, DetectError> {
-            Ok(DetectError::NoSuchImage {
+        let official = Official::of(image);
+        let Some(pack) = official.pack()? else {
+            return Err(DetectError::NoSuchImage {
                 place: Place::line(self.path, line),
                 image: version::shorten(image),
-                have: offered(self.catalog)?,
-            })
+                have: official::offered(self.catalog)?,
+            });
         };
-        let (name, tag) = split(image);
-        let Some(pack) = pack::all()?.iter().find(|pack| pack.images.iter().any(|known| known == name))
-        else {
-            return Err(refusal()?);
-        };
-        let base = choose(pack, &tag, self.catalog)?;
+        let (base, version) = official.choose(pack, self.catalog)?;
         self.plan.notices.extend(folded(&format!(
-            "{}: {} {} stands in",
+            "{}: {} {version} stands in",
             version::shorten(image),
             pack.name,
-            base.1
         )));
-        if !self.plan.bases.contains(&base.0) {
-            self.plan.bases.push(base.0.clone());
+        let reference = base.reference.clone();
+        if !self.plan.bases.contains(&base) {
+            self.plan.bases.push(base);
         }
-        Ok((base.0.reference, pack))
+        Ok((reference, pack))
     }
-}
-
-/// Images without a shell, and the user that they have besides root.
-const DISTROLESS: &str = "gcr.io/distroless/";
-const NONROOT: &str =
-    "RUN groupadd --gid 65532 nonroot && useradd --uid 65532 --gid nonroot --create-home nonroot";
-
-/// Whether an image runs as that user unless told otherwise.
-fn is_for_nobody(image: &str) -> bool {
-    image.starts_with(DISTROLESS) && image.contains("nonroot")
-}
-
-/// What makes a stand-in more like its official image: the user of our bases is in
-/// none of them, and stands in the way of `useradd --uid 1000` and `adduser app`.
-fn likeness(pack: &Pack, image: &str) -> String {
-    let own = if image.starts_with(DISTROLESS) { NONROOT } else { pack.stand_in.trim() };
-    let gap = if own.is_empty() { "" } else { "\n" };
-    format!("\n{WITHOUT_OUR_USER}{gap}{own}")
 }
 
 /// What follows the keyword and the options of an instruction.
@@ -375,68 +359,4 @@ fn spell_out(run: &Instruction<'_>, lines: &mut [String], shell: &[String]) {
     };
     lines[run.head.start..=last.lines.end].fill("#".to_owned());
     lines[run.first] = text;
-}
-
-/// Where official images are kept, too.
-const HOSTS: [&str; 7] = [
-    "docker.io/",
-    "index.docker.io/",
-    "registry-1.docker.io/",
-    "registry.docker.com/",
-    "registry.hub.docker.com/",
-    "public.ecr.aws/docker/",
-    "mirror.gcr.io/",
-];
-
-/// Name and tag of an official image; a digest is passed over. Distroless images
-/// have Debian's version in their name.
-fn split(image: &str) -> (&str, String) {
-    let image = image.split('@').next().unwrap_or(image);
-    let image = HOSTS.iter().find_map(|host| image.strip_prefix(host)).unwrap_or(image);
-    let image = image.strip_prefix("library/").unwrap_or(image);
-    let (name, tag) = image.split_once(':').unwrap_or((image, "latest"));
-    match name.strip_prefix(DISTROLESS).and_then(|name| name.rsplit_once("-debian")) {
-        Some((_, version)) => {
-            (&name[..name.len() - "-debian".len() - version.len()], format!("{version}-{tag}"))
-        }
-        None => (name, tag.to_owned()),
-    }
-}
-
-/// The nearest version's base: the same line if there is one, else the lowest
-/// that is newer, else the newest.
-fn choose(pack: &'static Pack, tag: &str, catalog: &Catalog) -> Result<(BaseImage, String), DetectError> {
-    let broken = || DetectError::Broken { pack: pack.key.clone(), reason: "offers nothing".to_owned() };
-    let offers = pack.offers(catalog.source);
-    let head = tag.split('-').next().unwrap_or_default();
-    let named = offers.iter().find(|offer| offer.names.iter().any(|name| name == head));
-    let wanted = version::numbers(head);
-    let newer = |parts: &Vec<u64>| {
-        let later = offers
-            .iter()
-            .filter(|offer| version::numbers(&offer.release).is_some_and(|release| release > *parts));
-        later.min_by_key(|offer| version::numbers(&offer.release))
-    };
-    let near = wanted.as_ref().and_then(|parts| {
-        version::by_prefix(offers, parts)
-            .or_else(|| version::same_line(offers, parts))
-            .or_else(|| newer(parts))
-    });
-    let offer = named.or(near).or(offers.first()).ok_or_else(broken)?;
-    let pair = base::pair(pack, offer, catalog)?;
-    let slim = tag.contains("slim") || tag.contains("alpine");
-    let small = slim && ["node", "ruby"].contains(&pack.key.as_str());
-    Ok((if small { pair.run } else { pair.build }, offer.version.clone()))
-}
-
-/// `python:3.11`, … for the message.
-fn offered(catalog: &Catalog) -> Result<Vec<String>, DetectError> {
-    let mut found = Vec::new();
-    for pack in pack::all()? {
-        for image in pack.images.iter().filter(|image| !image.contains('/')) {
-            found
-                .extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));
-        }
-    }
-    Ok(found)
 }

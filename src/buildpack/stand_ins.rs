@@ -40,9 +40,12 @@ fn stages_on_nothing_are_left_alone() {
 #[test]
 fn stand_ins_have_the_users_of_official_images_and_not_ours() {
     let text = rewritten("FROM node:22\nUSER node\n");
-    assert!(text.contains("\nRUN userdel --remove app 2>/dev/null\nRUN groupadd --gid 1000 node"), "{text}");
+    assert!(
+        text.contains("\nRUN userdel --remove app 2>/dev/null || true\nRUN groupadd --gid 1000 node"),
+        "{text}"
+    );
     let text = rewritten("FROM python:3.11\nRUN useradd --uid 1000 app\n");
-    assert!(text.contains("\nRUN userdel --remove app 2>/dev/null\n"), "{text}");
+    assert!(text.contains("\nRUN userdel --remove app 2>/dev/null || true\n"), "{text}");
     assert!(rewritten("FROM golang:1.26\n").contains("\nENV GOPATH=/go PATH=/go/bin:"));
 }
 
@@ -80,4 +83,16 @@ fn official_images_have_several_addresses() {
     assert!(refused.contains("NoSuchImage"), "{refused}");
     let text = rewritten("FROM gcr.io/distroless/static-debian12:nonroot\nCOPY x /\n");
     assert!(text.contains("useradd --uid 65532") && text.contains("\nUSER 65532\n"), "{text}");
+}
+
+#[test]
+fn uv_is_copied_from_our_python() {
+    let text = rewritten(
+        "FROM python:3.11-slim\nCOPY --from=ghcr.io/astral-sh/uv:0.5.11 /uv /uvx /bin/\nCOPY --from=ghcr.io/astral-sh/uv /uv /uv\n\
+         FROM ghcr.io/astral-sh/uv:python3.11-bookworm-slim\n",
+    );
+    assert!(text.contains(" /opt/uv/bin/uv /opt/uv/bin/uvx /bin/\n"), "{text}");
+    assert!(text.contains(" /opt/uv/bin/uv /uv\n"), "{text}");
+    assert!(text.contains("\nFROM paas/base-python-build:3.11-"), "{text}");
+    assert!(text.contains("\nRUN ln -s /opt/uv/bin/uv /opt/uv/bin/uvx /usr/local/bin/"), "{text}");
 }

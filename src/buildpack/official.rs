@@ -1,0 +1,134 @@
+//! Official images by their names, and what of ours stands in for each where no
+//! registry can be reached.
+
+use super::base;
+use super::catalog::Catalog;
+use super::error::DetectError;
+use super::pack::{self, Pack};
+use super::version;
+use crate::model::BaseImage;
+
+/// Where official images are kept, too.
+const HOSTS: [&str; 7] = [
+    "docker.io/",
+    "index.docker.io/",
+    "registry-1.docker.io/",
+    "registry.docker.com/",
+    "registry.hub.docker.com/",
+    "public.ecr.aws/docker/",
+    "mirror.gcr.io/",
+];
+
+/// Takes the user `app` of our bases away, where it is one of them.
+const WITHOUT_OUR_USER: &str = "RUN userdel --remove app 2>/dev/null || true";
+
+/// Images without a shell, and the user that they have besides root.
+const DISTROLESS: &str = "gcr.io/distroless/";
+const NONROOT: &str =
+    "RUN groupadd --gid 65532 nonroot && useradd --uid 65532 --gid nonroot --create-home nonroot";
+
+/// The image that uv is copied from, and where our Python has what is in it.
+const UV: &str = "ghcr.io/astral-sh/uv";
+const PROGRAMS_OF_UV: [(&str, &str); 2] = [("/uv", "/opt/uv/bin/uv"), ("/uvx", "/opt/uv/bin/uvx")];
+const WITH_UV: &str = "RUN ln -s /opt/uv/bin/uv /opt/uv/bin/uvx /usr/local/bin/";
+
+/// An image as a Dockerfile names it.
+pub(super) struct Official<'t> {
+    /// `node`
+    name: &'t str,
+    /// `22-slim`
+    tag: String,
+}
+
+impl<'t> Official<'t> {
+    /// Name and tag; a digest is passed over. Distroless images have Debian's version
+    /// in their name, those of uv Python's behind the tool's own.
+    pub fn of(image: &'t str) -> Self {
+        let image = image.split('@').next().unwrap_or(image);
+        let image = HOSTS.iter().find_map(|host| image.strip_prefix(host)).unwrap_or(image);
+        let image = image.strip_prefix("library/").unwrap_or(image);
+        let (name, tag) = image.split_once(':').unwrap_or((image, "latest"));
+        if let Some((_, version)) = name.strip_prefix(DISTROLESS).and_then(|name| name.rsplit_once("-debian"))
+        {
+            let end = name.len() - "-debian".len() - version.len();
+            return Self { name: &name[..end], tag: format!("{version}-{tag}") };
+        }
+        let tag = if name == UV { tag.split_once("python").map_or("latest", |(_, tag)| tag) } else { tag };
+        Self { name, tag: tag.to_owned() }
+    }
+
+    /// The buildpack whose bases stand in.
+    pub fn pack(&self) -> Result<Option<&'static Pack>, DetectError> {
+        let stands_in = |pack: &&Pack| pack.images.iter().any(|known| known == self.name);
+        Ok(pack::all()?.iter().find(stands_in))
+    }
+
+    /// The nearest version's base: the same line if there is one, else the lowest
+    /// that is newer, else the newest.
+    pub fn choose(&self, pack: &'static Pack, catalog: &Catalog) -> Result<(BaseImage, String), DetectError> {
+        let broken = || DetectError::Broken { pack: pack.key.clone(), reason: "offers nothing".to_owned() };
+        let offers = pack.offers(catalog.source);
+        let head = self.tag.split('-').next().unwrap_or_default();
+        let named = offers.iter().find(|offer| offer.names.iter().any(|name| name == head));
+        let wanted = version::numbers(head);
+        let newer = |parts: &Vec<u64>| {
+            let later = offers
+                .iter()
+                .filter(|offer| version::numbers(&offer.release).is_some_and(|release| release > *parts));
+            later.min_by_key(|offer| version::numbers(&offer.release))
+        };
+        let near = wanted.as_ref().and_then(|parts| {
+            version::by_prefix(offers, parts)
+                .or_else(|| version::same_line(offers, parts))
+                .or_else(|| newer(parts))
+        });
+        let offer = named.or(near).or(offers.first()).ok_or_else(broken)?;
+        let pair = base::pair(pack, offer, catalog)?;
+        let slim = self.tag.contains("slim") || self.tag.contains("alpine");
+        let small = slim && ["node", "ruby"].contains(&pack.key.as_str());
+        Ok((if small { pair.run } else { pair.build }, offer.version.clone()))
+    }
+
+    /// What makes a stand-in more like it: the user of our bases is in no official
+    /// image, and stands in the way of `useradd --uid 1000` and `adduser app`.
+    pub fn likeness(&self, pack: &Pack) -> String {
+        let own = if self.name.starts_with(DISTROLESS) { NONROOT } else { pack.stand_in.trim() };
+        let more = if self.name == UV { WITH_UV } else { "" };
+        let lines = [WITHOUT_OUR_USER, own, more].into_iter().filter(|line| !line.is_empty());
+        lines.map(|line| format!("\n{line}")).collect()
+    }
+
+    /// Who runs in it unless it is told otherwise.
+    pub fn user(&self) -> &'static str {
+        let nobody = self.name.starts_with(DISTROLESS) && self.tag.contains("nonroot");
+        if nobody { "\nUSER 65532\nWORKDIR /home/nonroot" } else { "" }
+    }
+
+    /// A line of a COPY from it, with the paths that are others in ours.
+    pub fn moved(&self, line: &str) -> Option<String> {
+        if self.name != UV {
+            return None;
+        }
+        let path = |word: &'_ str| PROGRAMS_OF_UV.into_iter().find(|(theirs, _)| *theirs == word);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        // What comes last is where they go.
+        let sources = words.len().saturating_sub(1);
+        let moved = words.iter().enumerate().map(|(index, word)| {
+            let ours = path(word).filter(|_| index < sources);
+            ours.map_or(*word, |(_, ours)| ours)
+        });
+        Some(moved.collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// `python:3.11`, … for the message.
+pub(super) fn offered(catalog: &Catalog) -> Result<Vec<String>, DetectError> {
+    let mut found = Vec::new();
+    for pack in pack::all()? {
+        for image in pack.images.iter().filter(|image| !image.contains('/')) {
+            found
+                .extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));
+        }
+    }
+    Ok(found)
+}
