@@ -68,6 +68,8 @@ struct Detect {
 
 /// The program.
 pub fn main() -> ExitCode {
+    // The one provider of cryptography; that there is one already is no failure.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let words: Vec<&str> = arguments.iter().skip(1).filter_map(|word| word.to_str()).collect();
     match words[..] {

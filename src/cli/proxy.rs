@@ -25,6 +25,8 @@ pub(super) fn proxy(flags: &Flags, upgrade: bool) -> ExitCode {
     let (ready, listening) = oneshot::channel();
     let options = ProxyOptions {
         http_listen: settings.http_listen,
+        https_listen: settings.https_listen,
+        certificates: settings.certificate_snapshot(),
         snapshot: settings.route_snapshot(),
         socket: settings.proxy_socket(),
         lock: settings.proxy_lock(),

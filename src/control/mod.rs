@@ -5,7 +5,7 @@ mod proxies;
 pub mod wire;
 
 pub use local::serve as serve_local;
-pub use proxies::serve as serve_proxies;
+pub use proxies::{Follows, serve as serve_proxies};
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;

@@ -1,14 +1,24 @@
-//! The proxies' socket: tables out, acknowledgements in. Nothing else.
+//! The proxies' socket: routes and certificates out, acknowledgements in. Nothing else.
 
-use crate::deploy::Routes;
+use crate::deploy::{Certificates, Routes};
 use crate::frame;
 use crate::model::{FromProxy, ToProxy};
 use std::io;
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
+/// What proxies are told of.
+#[derive(Clone)]
+pub struct Follows {
+    /// Routes.
+    pub routes: Routes,
+    /// Certificates and challenges.
+    pub certificates: Certificates,
+}
+
 /// Serves proxies until `stop`.
-pub async fn serve(listener: UnixListener, routes: Routes, stop: CancellationToken) {
+pub async fn serve(listener: UnixListener, follows: Follows, stop: CancellationToken) {
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -24,10 +34,10 @@ pub async fn serve(listener: UnixListener, routes: Routes, stop: CancellationTok
         if !super::is_proxy(&stream) {
             continue;
         }
-        let (routes, stop) = (routes.clone(), stop.clone());
+        let (follows, stop) = (follows.clone(), stop.clone());
         tokio::spawn(async move {
             let result = tokio::select! {
-                result = converse(stream, &routes) => result,
+                result = converse(stream, &follows) => result,
                 () = stop.cancelled() => Ok(()),
             };
             if let Err(error) = result {
@@ -37,30 +47,52 @@ pub async fn serve(listener: UnixListener, routes: Routes, stop: CancellationTok
     }
 }
 
-async fn converse(stream: UnixStream, routes: &Routes) -> io::Result<()> {
+async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
     let (mut from, mut to) = stream.into_split();
-    let Some(FromProxy::Hello { pid, .. }) = frame::read(&mut from).await? else { return Ok(()) };
-    tracing::debug!(pid, "a proxy has connected");
+    let Some(FromProxy::Hello { pid, tls, .. }) = frame::read(&mut from).await? else { return Ok(()) };
+    tracing::debug!(pid, tls, "a proxy has connected");
+    let Follows { routes, certificates } = follows;
     let id = routes.join();
-    let mut table = routes.subscribe();
-    table.mark_changed();
-    let send = async {
-        while table.changed().await.is_ok() {
-            let now = table.borrow_and_update().clone();
-            frame::write(&mut to, &ToProxy::Table((*now).clone())).await?;
-        }
-        Ok::<_, io::Error>(())
-    };
+    if tls {
+        certificates.join(id);
+    }
     let hear = async {
         while let Some(message) = frame::read(&mut from).await? {
+            certificates.hear(id, &message);
             routes.hear(id, message);
         }
         Ok::<_, io::Error>(())
     };
     let result = tokio::select! {
-        result = send => result,
+        result = tell(&mut to, follows, tls) => result,
         result = hear => result,
     };
     routes.leave(id);
+    certificates.leave(id);
     result
+}
+
+/// Everything as it is now, and then whatever changes. Certificates come first, so
+/// that no route is sent on to HTTPS before there is one.
+async fn tell(to: &mut OwnedWriteHalf, follows: &Follows, tls: bool) -> io::Result<()> {
+    let mut table = follows.routes.subscribe();
+    let mut certificates = follows.certificates.subscribe();
+    let mut challenges = follows.certificates.subscribe_challenges();
+    table.mark_changed();
+    certificates.mark_changed();
+    challenges.mark_changed();
+    loop {
+        let message = tokio::select! {
+            biased;
+            Ok(()) = certificates.changed(), if tls => {
+                ToProxy::Certificates((*certificates.borrow_and_update().clone()).clone())
+            }
+            Ok(()) = challenges.changed(), if tls => {
+                ToProxy::Challenges((*challenges.borrow_and_update().clone()).clone())
+            }
+            Ok(()) = table.changed() => ToProxy::Table((*table.borrow_and_update().clone()).clone()),
+            else => return Ok(()),
+        };
+        frame::write(to, &message).await?;
+    }
 }

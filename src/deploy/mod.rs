@@ -8,6 +8,7 @@ mod again;
 mod bases;
 mod branch;
 mod build;
+mod certificates;
 mod collect;
 mod config;
 mod crashes;
@@ -45,6 +46,7 @@ mod words;
 pub(crate) mod tests;
 
 pub use account::{Account, Condition, ProcessLine};
+pub use certificates::Certificates;
 pub use config::{Configured, ConfiguredAll, Effect};
 pub use error::DeployError;
 pub use images::{ImageVerdict, KeptFor};

@@ -7,7 +7,7 @@ use super::pushes::Pushes;
 use super::queue::Queue;
 use super::slots::Slots;
 use super::watch::Watched;
-use super::{DeployError, Routes};
+use super::{Certificates, DeployError, Routes};
 use crate::buildpack::{CacheScope, Catalog, Choice};
 use crate::engine::Engine;
 use crate::logs::Logs;
@@ -44,6 +44,8 @@ pub struct Pipeline {
     pub workers: Workers,
     /// The route table.
     pub routes: Routes,
+    /// Certificates and challenges.
+    pub certificates: Certificates,
     pub(super) queue: Queue,
     pub(super) slots: Slots,
     pub(super) pushes: Pushes,
@@ -76,6 +78,7 @@ impl Pipeline {
         Arc::new(Self {
             workers,
             routes: Routes::new(),
+            certificates: Certificates::new(),
             queue: Queue::default(),
             slots,
             pushes: Pushes::default(),

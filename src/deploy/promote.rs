@@ -182,7 +182,8 @@ impl Pipeline {
         let host = format!("{}.{}", app.name, self.workers.settings.domain);
         Route {
             app: app.name.clone(),
-            hosts: crate::model::HostName::parse(&host).into_iter().collect(),
+            hosts: crate::model::Domain::parse(&host).into_iter().collect(),
+            https: crate::model::HttpsPolicy::default(),
             port: Some(app.port),
             release,
             targets,

@@ -274,9 +274,10 @@ impl Pipeline {
 
     /// Keeps apps from the host; said once if that is not possible.
     async fn isolate(&self) {
-        let http = self.workers.settings.http_listen;
-        let public = (!http.ip().is_loopback()).then_some(http.port());
-        let outcome = self.engine().isolate(public, self.workers.settings.build.isolate).await.err();
+        let settings = &self.workers.settings;
+        let listens = [Some(settings.http_listen), settings.https_listen].into_iter().flatten();
+        let public = listens.filter(|listen| !listen.ip().is_loopback()).map(|listen| listen.port());
+        let outcome = self.engine().isolate(public.collect(), settings.build.isolate).await.err();
         let mut exposed = self.exposed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let (Some(why), None) = (&outcome, &*exposed) {
             tracing::warn!(

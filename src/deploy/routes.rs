@@ -195,7 +195,10 @@ impl Routes {
             return;
         }
         self.proxies.send_modify(|proxies| match message {
-            FromProxy::Hello { .. } | FromProxy::Counts { .. } => {}
+            FromProxy::Hello { .. }
+            | FromProxy::Counts { .. }
+            | FromProxy::Certified { .. }
+            | FromProxy::Challenged { .. } => {}
             FromProxy::Ack { version, refused_ports } => {
                 proxies.acknowledged.insert(id, version);
                 proxies.refused_ports.insert(id, refused_ports);
@@ -234,6 +237,7 @@ impl Routes {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::model::HttpsPolicy;
 
     fn target(release: u32) -> Target {
         Target { address: "10.0.0.2:5000".parse().unwrap(), process: "web.1".into(), release }
@@ -244,6 +248,7 @@ mod tests {
         Route {
             app,
             hosts: vec![],
+            https: HttpsPolicy::default(),
             port: None,
             release,
             targets: vec![target(release)],

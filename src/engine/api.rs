@@ -85,9 +85,9 @@ pub trait Engine: Send + Sync {
     fn remove_network(&self, app: AppId) -> Answer<'_, ()>;
 
     /// Keeps apps from the host and the cloud's metadata service; why not, if that
-    /// fails. `public_port` is the proxy's, if it listens on a public address: apps
-    /// may reach each other by their public names. With `builds`, builds too.
-    fn isolate(&self, public_port: Option<u16>, builds: bool) -> BoxFuture<'_, Result<(), String>>;
+    /// fails. `public_ports` are the proxy's, as far as it listens on public addresses:
+    /// apps may reach each other by their public names. With `builds`, builds too.
+    fn isolate(&self, public_ports: Vec<u16>, builds: bool) -> BoxFuture<'_, Result<(), String>>;
 
     /// Creates and starts a container; its id. One of the same name and app is
     /// replaced. On failure, and when dropped, nothing is left.

@@ -1,9 +1,11 @@
 //! Plain types of the field: no I/O, no async, nothing below them.
 
 pub mod app;
+pub mod certificate;
 pub mod checks;
 pub mod config;
 pub mod dockerignore;
+pub mod domain;
 pub mod dotenv;
 pub mod name;
 pub mod pin;
@@ -19,8 +21,12 @@ pub mod window;
 pub mod workload;
 
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
+pub use certificate::{
+    CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate, TlsChallenge,
+};
 pub use checks::{CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
 pub use config::{ConfigVars, Oversize};
+pub use domain::Domain;
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use pin::BasePin;
 pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, RELEASE_TIME, Recipe, RunCommand, WantedVar};
@@ -28,7 +34,7 @@ pub use problem::Problem;
 pub use process_type::{Cpu, Memory, Restart, Size, SizeChange, TypeSettings};
 pub use public_key::{KeyFault, PublicKey};
 pub use release::{CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, Why};
-pub use route::{Count, FromProxy, Route, RouteTable, Target, ToProxy};
+pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
 pub use source::{EntryKind, SourceEntry, SourceTree};
 pub use window::{Evidence, Seen, Window};

@@ -3,7 +3,9 @@
 //! The socket carries these and nothing else, each as a 4-byte big-endian
 //! length and a JSON document of that many bytes (at most 64 MiB).
 
-use super::name::{AppName, HostName};
+use super::certificate::{CertificateTable, Challenges};
+use super::domain::Domain;
+use super::name::AppName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,8 +26,11 @@ pub struct Target {
 pub struct Route {
     /// The app.
     pub app: AppName,
-    /// Host names without port, in lower case.
-    pub hosts: Vec<HostName>,
+    /// Host names without port, in lower case; an exact one beats a wildcard.
+    pub hosts: Vec<Domain>,
+    /// What becomes of plain requests, and what browsers are told.
+    #[serde(default)]
+    pub https: HttpsPolicy,
     /// Its own port on loopback, where any host name will do.
     pub port: Option<u16>,
     /// The release whose answers these are, for counting them: `3` for `v3`; 0: none.
@@ -36,6 +41,16 @@ pub struct Route {
     /// Heroku's code while `targets` is empty: `H10` (crashed), `H14` (no web
     /// processes).
     pub outage: String,
+}
+
+/// Whether an app is to be reached by HTTPS alone. Holds for a name only once there is
+/// a certificate for it that clients trust, so that it locks nobody out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpsPolicy {
+    /// Plain requests are sent on.
+    pub redirect: bool,
+    /// For how many seconds browsers are to use nothing else (HSTS); 0: not told.
+    pub hsts: u32,
 }
 
 /// How many requests a release has answered.
@@ -66,6 +81,10 @@ pub struct RouteTable {
 pub enum ToProxy {
     /// Use this table from now on; answered by `Ack` once it is in force.
     Table(RouteTable),
+    /// Show these certificates from now on; answered by `Certified`.
+    Certificates(CertificateTable),
+    /// Answer these challenges, and no others, from now on; answered by `Challenged`.
+    Challenges(Challenges),
 }
 
 /// What a proxy says to the control plane.
@@ -77,6 +96,19 @@ pub enum FromProxy {
         /// The proxy's process id.
         pid: u32,
         /// Version of the table it serves from.
+        version: u64,
+        /// Whether it takes certificates and challenges; older ones do not know them.
+        #[serde(default)]
+        tls: bool,
+    },
+    /// Every new handshake uses this version of the certificates.
+    Certified {
+        /// The table's version.
+        version: u64,
+    },
+    /// This version of the challenges is answered.
+    Challenged {
+        /// Their version.
         version: u64,
     },
     /// This version is in force: no new request uses an older one.

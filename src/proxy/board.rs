@@ -1,9 +1,10 @@
 //! The table in force, how the next one replaces it, and what drains.
 
 use super::counts::{Counter, Counts};
+use super::names::ByName;
 use super::pages::Page;
 use super::upstream::{InFlight, Upstream};
-use crate::model::{AppName, Route, RouteTable, Target};
+use crate::model::{AppName, HttpsPolicy, Route, RouteTable, Target};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -20,6 +21,8 @@ const GONE_LIMIT: usize = 1024;
 pub(super) enum Entry {
     /// The HTTP address: the host name decides.
     Hosts,
+    /// The HTTPS address: likewise.
+    Https,
     /// An app's own port: any host name will do.
     Port(u16),
 }
@@ -30,6 +33,8 @@ pub(super) struct Backend {
     pub(super) app: AppName,
     /// Of the release that answers.
     pub(super) counter: Arc<Counter>,
+    /// Whether plain requests are sent on.
+    pub(super) https: HttpsPolicy,
     outage: String,
     upstreams: Vec<Arc<Upstream>>,
     turn: AtomicUsize,
@@ -52,7 +57,7 @@ pub(super) enum Choice {
 
 #[derive(Default)]
 struct Routing {
-    hosts: HashMap<String, Arc<Backend>>,
+    hosts: ByName<Arc<Backend>>,
     ports: HashMap<u16, Arc<Backend>>,
 }
 
@@ -240,7 +245,7 @@ impl Routing {
         for route in table.routes.values() {
             let backend = Arc::new(Backend::new(route, upstreams, counts));
             for host in &route.hosts {
-                routing.hosts.insert(host.as_str().to_owned(), Arc::clone(&backend));
+                routing.hosts.add(host, Arc::clone(&backend));
             }
             if let Some(port) = route.port {
                 routing.ports.insert(port, backend);
@@ -251,7 +256,7 @@ impl Routing {
 
     fn find(&self, entry: Entry, host: &str) -> Option<&Arc<Backend>> {
         match entry {
-            Entry::Hosts => self.hosts.get(host),
+            Entry::Hosts | Entry::Https => self.hosts.get(host),
             Entry::Port(port) => self.ports.get(&port),
         }
     }
@@ -262,6 +267,7 @@ impl Backend {
         Self {
             app: route.app.clone(),
             counter: counts.of(&route.app, route.release),
+            https: route.https,
             outage: route.outage.clone(),
             upstreams: route.targets.iter().filter_map(|target| upstreams.get(target).cloned()).collect(),
             turn: AtomicUsize::new(0),

@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tracing::debug;
 
@@ -20,8 +19,8 @@ const POISON: &[u8] = b"\0";
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// A client's connection.
-pub(super) struct ClientStream {
-    stream: TcpStream,
+pub(super) struct ClientStream<S> {
+    stream: S,
     framing: Framing,
     /// A violation was seen; nothing more is read.
     poisoned: bool,
@@ -38,9 +37,9 @@ struct Waiting {
     over: Pin<Box<Sleep>>,
 }
 
-impl ClientStream {
-    /// Wraps an accepted connection.
-    pub(super) fn new(stream: TcpStream, limits: &ProxyLimits) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
+    /// Wraps an accepted connection, plain or past its handshake.
+    pub(super) fn new(stream: S, limits: &ProxyLimits) -> Self {
         Self {
             stream,
             framing: Framing::new(),
@@ -72,7 +71,8 @@ impl ClientStream {
             return Poll::Pending;
         }
         if phase == Phase::Head && !self.written {
-            let _ = self.stream.try_write(TOO_SLOW);
+            let _ = Pin::new(&mut self.stream).poll_write(context, TOO_SLOW);
+            let _ = Pin::new(&mut self.stream).poll_flush(context);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -91,7 +91,7 @@ impl ClientStream {
     }
 }
 
-impl AsyncRead for ClientStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -114,7 +114,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -23,7 +23,10 @@ pub enum ProxyError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The HTTP address can't be listened on.
+    /// The system gives no random numbers, or the like.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// An address can't be listened on.
     #[error("listening on {address}: {source}")]
     Listen {
         /// The address asked for.

@@ -1,10 +1,10 @@
 //! One request: whom it is for, which process takes it, and what comes back.
 
-use super::Shared;
 use super::access::Record;
-use super::board::{Backend, Choice, Entry};
+use super::board::{Backend, Choice};
 use super::body::{Relay, ReplyBody, RequestBody, Upload};
-use super::headers::{self, Origin};
+use super::client::Client;
+use super::headers;
 use super::pages::Page;
 use super::request;
 use super::upstream::{InFlight, Sender, Upstream};
@@ -21,16 +21,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// A request that can't be repeated takes a pooled connection only this
 /// young: an older one may be closing at the other end just now.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// What all requests of a client's connection have in common.
-pub(super) struct Client {
-    /// The proxy.
-    pub(super) shared: Arc<Shared>,
-    /// By which address it came in.
-    pub(super) entry: Entry,
-    /// Where it comes from, for the app.
-    pub(super) origin: Origin,
-}
 
 /// A request on its way to an app.
 struct Errand {
@@ -64,7 +54,7 @@ struct Exchange {
 pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Response<ReplyBody> {
     let started = Instant::now();
     let (mut parts, incoming) = request.into_parts();
-    let authority = match request::check(&mut parts) {
+    let authority = match request::check(&mut parts, client.origin.scheme) {
         Ok(authority) => authority,
         Err(refusal) => {
             let page = Page::Refused(refusal);
@@ -72,6 +62,9 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
             return own_page(&page, accept, (parts.method, parts.uri), started);
         }
     };
+    if let Some(page) = client.before_the_app(authority.host(), &parts.uri) {
+        return own_page(&page, parts.headers.get(ACCEPT), (parts.method, parts.uri), started);
+    }
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let asked_to_upgrade = parts.headers.contains_key(UPGRADE);
     let accept = parts.headers.get(ACCEPT).cloned();
@@ -108,6 +101,9 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
     let mut refused_before = false;
     let page = loop {
         let (backend, in_flight) = match client.shared.board.choose(client.entry, host) {
+            Choice::Target { backend, .. } | Choice::Outage(backend) if client.is_sent_on(&backend, host) => {
+                break client.by_https(host, &errand.method, &errand.uri);
+            }
             Choice::Target { backend, in_flight } => (backend, in_flight),
             Choice::Outage(backend) => break backend.outage(),
             Choice::Unknown => break Page::UnknownHost(host.to_owned()),
@@ -270,6 +266,9 @@ impl Delivery {
         let Exchange { response, sender, upload, in_flight } = self.exchange;
         let (mut parts, incoming) = response.into_parts();
         headers::remove_hop_by_hop(&mut parts.headers);
+        if let Some((backend, _)) = &self.record.answered_by {
+            client.insist_on_https(backend, &mut parts.headers);
+        }
         parts.extensions.clear();
         parts.version = Version::HTTP_11;
         let relay =

@@ -25,6 +25,8 @@ pub(super) struct Origin {
     pub(super) peer: HeaderValue,
     /// The port that it connected to.
     pub(super) port: HeaderValue,
+    /// `http` or `https`.
+    pub(super) scheme: &'static str,
 }
 
 /// Removes what concerns one connection only, what `Connection` names included.
@@ -83,7 +85,7 @@ pub(super) fn prepare_request(
     headers.insert(FORWARDED_FOR, origin.peer.clone());
     headers.insert(FORWARDED_HOST, host.clone());
     headers.insert(FORWARDED_PORT, origin.port.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
     headers.insert(REQUEST_ID, request_id());
     headers.insert(REQUEST_START, now());
     if let Some(protocol) = &upgrade {

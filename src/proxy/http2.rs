@@ -3,7 +3,8 @@
 
 use super::Shared;
 use super::body::ReplyBody;
-use super::forward::{self, Client};
+use super::client::Client;
+use super::forward;
 use super::frames::Metered;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};

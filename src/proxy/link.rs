@@ -4,7 +4,7 @@ use super::board::Board;
 use super::ports::Ports;
 use super::{Shared, snapshot};
 use crate::frame;
-use crate::model::{FromProxy, RouteTable, ToProxy};
+use crate::model::{CertificateTable, Challenges, FromProxy, RouteTable, ToProxy};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,13 +27,15 @@ pub(super) struct Link {
     pub(super) socket: PathBuf,
     /// Where the table is kept.
     pub(super) snapshot: PathBuf,
+    /// Where certificates are kept.
+    pub(super) certificates: PathBuf,
 }
 
 /// An acknowledgement to be sent, and up to which turn it lets us report
 /// removed targets.
 struct Ack {
     message: FromProxy,
-    turn: u64,
+    turn: Option<u64>,
 }
 
 impl Link {
@@ -70,7 +72,8 @@ impl Link {
 
     async fn talk(&mut self, stream: UnixStream, tables: &mut u64) -> io::Result<()> {
         let (reader, mut writer) = stream.into_split();
-        let hello = FromProxy::Hello { pid: std::process::id(), version: self.shared.board.table().version };
+        let version = self.shared.board.table().version;
+        let hello = FromProxy::Hello { pid: std::process::id(), version, tls: self.shared.tls.is_some() };
         frame::write(&mut writer, &hello).await?;
         let (acks, queue) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
@@ -86,9 +89,15 @@ impl Link {
         acks: &mpsc::UnboundedSender<Ack>,
         tables: &mut u64,
     ) -> io::Result<()> {
-        while let Some(ToProxy::Table(table)) = frame::read(&mut reader).await? {
-            *tables += 1;
-            let ack = self.put_in_force(Arc::new(table)).await;
+        while let Some(message) = frame::read(&mut reader).await? {
+            let ack = match message {
+                ToProxy::Table(table) => {
+                    *tables += 1;
+                    self.put_in_force(Arc::new(table)).await
+                }
+                ToProxy::Certificates(table) => self.show(table).await,
+                ToProxy::Challenges(challenges) => self.answer(&challenges),
+            };
             if acks.send(ack).is_err() {
                 break;
             }
@@ -110,14 +119,37 @@ impl Link {
         persist(&self.snapshot, table).await;
         debug!(version, "routes in force");
         self.shared.linked.cancel();
-        Ack { message: FromProxy::Ack { version, refused_ports }, turn }
+        Ack { message: FromProxy::Ack { version, refused_ports }, turn: Some(turn) }
+    }
+
+    /// Without TLS there are no certificates, and none are kept.
+    async fn show(&self, table: CertificateTable) -> Ack {
+        let version = table.version;
+        if self.shared.tls.is_some() {
+            let (shared, path) = (Arc::clone(&self.shared), self.certificates.clone());
+            let shown = tokio::task::spawn_blocking(move || {
+                shared.tls.iter().for_each(|tls| tls.show(&table));
+                snapshot::save(&path, &table)
+            });
+            if let Err(error) = shown.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                let path = self.certificates.display();
+                warn!(%path, %error, "can't store the certificates; a restart would show older ones");
+            }
+            debug!(version, "certificates in force");
+        }
+        Ack { message: FromProxy::Certified { version }, turn: None }
+    }
+
+    fn answer(&self, challenges: &Challenges) -> Ack {
+        self.shared.tls.iter().for_each(|tls| tls.answer(challenges));
+        Ack { message: FromProxy::Challenged { version: challenges.version }, turn: None }
     }
 }
 
 /// Keeps the table on disk. A full disk must not keep it from serving.
 async fn persist(path: &Path, table: Arc<RouteTable>) {
     let place = path.to_owned();
-    let saved = tokio::task::spawn_blocking(move || snapshot::save(&place, &table)).await;
+    let saved = tokio::task::spawn_blocking(move || snapshot::save(&place, &*table)).await;
     let saved = saved.unwrap_or_else(|error| Err(io::Error::other(error)));
     if let Err(error) = saved {
         warn!(path = %path.display(), %error, "can't store the routes; a restart would serve older ones");
@@ -144,7 +176,7 @@ async fn speak(
             ack = queue.recv() => {
                 let Some(ack) = ack else { return Ok(()) };
                 frame::write(&mut writer, &ack.message).await?;
-                turn = Some(ack.turn);
+                turn = ack.turn.or(turn);
             }
             () = board.drain_news() => {}
             () = shared.accepting.cancelled(), if !retiring => {

@@ -1,12 +1,12 @@
-//! Accepting connections, within limits, and serving HTTP on them.
+//! Accepting connections, within limits, and serving HTTP on them, in TLS or not.
 
 use super::Shared;
 use super::board::Entry;
+use super::client::Client;
 use super::client_stream::ClientStream;
-use super::forward::{self, Client};
-use super::headers::Origin;
+use super::forward;
 use super::http2;
-use hyper::header::HeaderValue;
+use super::tls;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +17,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -79,17 +80,37 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry, pe
 }
 
 async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry) {
-    let Ok(client) = Client::new(Arc::clone(&shared), &stream, peer, entry) else {
+    let Ok(mut client) = Client::new(Arc::clone(&shared), &stream, peer, entry) else {
         return;
     };
-    match shared.quit.run_until_cancelled(http2::is_spoken(&shared, &stream)).await {
-        Some(Ok(true)) => http2::serve(&shared, stream, client).await,
-        Some(Ok(false)) => serve_http1(shared, stream, peer, client).await,
-        Some(Err(_)) | None => {}
+    let Some(tls) = shared.tls.as_ref().filter(|_| entry == Entry::Https) else {
+        match shared.quit.run_until_cancelled(http2::is_spoken(&shared, &stream)).await {
+            Some(Ok(true)) => http2::serve(&shared, stream, client).await,
+            Some(Ok(false)) => serve_http1(shared, stream, peer, client).await,
+            Some(Err(_)) | None => {}
+        }
+        return;
+    };
+    let handshake = tls.shake_hands(stream, shared.limits.header);
+    match shared.quit.run_until_cancelled(handshake).await {
+        Some(Ok(Some(stream))) => {
+            let session = stream.get_ref().1;
+            client.server_name = session.server_name().map(str::to_ascii_lowercase);
+            if session.alpn_protocol() == Some(tls::HTTP2) {
+                http2::serve(&shared, stream, client).await;
+            } else {
+                serve_http1(Arc::clone(&shared), stream, peer, client).await;
+            }
+        }
+        Some(Err(error)) => debug!(%peer, %error, "a handshake failed"),
+        Some(Ok(None)) | None => {}
     }
 }
 
-async fn serve_http1(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, client: Client) {
+async fn serve_http1<S>(shared: Arc<Shared>, stream: S, peer: IpAddr, client: Client)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let client = Arc::new(client);
     let service = service_fn(move |request| {
         let client = Arc::clone(&client);
@@ -114,15 +135,6 @@ async fn serve_http1(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, clien
     };
     if let Err(error) = ended {
         debug!(%peer, %error, "a client's connection ended");
-    }
-}
-
-impl Client {
-    fn new(shared: Arc<Shared>, stream: &TcpStream, peer: IpAddr, entry: Entry) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let port = HeaderValue::from(stream.local_addr()?.port());
-        let peer = HeaderValue::try_from(peer.to_string()).map_err(io::Error::other)?;
-        Ok(Self { shared, entry, origin: Origin { peer, port } })
     }
 }
 

@@ -9,6 +9,7 @@
 mod access;
 mod board;
 mod body;
+mod client;
 mod client_stream;
 mod counts;
 mod error;
@@ -21,11 +22,13 @@ mod http2;
 mod link;
 mod listener;
 mod lock;
+mod names;
 mod pages;
 mod ports;
 mod request;
 mod snapshot;
 mod sockets;
+mod tls;
 mod tunnel;
 mod upstream;
 mod words;
@@ -45,6 +48,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tls::Tls;
 use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -62,8 +66,12 @@ const FILES: u64 = 65_536;
 pub struct ProxyOptions {
     /// HTTP; port 0 picks a free one.
     pub http_listen: SocketAddr,
+    /// HTTPS; `None` for none.
+    pub https_listen: Option<SocketAddr>,
     /// The last route table, kept over restarts.
     pub snapshot: PathBuf,
+    /// The last certificates with their keys, likewise.
+    pub certificates: PathBuf,
     /// The control plane's Unix socket for proxies.
     pub socket: PathBuf,
     /// Held while running; has the process id in it.
@@ -72,12 +80,22 @@ pub struct ProxyOptions {
     pub handover: PathBuf,
     /// Take over from the proxy that runs, if one does.
     pub upgrade: bool,
-    /// Listening sockets that somebody else has opened, in place of `http_listen`.
+    /// Listening sockets that somebody else has opened, in place of `http_listen` and
+    /// `https_listen`, of which they have the port.
     pub sockets: Vec<std::net::TcpListener>,
     /// Times and numbers.
     pub limits: ProxyLimits,
-    /// Told the bound HTTP address once requests are taken.
-    pub ready: Option<oneshot::Sender<SocketAddr>>,
+    /// Told the bound addresses once requests are taken.
+    pub ready: Option<oneshot::Sender<Bound>>,
+}
+
+/// Where the proxy listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// HTTP.
+    pub http: SocketAddr,
+    /// HTTPS.
+    pub https: Option<SocketAddr>,
 }
 
 /// Times and numbers that bound what clients and apps can do.
@@ -129,6 +147,10 @@ impl Default for ProxyLimits {
 /// What all connections share.
 struct Shared {
     board: Board,
+    /// Unless it is off.
+    tls: Option<Tls>,
+    /// Where plain requests are sent on to.
+    https_port: u16,
     limits: ProxyLimits,
     places: Arc<Semaphore>,
     peers: Peers,
@@ -175,10 +197,15 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
     raise_file_limit();
     let Beginning { mut lock, sockets, table, gone, before } = Beginning::of(&mut options).await?;
     let listened = |source| ProxyError::Listen { address: options.http_listen, source };
-    let address = sockets.address().map_err(listened)?;
-    let shared = Arc::new(Shared::new(table, gone, options.limits, &stop));
+    let bound = Bound { http: sockets.address().map_err(listened)?, https: sockets.https_address() };
+    let tls = bound.https.map(|_| Tls::new(&snapshot::load_certificates(&options.certificates)));
+    let secured = (tls.transpose()?, bound.https.map_or(0, |address| address.port()));
+    let shared = Arc::new(Shared::new((table, gone), secured, options.limits, &stop));
     for socket in &sockets.http {
-        shared.accept(Arc::clone(socket));
+        shared.accept(Arc::clone(socket), Entry::Hosts);
+    }
+    for socket in &sockets.https {
+        shared.accept(Arc::clone(socket), Entry::Https);
     }
     let mut ports = Ports::new(Arc::clone(&shared), sockets.ports);
     ports.open(&Board::ports(&shared.board.table()));
@@ -188,6 +215,7 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
         ports: Arc::clone(&ports),
         socket: options.socket,
         snapshot: options.snapshot,
+        certificates: options.certificates,
     };
     let upkeep = async { tokio::join!(link.follow(), sweep(&shared)) };
     tokio::pin!(upkeep);
@@ -196,11 +224,12 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
         _ = &mut upkeep => {}
     }
     let listener = handover::listen(&options.handover);
-    info!(%address, "proxy listening");
+    info!(http = %bound.http, https = ?bound.https, "proxy listening");
     if let Some(ready) = options.ready {
-        let _ = ready.send(address);
+        let _ = ready.send(bound);
     }
-    let handover = Handover { shared: Arc::clone(&shared), http: sockets.http, ports, lock, listener };
+    let (http, https) = (sockets.http, sockets.https);
+    let handover = Handover { shared: Arc::clone(&shared), http, https, ports, lock, listener };
     let succeeded = tokio::select! {
         () = shared.stop.cancelled() => false,
         () = handover.wait() => true,
@@ -223,11 +252,12 @@ impl Beginning {
         if options.upgrade
             && let Some(before) = Predecessor::meet(&options.handover).await?
         {
-            let Predecessor { waiting, lock, sockets, table, gone } = before;
+            let Predecessor { waiting, lock, mut sockets, table, gone } = before;
+            sockets.open_https(options.https_listen)?;
             return Ok(Self { lock, sockets, table, gone, before: Some(waiting) });
         }
         let lock = Lock::take(&options.lock)?;
-        let sockets = Sockets::open(given, options.http_listen)?;
+        let sockets = Sockets::open(given, options.http_listen, options.https_listen)?;
         Ok(Self { lock, sockets, table: snapshot::load(&options.snapshot), gone: Vec::new(), before: None })
     }
 }
@@ -252,9 +282,16 @@ async fn begin(
 }
 
 impl Shared {
-    fn new(table: RouteTable, gone: Vec<Target>, limits: ProxyLimits, stop: &CancellationToken) -> Self {
+    fn new(
+        (table, gone): (RouteTable, Vec<Target>),
+        (tls, https_port): (Option<Tls>, u16),
+        limits: ProxyLimits,
+        stop: &CancellationToken,
+    ) -> Self {
         Self {
             board: Board::new(table, gone),
+            tls,
+            https_port,
             places: Arc::new(Semaphore::new(limits.connections)),
             peers: Peers::new(limits.connections_per_peer),
             limits,
@@ -270,8 +307,8 @@ impl Shared {
         }
     }
 
-    fn accept(self: &Arc<Self>, socket: Arc<tokio::net::TcpListener>) {
-        let accepting = listener::accept(Arc::clone(self), socket, Entry::Hosts, self.accepting.clone());
+    fn accept(self: &Arc<Self>, socket: Arc<tokio::net::TcpListener>, entry: Entry) {
+        let accepting = listener::accept(Arc::clone(self), socket, entry, self.accepting.clone());
         self.acceptors.spawn(accepting);
     }
 

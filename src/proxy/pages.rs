@@ -3,7 +3,7 @@
 use super::body::ReplyBody;
 use super::request::Refusal;
 use bytes::Bytes;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 
 /// Why the proxy answers by itself.
@@ -13,6 +13,17 @@ pub(super) enum Page {
     Refused(Refusal),
     /// No app has that host name.
     UnknownHost(String),
+    /// The connection's handshake was for a name with another certificate.
+    Misdirected(String),
+    /// Plain HTTP, where HTTPS is wanted.
+    Secure {
+        /// The same by HTTPS.
+        location: String,
+        /// Whether the method must stay.
+        keep_method: bool,
+    },
+    /// The answer to a challenge of a certificate authority.
+    Challenge(String),
     /// The app has no process to answer; with Heroku's code.
     Outage(String),
     /// H10: every process refused the connection.
@@ -34,7 +45,11 @@ impl Page {
     /// Heroku's code for the access line, if it is one of the platform's.
     pub(super) fn code(&self) -> Option<&'static str> {
         match self {
-            Self::Refused(_) | Self::UnknownHost(_) => None,
+            Self::Refused(_)
+            | Self::UnknownHost(_)
+            | Self::Misdirected(_)
+            | Self::Secure { .. }
+            | Self::Challenge(_) => None,
             Self::Outage(code) if code == "H14" => Some("H14"),
             Self::Outage(_) | Self::Refusing => Some("H10"),
             Self::Timeout => Some("H12"),
@@ -49,6 +64,9 @@ impl Page {
 
     /// The page as HTML for those whose `Accept` asks for it, else as plain text.
     pub(super) fn response(&self, accept: Option<&HeaderValue>) -> Response<ReplyBody> {
+        if let Self::Challenge(answer) = self {
+            return challenge(answer);
+        }
         let words = self.words();
         let html = wants_html(accept);
         let text = if html { words.html() } else { words.plain() };
@@ -58,7 +76,11 @@ impl Page {
         let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Ok(code) = HeaderValue::from_str(&words.code) {
+        if let Self::Secure { location, .. } = self
+            && let Ok(location) = HeaderValue::from_str(location)
+        {
+            headers.insert(LOCATION, location);
+        } else if let Ok(code) = HeaderValue::from_str(&words.code) {
             headers.insert("x-paas-error", code);
         }
         if matches!(self, Self::Refused(_)) {
@@ -77,6 +99,16 @@ impl Page {
                 let text = format!("No app answers to {host} here.");
                 (StatusCode::NOT_FOUND, "unknown-host", "No such app", text)
             }
+            Self::Secure { location, keep_method } => {
+                let status = if *keep_method { 308 } else { 301 };
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::PERMANENT_REDIRECT);
+                (status, "", "Moved", format!("This is at {location}"))
+            }
+            Self::Challenge(answer) => (StatusCode::OK, "", "Challenge", answer.clone()),
+            Self::Misdirected(host) => {
+                let text = format!("This connection was not made for {host}; make another.");
+                (StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", text)
+            }
             Self::Outage(code) => return outage(code),
             Self::Refusing => return outage("H10"),
             Self::Timeout => {
@@ -89,6 +121,14 @@ impl Page {
         };
         Words { status, code: code.to_owned(), title, text }
     }
+}
+
+/// Those who ask read nothing but the text.
+fn challenge(answer: &str) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::Page(Some(Bytes::from(answer.to_owned()))));
+    let kind = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 fn outage(code: &str) -> Words {

@@ -47,13 +47,13 @@ impl Authority {
     }
 }
 
-/// Checks a request's head and leaves its target in origin form.
-pub(super) fn check(parts: &mut Parts) -> Result<Authority, Refusal> {
+/// Checks the head of a request that came by `scheme` and leaves its target in origin form.
+pub(super) fn check(parts: &mut Parts, scheme: &str) -> Result<Authority, Refusal> {
     check_framing(parts)?;
     check_expectation(&parts.headers)?;
     check_upgrade(parts)?;
     let authority = authority(&parts.headers)?;
-    normalize_target(parts, &authority)?;
+    normalize_target(parts, scheme, &authority)?;
     Ok(authority)
 }
 
@@ -148,12 +148,12 @@ fn is_name(host: &str) -> bool {
 }
 
 /// Absolute form must agree with `Host`; everything else must be a path.
-fn normalize_target(parts: &mut Parts, authority: &Authority) -> Result<(), Refusal> {
+fn normalize_target(parts: &mut Parts, scheme: &str, authority: &Authority) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::BadTarget);
     }
     if let Some(named) = parts.uri.authority() {
-        if parts.uri.scheme_str() != Some("http") {
+        if parts.uri.scheme_str() != Some(scheme) {
             return Err(Refusal::BadTarget);
         }
         if !named.as_str().as_bytes().eq_ignore_ascii_case(authority.value.as_bytes()) {

@@ -16,22 +16,49 @@ use tokio::net::TcpListener;
 pub(super) struct Sockets {
     /// The HTTP address; one at least.
     pub(super) http: Vec<Arc<TcpListener>>,
+    /// The HTTPS address; none if TLS is off.
+    pub(super) https: Vec<Arc<TcpListener>>,
     /// The apps' own ports.
     pub(super) ports: BTreeMap<u16, Vec<Arc<TcpListener>>>,
 }
 
 impl Sockets {
-    /// Those that were given to us; if there is none, one at `address`.
-    pub(super) fn open(given: Vec<std::net::TcpListener>, address: SocketAddr) -> Result<Self, ProxyError> {
+    /// Those that were given to us, for HTTPS those with its port; and our own where
+    /// there is none.
+    pub(super) fn open(
+        given: Vec<std::net::TcpListener>,
+        address: SocketAddr,
+        secure: Option<SocketAddr>,
+    ) -> Result<Self, ProxyError> {
         let failed = |source| ProxyError::Listen { address, source };
-        let mut http = Vec::new();
+        let mut sockets = Self::default();
         for socket in given {
-            http.push(Arc::new(adopt(socket).map_err(failed)?));
+            let port = socket.local_addr().map_err(failed)?.port();
+            let socket = Arc::new(adopt(socket).map_err(failed)?);
+            if secure.is_some_and(|secure| secure.port() == port) {
+                sockets.https.push(socket);
+            } else {
+                sockets.http.push(socket);
+            }
         }
-        if http.is_empty() {
-            http.push(Arc::new(listen(address).map_err(failed)?));
+        if sockets.http.is_empty() {
+            sockets.http.push(Arc::new(listen(address).map_err(failed)?));
         }
-        Ok(Self { http, ports: BTreeMap::new() })
+        sockets.open_https(secure)?;
+        Ok(sockets)
+    }
+
+    /// One at `address`, if there is none; none without an address.
+    pub(super) fn open_https(&mut self, address: Option<SocketAddr>) -> Result<(), ProxyError> {
+        let Some(address) = address else {
+            self.https.clear();
+            return Ok(());
+        };
+        if self.https.is_empty() {
+            let socket = listen(address).map_err(|source| ProxyError::Listen { address, source })?;
+            self.https.push(Arc::new(socket));
+        }
+        Ok(())
     }
 
     /// Those of the proxy before us.
@@ -43,6 +70,7 @@ impl Sockets {
             let socket = Arc::new(adopt(std::net::TcpListener::from(descriptor))?);
             match entry {
                 Entry::Hosts => sockets.http.push(socket),
+                Entry::Https => sockets.https.push(socket),
                 Entry::Port(port) => sockets.ports.entry(port).or_default().push(socket),
             }
         }
@@ -53,16 +81,23 @@ impl Sockets {
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.http.first().ok_or(io::ErrorKind::NotConnected)?.local_addr()
     }
+
+    /// The HTTPS address as it was bound.
+    pub(super) fn https_address(&self) -> Option<SocketAddr> {
+        self.https.first()?.local_addr().ok()
+    }
 }
 
-/// HTTP sockets and ports in the form in which they are handed over.
+/// Sockets and ports in the form in which they are handed over.
 pub(super) fn described<'a>(
     http: &'a [Arc<TcpListener>],
+    https: &'a [Arc<TcpListener>],
     ports: impl IntoIterator<Item = (u16, &'a Arc<TcpListener>)>,
 ) -> (Vec<Entry>, Vec<BorrowedFd<'a>>) {
     let http = http.iter().map(|socket| (Entry::Hosts, socket));
+    let https = https.iter().map(|socket| (Entry::Https, socket));
     let ports = ports.into_iter().map(|(port, socket)| (Entry::Port(port), socket));
-    http.chain(ports).map(|(entry, socket)| (entry, socket.as_fd())).unzip()
+    http.chain(https).chain(ports).map(|(entry, socket)| (entry, socket.as_fd())).unzip()
 }
 
 fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {

@@ -28,7 +28,12 @@ impl From<&ProxyError> for Problem {
             ProxyError::Listen { address, source } => Self::new(
                 format!("The proxy did not start: can't listen on {address}"),
                 listen_cause(source),
-                "Choose another address with --http-listen, or free this one.",
+                "Choose another address with --http-listen or --https-listen, or free this one.",
+            ),
+            ProxyError::Tls(error) => Self::new(
+                "The proxy did not start: TLS can't be set up",
+                format!("{error}."),
+                "To do without: --tls off",
             ),
         }
     }

@@ -62,6 +62,12 @@ fn start(settings: &Settings, executable: &Path) -> Result<Child, ServerError> {
         OsStr::new("--http-listen"),
         OsStr::new(&listen),
     ];
+    let https = settings.https_listen.map(|address| address.to_string());
+    let tls = match &https {
+        Some(address) => [OsStr::new("--https-listen"), OsStr::new(address)],
+        None => [OsStr::new("--tls"), OsStr::new("off")],
+    };
+    let arguments = [&arguments[..], &tls].concat();
     spawn::proxy(executable, &arguments, log).map_err(|error| ServerError::Proxy(error.to_string()))
 }
 

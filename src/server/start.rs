@@ -62,7 +62,8 @@ pub async fn check_config(settings: &Settings) -> Result<(), ServerError> {
     }
     let listens =
         [("SSH", "--ssh-listen", settings.ssh_listen), ("HTTP", "--http-listen", settings.http_listen)];
-    for (what, flag, address) in listens {
+    let https = settings.https_listen.map(|address| ("HTTPS", "--https-listen", address));
+    for (what, flag, address) in listens.into_iter().chain(https) {
         drop(listen(what, flag, address).await?);
     }
     Ok(())
@@ -130,7 +131,9 @@ async fn run(
     // Recovery publishes the routes first: a proxy that connects earlier would
     // be told of a state that is just being put in order.
     pipeline.recover().await?;
-    tokio::spawn(control::serve_proxies(proxies, pipeline.routes.clone(), inner.clone()));
+    let follows =
+        control::Follows { routes: pipeline.routes.clone(), certificates: pipeline.certificates.clone() };
+    tokio::spawn(control::serve_proxies(proxies, follows, inner.clone()));
     wait_for_proxy(settings, pipeline, proxy).await?;
     pipeline.background_work();
     let spill = settings.data_dir.join("tmp");

@@ -12,6 +12,9 @@ pub(super) struct File {
     pub data_dir: Option<PathBuf>,
     pub ssh_listen: Option<SocketAddr>,
     pub http_listen: Option<SocketAddr>,
+    pub https_listen: Option<SocketAddr>,
+    /// `on`, `off`
+    pub tls: Option<String>,
     pub api_listen: Option<SocketAddr>,
     pub domain: Option<String>,
     pub engine: Option<String>,

@@ -25,6 +25,12 @@ pub struct Flags {
     /// Address of the HTTP proxy [default: 127.0.0.1:8080]
     #[arg(long, env = "PAAS_HTTP_LISTEN", value_name = "ADDR")]
     pub http_listen: Option<SocketAddr>,
+    /// Address of the HTTPS proxy [default: port 443 or 8443 beside HTTP's 80 or 8080]
+    #[arg(long, env = "PAAS_HTTPS_LISTEN", value_name = "ADDR")]
+    pub https_listen: Option<SocketAddr>,
+    /// HTTPS: on or off [default: on]
+    #[arg(long, env = "PAAS_TLS", value_name = "ON|OFF")]
+    pub tls: Option<String>,
     /// Address of the API and dashboard (reserved) [default: 127.0.0.1:8090]
     #[arg(long, env = "PAAS_API_LISTEN", value_name = "ADDR")]
     pub api_listen: Option<SocketAddr>,
@@ -202,6 +208,13 @@ pub fn load(flags: &Flags) -> Result<Located, SettingsError> {
         }
         None => resolve(flags, File::default())?,
     };
+    if let Some(https) = settings.https_listen
+        && https.port() != 0
+        && [settings.ssh_listen, settings.http_listen].contains(&https)
+    {
+        let both = https.to_string();
+        return Err(value("https_listen", &both, "SSH or HTTP has this address; give HTTPS another"));
+    }
     if settings.ssh_listen == settings.http_listen && settings.ssh_listen.port() != 0 {
         let both = settings.ssh_listen.to_string();
         return Err(value("http_listen", &both, "SSH has this address; give HTTP another"));
@@ -226,12 +239,34 @@ fn address(given: Option<SocketAddr>, file: Option<SocketAddr>, port: u16) -> So
     given.or(file).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
+/// Beside the well-known ports of HTTP, HTTPS has its own; beside any other it is
+/// off until it is given an address.
+fn https_listen(
+    given: Option<SocketAddr>,
+    tls: Option<&str>,
+    http: SocketAddr,
+) -> Result<Option<SocketAddr>, SettingsError> {
+    let port = match http.port() {
+        80 => Some(443),
+        8080 => Some(8443),
+        _ => None,
+    };
+    match tls {
+        None | Some("on") => Ok(given.or_else(|| port.map(|port| SocketAddr::new(http.ip(), port)))),
+        Some("off") => Ok(None),
+        Some(other) => Err(value("tls", other, "use on or off")),
+    }
+}
+
 fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
     let domain = flags.domain.clone().or(file.domain).unwrap_or_else(|| "localhost".to_owned());
+    let http_listen = address(flags.http_listen, file.http_listen, 8080);
+    let tls = flags.tls.as_deref().or(file.tls.as_deref());
     Ok(Settings {
         data_dir: absolute(flags.data_dir.clone().or(file.data_dir)),
         ssh_listen: address(flags.ssh_listen, file.ssh_listen, 2222),
-        http_listen: address(flags.http_listen, file.http_listen, 8080),
+        http_listen,
+        https_listen: https_listen(flags.https_listen.or(file.https_listen), tls, http_listen)?,
         api_listen: address(flags.api_listen, file.api_listen, 8090),
         domain: HostName::parse(&domain.to_ascii_lowercase())
             .map_err(|_| value("domain", &domain, "use a host name such as example.com"))?,

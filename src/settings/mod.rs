@@ -109,6 +109,8 @@ pub struct Settings {
     pub ssh_listen: SocketAddr,
     /// HTTP.
     pub http_listen: SocketAddr,
+    /// HTTPS; `None`: off.
+    pub https_listen: Option<SocketAddr>,
     /// Reserved for the API and the dashboard.
     pub api_listen: SocketAddr,
     /// Apps are `<name>.<domain>`.
@@ -198,6 +200,11 @@ impl Settings {
     /// The proxy's last route table.
     pub fn route_snapshot(&self) -> PathBuf {
         self.proxy_dir().join("routes.snapshot")
+    }
+
+    /// The proxy's last certificates.
+    pub fn certificate_snapshot(&self) -> PathBuf {
+        self.proxy_dir().join("certificates.snapshot")
     }
 
     /// The key of the config vars.

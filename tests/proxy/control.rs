@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 async fn the_control_plane_may_go_and_come_back() {
     let (old, new) = (App::start(1).await, App::start(2).await);
     let (proxy, mut control) = Proxy::with(vec![route("blog", &[&old])]).await;
-    assert!(matches!(control.hello, FromProxy::Hello { version: 0, pid } if pid == std::process::id()));
+    assert!(
+        matches!(control.hello, FromProxy::Hello { version: 0, pid, tls: true } if pid == std::process::id())
+    );
     control.publish(2, vec![route("blog", &[&new])]).await;
     assert_eq!(control.drained().await, old.target());
     drop(control);
@@ -110,7 +112,7 @@ async fn what_keeps_it_from_starting_is_said() {
     insta::assert_snapshot!(told.replace(&proxy.address.to_string(), "ADDRESS"), @r"
     The proxy did not start: can't listen on ADDRESS
     Another program listens there already.
-    Choose another address with --http-listen, or free this one.
+    Choose another address with --http-listen or --https-listen, or free this one.
     ");
 
     let missing = options(Path::new("/proc/nowhere"), ProxyLimits::default(), None);

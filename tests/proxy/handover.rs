@@ -32,7 +32,7 @@ async fn ten_upgrades_under_load_lose_no_request_and_refuse_no_connection() {
     for version in 2..=11 {
         let (next, mut linked) = Proxy::upgrade(&place, limits(), &control).await;
         linked.publish(version, vec![route("blog", &[&app])]).await;
-        assert_eq!(next.bound.await.unwrap(), address);
+        assert_eq!(next.bound.await.unwrap().http, address);
         running.await.unwrap().unwrap();
         (running, control) = (next.running, linked);
     }
@@ -181,7 +181,7 @@ async fn an_upgrade_of_nothing_is_a_start() {
     let options = ProxyOptions { upgrade: true, ..options(directory.path(), limits(), Some(ready)) };
     let stop = CancellationToken::new();
     let running = tokio::spawn(paas::proxy::run(options, stop.clone()));
-    assert!(raw(bound.await.unwrap(), ASK).await.starts_with("HTTP/1.1 404 "));
+    assert!(raw(bound.await.unwrap().http, ASK).await.starts_with("HTTP/1.1 404 "));
     stop.cancel();
     running.await.unwrap().unwrap();
 }

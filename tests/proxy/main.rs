@@ -10,4 +10,5 @@ mod http2;
 mod pages;
 mod routing;
 mod swaps;
+mod tls;
 mod world;

@@ -7,9 +7,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use paas::frame;
-use paas::model::{AppName, Count, FromProxy, HostName, Route, RouteTable, Target, ToProxy};
+use paas::model::{AppName, Count, Domain, FromProxy, HttpsPolicy, Route, RouteTable, Target, ToProxy};
 use paas::proxy;
-use paas::proxy::{ProxyError, ProxyLimits, ProxyOptions};
+use paas::proxy::{Bound, ProxyError, ProxyLimits, ProxyOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -29,6 +29,7 @@ pub const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 pub struct Proxy {
     pub address: SocketAddr,
+    pub https: SocketAddr,
     pub directory: TempDir,
     pub stop: CancellationToken,
     pub running: JoinHandle<Result<(), ProxyError>>,
@@ -44,8 +45,8 @@ impl Proxy {
         let stop = CancellationToken::new();
         let options = options(directory.path(), limits, Some(ready));
         let running = tokio::spawn(proxy::run(options, stop.clone()));
-        let address = bound.await.expect("the proxy starts");
-        Self { address, directory, stop, running }
+        let Bound { http, https } = bound.await.expect("the proxy starts");
+        Self { address: http, https: https.unwrap(), directory, stop, running }
     }
 
     /// A proxy with these routes in force.
@@ -92,18 +93,16 @@ impl Proxy {
 
 /// A proxy that takes over once it has a table.
 pub struct Successor {
-    pub bound: oneshot::Receiver<SocketAddr>,
+    pub bound: oneshot::Receiver<Bound>,
     pub stop: CancellationToken,
     pub running: JoinHandle<Result<(), ProxyError>>,
 }
 
-pub fn options(
-    directory: &Path,
-    limits: ProxyLimits,
-    ready: Option<oneshot::Sender<SocketAddr>>,
-) -> ProxyOptions {
+pub fn options(directory: &Path, limits: ProxyLimits, ready: Option<oneshot::Sender<Bound>>) -> ProxyOptions {
     ProxyOptions {
         http_listen: LOOPBACK.into(),
+        https_listen: Some(LOOPBACK.into()),
+        certificates: directory.join("certificates.snapshot"),
         snapshot: directory.join("routes.snapshot"),
         socket: directory.join("proxy.sock"),
         lock: directory.join("proxy.lock"),
@@ -224,7 +223,8 @@ impl Control {
 pub fn route(app: &str, targets: &[&App]) -> Route {
     Route {
         app: AppName::parse(app).unwrap(),
-        hosts: vec![HostName::parse(&format!("{app}.localhost")).unwrap()],
+        hosts: vec![Domain::parse(&format!("{app}.localhost")).unwrap()],
+        https: HttpsPolicy::default(),
         port: None,
         release: targets.first().map_or(0, |target| target.release),
         targets: targets.iter().map(|target| target.target()).collect(),

@@ -528,7 +528,7 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn isolate(&self, _public_port: Option<u16>, _builds: bool) -> BoxFuture<'_, Result<(), String>> {
+    fn isolate(&self, _public_ports: Vec<u16>, _builds: bool) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }
 

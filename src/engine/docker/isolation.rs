@@ -19,15 +19,15 @@ const METADATA: &str = "169.254.169.254/32";
 /// `builds` is the bridge that builds run on, with whether its rules are wanted.
 /// Whoever starts containers by hand shares it with them, and may rely on the
 /// host's ports; what leads to credentials is nobody's.
-pub async fn isolate(public_port: Option<u16>, builds: Option<(String, bool)>) -> Result<(), String> {
+pub async fn isolate(public_ports: &[u16], builds: Option<(String, bool)>) -> Result<(), String> {
     let mut wanted = vec![metadata(BRIDGES)];
-    wanted.extend(host(BRIDGES, public_port));
+    wanted.extend(host(BRIDGES, public_ports));
     if let Some((bridge, isolated)) = &builds {
         wanted.push(metadata(bridge));
         if *isolated {
-            wanted.extend(host(bridge, public_port));
+            wanted.extend(host(bridge, public_ports));
         } else {
-            for rule in host(bridge, public_port) {
+            for rule in host(bridge, public_ports) {
                 while rule.apply("-D").await.is_ok() {}
             }
         }
@@ -61,10 +61,10 @@ fn metadata(bridge: &str) -> Rule {
     Rule::new("DOCKER-USER", &format!("-i {bridge} -d {METADATA} -j DROP"))
 }
 
-/// No new connections to the host, but for the proxy's public port.
-fn host(bridge: &str, public_port: Option<u16>) -> Vec<Rule> {
+/// No new connections to the host, but for the proxy's public ports.
+fn host(bridge: &str, public_ports: &[u16]) -> Vec<Rule> {
     let mut rules = vec![Rule::new("INPUT", &format!("-i {bridge} -m conntrack --ctstate NEW -j DROP"))];
-    if let Some(port) = public_port {
+    for port in public_ports {
         rules.push(Rule::new("INPUT", &format!("-i {bridge} -p tcp --dport {port} -j ACCEPT")));
     }
     rules
@@ -86,14 +86,15 @@ mod tests {
 
     #[test]
     fn apps_may_reach_the_public_proxy_and_nothing_else_of_the_host() {
-        let rules = [metadata(BRIDGES)].into_iter().chain(host(BRIDGES, Some(80)));
+        let rules = [metadata(BRIDGES)].into_iter().chain(host(BRIDGES, &[80, 443]));
         let text: Vec<String> =
             rules.map(|rule| format!("{} {}", rule.chain, rule.words.join(" "))).collect();
         insta::assert_snapshot!(text.join("\n"), @r"
         DOCKER-USER -i paas+ -d 169.254.169.254/32 -j DROP
         INPUT -i paas+ -m conntrack --ctstate NEW -j DROP
         INPUT -i paas+ -p tcp --dport 80 -j ACCEPT
+        INPUT -i paas+ -p tcp --dport 443 -j ACCEPT
         ");
-        assert_eq!(host(BRIDGES, None).len(), 1);
+        assert_eq!(host(BRIDGES, &[]).len(), 1);
     }
 }

@@ -193,12 +193,12 @@ impl Engine for DockerEngine {
 
     fn isolate(
         &self,
-        public_port: Option<u16>,
+        public_ports: Vec<u16>,
         builds: bool,
     ) -> futures_util::future::BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let bridge = self.default_bridge().await.map_err(|error| error.to_string())?;
-            isolation::isolate(public_port, bridge.map(|bridge| (bridge, builds))).await
+            isolation::isolate(&public_ports, bridge.map(|bridge| (bridge, builds))).await
         })
     }
 

@@ -110,6 +110,8 @@ pub(super) struct Handover {
     pub(super) shared: Arc<Shared>,
     /// The HTTP sockets.
     pub(super) http: Vec<Arc<TcpListener>>,
+    /// The HTTPS sockets.
+    pub(super) https: Vec<Arc<TcpListener>>,
     /// The apps' ports; held while a handover is under way, so that they stay as
     /// they were offered.
     pub(super) ports: Arc<Mutex<Ports>>,
@@ -175,7 +177,7 @@ impl Handover {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let ports = self.ports.lock().await;
-        let (entries, sockets) = described(&self.http, ports.sockets());
+        let (entries, sockets) = described(&self.http, &self.https, ports.sockets());
         let (table, gone) = self.shared.board.inheritance();
         let offer = FromOld::Offer(Box::new(Offer { entries, table, gone }));
         frame::write(stream, &offer).await?;

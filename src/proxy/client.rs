@@ -1,0 +1,92 @@
+//! What all requests of a client's connection have in common, and what TLS asks of them.
+
+use super::Shared;
+use super::board::{Backend, Entry};
+use super::headers::Origin;
+use super::pages::Page;
+use hyper::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use hyper::{Method, Uri};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// One connection.
+pub(super) struct Client {
+    /// The proxy.
+    pub(super) shared: Arc<Shared>,
+    /// By which address it came in.
+    pub(super) entry: Entry,
+    /// Where it comes from, for the app.
+    pub(super) origin: Origin,
+    /// The name of the handshake, in lower case.
+    pub(super) server_name: Option<String>,
+}
+
+impl Client {
+    /// A client whose handshake, if there is one, is still to come.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stream: &TcpStream,
+        peer: IpAddr,
+        entry: Entry,
+    ) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let port = HeaderValue::from(stream.local_addr()?.port());
+        let peer = HeaderValue::try_from(peer.to_string()).map_err(io::Error::other)?;
+        let scheme = if entry == Entry::Https { "https" } else { "http" };
+        Ok(Self { shared, entry, origin: Origin { peer, port, scheme }, server_name: None })
+    }
+
+    /// What is answered whatever the app may say: a challenge; and to a client that asks
+    /// for a name on a connection that was made for another, with another certificate.
+    /// (Without a name in the handshake, the request alone decides.)
+    pub(super) fn before_the_app(&self, host: &str, uri: &Uri) -> Option<Page> {
+        let tls = self.shared.tls.as_ref()?;
+        if let Entry::Port(_) = self.entry {
+            return None;
+        }
+        if let Some(answer) = tls.http_answer(host, uri.path()) {
+            return Some(Page::Challenge(answer));
+        }
+        let name = self.server_name.as_deref()?;
+        (name != host && !tls.is_same(name, host)).then(|| Page::Misdirected(host.to_owned()))
+    }
+
+    /// Whether a plain request is sent on to HTTPS.
+    pub(super) fn is_sent_on(&self, backend: &Backend, host: &str) -> bool {
+        let tls = self.shared.tls.as_ref();
+        backend.https.redirect
+            && self.entry == Entry::Hosts
+            && !is_local(host)
+            && tls.is_some_and(|tls| tls.is_trusted(host))
+    }
+
+    /// Where it is sent on to.
+    pub(super) fn by_https(&self, host: &str, method: &Method, uri: &Uri) -> Page {
+        let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
+        let rest = if rest.starts_with('/') { rest } else { "/" };
+        let location = match self.shared.https_port {
+            443 => format!("https://{host}{rest}"),
+            port => format!("https://{host}:{port}{rest}"),
+        };
+        Page::Secure { location, keep_method: !matches!(*method, Method::GET | Method::HEAD) }
+    }
+
+    /// Tells browsers to use HTTPS alone, unless the app has its own say.
+    pub(super) fn insist_on_https(&self, backend: &Backend, headers: &mut HeaderMap) {
+        let seconds = backend.https.hsts;
+        let (Some(tls), Some(name)) = (&self.shared.tls, &self.server_name) else { return };
+        if seconds == 0 || is_local(name) || !tls.is_trusted(name) {
+            return;
+        }
+        if let Ok(value) = HeaderValue::try_from(format!("max-age={seconds}")) {
+            headers.entry(STRICT_TRANSPORT_SECURITY).or_insert(value);
+        }
+    }
+}
+
+/// Names of this machine, for which no authority vouches.
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost")
+}

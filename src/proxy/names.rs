@@ -1,0 +1,54 @@
+//! Names to whatever they stand for, at the same cost for ten and ten thousand.
+
+use crate::model::Domain;
+use std::collections::HashMap;
+
+/// A table by name; an exact name beats a wildcard.
+pub(super) struct ByName<T> {
+    exact: HashMap<String, T>,
+    /// By what is behind the `*.`.
+    below: HashMap<String, T>,
+}
+
+impl<T> Default for ByName<T> {
+    fn default() -> Self {
+        Self { exact: HashMap::new(), below: HashMap::new() }
+    }
+}
+
+impl<T> ByName<T> {
+    /// Adds a name; the first of two counts.
+    pub(super) fn add(&mut self, name: &Domain, value: T) {
+        let (names, name) = match name {
+            Domain::Exact(name) => (&mut self.exact, name),
+            Domain::Below(parent) => (&mut self.below, parent),
+        };
+        names.entry(name.as_str().to_owned()).or_insert(value);
+    }
+
+    /// What a host name in lower case stands for.
+    pub(super) fn get(&self, host: &str) -> Option<&T> {
+        let exact = self.exact.get(host);
+        if exact.is_some() || self.below.is_empty() {
+            return exact;
+        }
+        self.below.get(host.split_once('.').map(|(_, parent)| parent)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_exact_name_beats_a_wildcard_and_the_first_counts() {
+        let mut names = ByName::default();
+        for (name, value) in [("*.a.b", 1), ("x.a.b", 2), ("x.a.b", 3), ("*.b", 4)] {
+            names.add(&Domain::parse(name).unwrap(), value);
+        }
+        let found =
+            ["x.a.b", "y.a.b", "a.b", "b", "z.y.a.b", ".a.b", ""].map(|host| names.get(host).copied());
+        assert_eq!(found, [Some(2), Some(1), Some(4), None, None, Some(1), None]);
+    }
+}
