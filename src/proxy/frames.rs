@@ -70,8 +70,9 @@ impl Meter {
             self.left = u32::try_from(pauses).unwrap_or(ALLOWANCE).min(ALLOWANCE);
             self.since = now;
         }
+        let any = self.left > 0;
         self.left = self.left.saturating_sub(1);
-        self.left > 0
+        any
     }
 }
 
