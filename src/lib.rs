@@ -20,6 +20,7 @@ pub mod logs;
 pub mod proxy;
 pub mod sbom;
 pub mod store;
+pub mod webhook;
 // 6. leaves
 pub mod failpoint;
 pub mod frame;

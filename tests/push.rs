@@ -32,6 +32,24 @@ fn the_first_push_creates_the_app_and_the_second_replaces_it() {
 }
 
 #[test]
+fn of_two_first_pushes_at_once_one_creates_the_app_and_the_other_is_told() {
+    let (server, _turn) = shared();
+    let app = server.app("twins");
+    let repository = app.saying("one of two");
+    let both = [(); 2].map(|()| repository.push_running(&["main"]));
+    let mut both = both.map(|push| push.finish(2 * MINUTE));
+    both.sort_by_key(|push| push.code != 0);
+    let [one, other] = both;
+    one.ok();
+    // It may have come late enough to find the app there.
+    if other.code != 0 {
+        other.says(&["somebody else was faster"]);
+    }
+    assert_eq!(app.page(), "one of two");
+    assert_eq!(repository.on_server("refs/heads/main"), repository.head());
+}
+
+#[test]
 fn a_refused_push_moves_nothing_and_can_be_pushed_again_unchanged() {
     let (server, _turn) = shared();
     let app = server.app("refused");

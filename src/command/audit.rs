@@ -70,6 +70,11 @@ impl Change {
             Command::Rollback { app, keep_config } => {
                 of_app("rollback", app, if *keep_config { " --keep-config" } else { "" })
             }
+            // The address may have a password in it: the command notes what can be shown.
+            Command::WebhooksAdd { app, .. } => {
+                app.peek().0.map(|app| Self { app: Some(app), what: "webhooks:add".to_owned() })
+            }
+            Command::WebhooksRemove(app) => of_app("webhooks:remove", app, ""),
             Command::SecretsRotate => plain("secrets:rotate".to_owned()),
             _ => None,
         }
@@ -90,7 +95,7 @@ impl Session<'_> {
     pub(super) async fn audited(&mut self, command: Command) -> Result<(), CommandError> {
         let Some(change) = Change::of(&command) else { return self.dispatch(command).await };
         let store = self.pipeline.workers.store.clone();
-        let who = self.caller.name().to_owned();
+        let (who, keep) = (self.caller.name().to_owned(), self.pipeline.workers.settings.audit_keep);
         let creates = matches!(command, Command::AppsCreate(_));
         let begun = store.write(move |db| {
             // What is no app's name may be a secret in the wrong place.
@@ -99,7 +104,7 @@ impl Session<'_> {
                 None => true,
             };
             let app = change.app.as_ref().filter(|_| known);
-            Ok((store::audit::begin(db, &who, app, change.command())?, change.what))
+            Ok((store::audit::begin(db, keep, &who, app, change.command())?, change.what))
         });
         let (id, what) = begun.await?;
         let outcome = self.dispatch(command).await;

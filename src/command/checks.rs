@@ -68,7 +68,11 @@ fn described(check: &HealthCheck) -> Vec<(&'static str, String)> {
         ("said by", source.to_owned()),
         (
             "port",
-            if check.strict_port { "PORT alone" } else { "PORT, or the only one that is open" }.to_owned(),
+            match check.port {
+                Some(port) => format!("{port} is asked; traffic goes to PORT"),
+                None if check.strict_port => "PORT alone".to_owned(),
+                None => "PORT, or the only one that is open".to_owned(),
+            },
         ),
         ("start_period", format!("{} s", check.start_period)),
         ("timeout", format!("{} s", check.timeout)),

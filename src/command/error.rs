@@ -3,7 +3,7 @@
 use super::grammar::{Grammar, NoApp};
 use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
-use crate::model::{AppName, CommitId, KeyFault, NameError, NotACheck, Problem};
+use crate::model::{AppName, CommitId, EventKind, KeyFault, NameError, NotACheck, Problem};
 use crate::sbom::SbomError;
 use crate::store::StoreError;
 use clap::CommandFactory;
@@ -78,6 +78,15 @@ pub enum CommandError {
     /// Not `TYPE=COUNT`.
     #[error("not TYPE=COUNT")]
     NotACount(String),
+    /// No event that webhooks are told of.
+    #[error("not an event")]
+    NotAnEvent(String),
+    /// Standard input is no secret.
+    #[error("not a secret")]
+    NotASecret,
+    /// No webhook of this app.
+    #[error("no such webhook")]
+    NoSuchWebhook(AppName),
     /// Neither `TYPE` nor `TYPE.NUMBER`.
     #[error("not a process")]
     NotAProcess(String),
@@ -186,6 +195,29 @@ impl CommandError {
         }
     }
 
+    /// The words for what `webhooks…` does not take.
+    fn of_a_webhook(&self) -> Problem {
+        let plain = |title: String, next: &str| Problem::new(title, "", next);
+        match self {
+            Self::NotAnEvent(word) => {
+                let all = EventKind::ALL.map(EventKind::as_str).join(", ");
+                plain(
+                    format!("{word:?} is no event that can be told."),
+                    &format!("Give some of these, with commas: {all}"),
+                )
+            }
+            Self::NotASecret => plain(
+                "With --secret, standard input is the secret, in one line.".to_owned(),
+                "For example: openssl rand -hex 32 | tee secret | ssh paas webhooks:add APP URL --secret",
+            ),
+            Self::NoSuchWebhook(app) => plain(
+                "There is no such webhook.".to_owned(),
+                &format!("Their numbers: ssh paas webhooks {app}"),
+            ),
+            other => plain(other.to_string(), ""),
+        }
+    }
+
     /// Title, cause and next step.
     pub fn problem(&self) -> Problem {
         let plain = |title: String, next: &str| Problem::new(title, "", next);
@@ -204,10 +236,7 @@ impl CommandError {
             Self::NoSuchApp(app) => plain(format!("There is no app {app}."), "List them: ssh paas apps"),
             Self::Name(error) => plain(error.to_string(), ""),
             Self::App(error) => plain(error.to_string(), ""),
-            Self::NotConfirmed(app) => plain(
-                format!("This removes {app}, its processes, config, log and repository."),
-                &format!("To do it: ssh paas apps:destroy {app} --confirm {app}"),
-            ),
+            Self::NotConfirmed(app) => not_confirmed(app),
             Self::NotAnAssignment(number) => Problem::new(
                 format!("What stands in place {number} is not KEY=VALUE."),
                 "",
@@ -233,6 +262,7 @@ impl CommandError {
                 plain(format!("{key} is set by the server for every process; choose another name."), "")
             }
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
+            Self::NotAnEvent(_) | Self::NotASecret | Self::NoSuchWebhook(_) => self.of_a_webhook(),
             Self::NotASize(..) | Self::NotACount(_) | Self::NotAProcess(_) | Self::NotACheck(_) => {
                 self.of_a_formation()
             }
@@ -289,6 +319,11 @@ impl CommandError {
             Self::Internal(_) => plain("A fault of the server; its log has the details.".into(), ""),
         }
     }
+}
+
+fn not_confirmed(app: &AppName) -> Problem {
+    let title = format!("This removes {app}, its processes, config, log and repository.");
+    Problem::new(title, "", format!("To do it: ssh paas apps:destroy {app} --confirm {app}"))
 }
 
 fn commit_gone(number: u32, commit: &CommitId) -> Problem {

@@ -416,6 +416,32 @@ pub enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// List who else is told what happens to an app, and whether they were
+    #[command(name = "webhooks")]
+    Webhooks {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Tell another program what happens: webhooks:add APP https://example.com/hook
+    #[command(name = "webhooks:add")]
+    WebhooksAdd {
+        /// The app, then the address
+        #[command(flatten)]
+        app: OfApp,
+        /// Only of these: release, rollback, crash
+        #[arg(long, value_name = "LIST")]
+        events: Option<String>,
+        /// Sign messages with a secret read from standard input
+        #[arg(long)]
+        secret: bool,
+    },
+    /// Tell it no more: webhooks:remove APP ID
+    #[command(name = "webhooks:remove")]
+    WebhooksRemove(OfApp),
     /// Show this help, or that of a command
     #[command(name = "help")]
     Help {

@@ -18,6 +18,7 @@ mod secrets;
 mod sizes;
 mod status;
 mod table;
+mod webhooks;
 
 pub use error::CommandError;
 pub use grammar::{Command, Grammar};
@@ -189,6 +190,9 @@ impl Session<'_> {
             Command::Sbom { app, format } => self.sbom(app, format).await,
             Command::SecretsRotate => self.secrets_rotate().await,
             Command::Status { app, listing } => self.status(app, listing.json).await,
+            Command::Webhooks { app, listing } => self.webhooks(app.only("webhooks")?, listing.json).await,
+            Command::WebhooksAdd { app, events, secret } => self.webhooks_add(app, events, secret).await,
+            Command::WebhooksRemove(app) => self.webhooks_remove(app).await,
             Command::Help { command: None } => self.print(&overview()).await,
             Command::Help { command: Some(name) } => {
                 let text = explain(&name)?;

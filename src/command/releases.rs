@@ -3,7 +3,7 @@
 use super::grammar::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session};
-use crate::deploy::{ImageVerdict, KeptFor};
+use crate::deploy::{ImageVerdict, KeptFor, RolledBack};
 use crate::model::{AppName, Release, Why};
 use crate::store;
 use serde_json::json;
@@ -51,7 +51,7 @@ impl Session<'_> {
         let to = at_most_one(&words)?;
         let app = self.app(&name).await?;
         let (pipeline, who) = (self.pipeline.clone(), self.caller.name().to_owned());
-        let (release, source) = self
+        let RolledBack { number, source, config_changed } = self
             .reporting(|report| {
                 let (pipeline, app, who) = (&pipeline, &app, &who);
                 async move { Ok(pipeline.rollback(app, to, keep_config, who, &report).await?) }
@@ -59,10 +59,16 @@ impl Session<'_> {
             .await?;
         let branch = self.app(&name).await?.deploy_branch.unwrap_or_default();
         let text = format!(
-            "Rolled back {name} to v{} as v{release}; {branch} is at {} again.\n",
+            "Rolled back {name} to v{} as v{number}; {branch} is at {} again.\n",
             source.number,
             source.commit.short()
         );
+        let config = if config_changed {
+            format!("Its config vars are those of v{} again; --keep-config keeps today's.\n", source.number)
+        } else {
+            String::new()
+        };
+        let text = text + &config;
         self.print(&text).await
     }
 
@@ -71,8 +77,23 @@ impl Session<'_> {
         let verdicts = self.pipeline.judge_images(&app).await?;
         let gone = if dry_run { Vec::new() } else { self.pipeline.prune_images(&app).await? };
         let rows: Vec<Vec<String>> = verdicts.iter().map(|verdict| fate(verdict, dry_run, &gone)).collect();
-        self.print(&table(&["IMAGE", "RELEASES", "MIB", "FATE"], &rows)).await
+        let text = table(&["IMAGE", "RELEASES", "MIB", "FATE"], &rows) + &freed(&verdicts, dry_run, &gone);
+        self.print(&text).await
     }
+}
+
+/// What the removal of images comes to. They have layers in common, which stay with
+/// the others.
+fn freed(verdicts: &[ImageVerdict], dry_run: bool, gone: &[ImageVerdict]) -> String {
+    let due: Vec<&ImageVerdict> = verdicts.iter().filter(|verdict| verdict.kept.is_none()).collect();
+    let (done, images) = if dry_run { ("Would remove", due) } else { ("Removed", gone.iter().collect()) };
+    if images.is_empty() {
+        return "Nothing goes.\n".to_owned();
+    }
+    let mib = images.iter().map(|image| image.size >> 20).sum::<i64>();
+    let count = images.len();
+    let noun = if count == 1 { "image" } else { "images" };
+    format!("{done} {count} {noun}: at most {mib} MiB, less what the others have in common with them.\n")
 }
 
 fn fate(verdict: &ImageVerdict, dry_run: bool, gone: &[ImageVerdict]) -> Vec<String> {

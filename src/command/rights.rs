@@ -24,7 +24,8 @@ pub fn right_of(command: &str) -> Option<Right> {
         | "builds:cancel" | "checks" | "checks:set" | "checks:unset" | "config" | "config:set"
         | "config:get" | "config:export" | "config:unset" | "images:update" | "logs" | "ps" | "ps:scale"
         | "ps:resize" | "ps:restart" | "ps:stop" | "ps:start" | "releases" | "releases:prune"
-        | "rollback" | "sbom" | "status" | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
+        | "rollback" | "sbom" | "status" | "webhooks" | "webhooks:add" | "webhooks:remove"
+        | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
         "images" | "keys" | "keys:add" | "keys:remove" | "secrets:rotate" => Some(Right::Server),
         _ => None,
     }

@@ -26,6 +26,16 @@ pub(super) struct Again {
     pub evidence: Option<Evidence>,
 }
 
+/// What a rollback has done.
+pub struct RolledBack {
+    /// The new release's number.
+    pub number: u32,
+    /// What it repeats.
+    pub source: Release,
+    /// Whether config vars are others than before.
+    pub config_changed: bool,
+}
+
 impl Pipeline {
     /// Both phases of a release that leaves the branch where it is; its number.
     pub(super) async fn repeat(
@@ -43,8 +53,7 @@ impl Pipeline {
 
     /// Runs what an earlier release ran: its image, its commands and, unless
     /// today's is to be kept, its config. The branch moves to its commit, so that
-    /// a fix, or the same commit again, can be pushed at once. Returns the new
-    /// release's number and what it repeats.
+    /// a fix, or the same commit again, can be pushed at once.
     pub async fn rollback(
         self: &Arc<Self>,
         app: &App,
@@ -52,17 +61,18 @@ impl Pipeline {
         keep_config: bool,
         who: &str,
         report: &Report,
-    ) -> Result<(u32, Release), DeployError> {
+    ) -> Result<RolledBack, DeployError> {
         let turn = self.turn(app, "rolling back", who).await;
         let app = self.refreshed(app).await?;
         let (current, source, today) = self.rollback_target(&app, to).await?;
+        let config_changed = !keep_config && source.config != today;
         let config = if keep_config { today } else { source.config.clone() };
         let (why, who) = (Why::Rollback, who.to_owned());
         let again = Again { source: source.clone(), config, sizes: None, why, who, evidence: None };
         let prepared = self.prepare_back(&app, again, turn, report).await?;
         let number = prepared.release.number;
         self.go_back(&app, prepared, &current, report).await?;
-        Ok((number, source))
+        Ok(RolledBack { number, source, config_changed })
     }
 
     /// What serves, what shall serve again, and today's config.
@@ -138,8 +148,9 @@ impl Pipeline {
         let branch = app.deploy_branch.clone().unwrap_or_default();
         let (from, to) = (current.commit.clone(), prepared.release.commit.clone());
         if let Err(error) = repository::move_branch(&path, &branch, &from, &to) {
-            self.discard(app, &prepared.release).await;
-            return Err(error.into());
+            let error = error.into();
+            self.discard(app, &prepared.release, &error).await;
+            return Err(error);
         }
         reached("branch-moved");
         let promoted = self.promote(prepared, None, report).await;
@@ -182,7 +193,7 @@ impl Pipeline {
         match outcome {
             Ok(targets) => Ok(Prepared { app: app.clone(), release, targets, turn }),
             Err(error) => {
-                self.discard(app, &release).await;
+                self.discard(app, &release, &error).await;
                 Err(error)
             }
         }

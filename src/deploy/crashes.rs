@@ -3,14 +3,10 @@
 
 use super::{DeployError, Pipeline};
 use crate::engine::Event;
-use crate::model::{App, ProcessState, Release, Restart};
+use crate::model::{Announcement, App, ProcessState, Release, Restart, USUAL_ENDS};
 use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::time::Duration;
-
-/// So many ends within [`WINDOW`], and a process is given up. With the engine's
-/// pauses of 0.1 s, doubled each time up to a minute, that takes about a minute.
-const MOST: usize = 10;
 
 /// Seconds; ends that lie farther back are forgotten.
 const WINDOW: i64 = 600;
@@ -29,13 +25,15 @@ const UNSEEN: i64 = 30;
 pub(super) struct Crashes(HashMap<String, Vec<i64>>);
 
 impl Crashes {
-    /// Notes the end of a run that began at `started`; whether it was one too many.
-    pub fn note(&mut self, container: &str, started: i64, at: i64) -> bool {
+    /// Notes the end of a run that began at `started`; whether it was one too many,
+    /// if there can be.
+    pub fn note(&mut self, container: &str, started: i64, at: i64, most: Option<usize>) -> bool {
         let ends = self.0.entry(container.to_owned()).or_default();
         ends.retain(|&end| at - end < WINDOW);
         let paused = ends.last().is_some_and(|&end| started - end >= LONG_PAUSE);
         ends.push(at);
-        ends.len() >= MOST || paused && (0..SHORT_RUN).contains(&(at - started))
+        let unseen = paused && (0..SHORT_RUN).contains(&(at - started));
+        most.is_some_and(|most| ends.len() >= most || unseen && most <= USUAL_ENDS)
     }
 
     /// Forgets a container that is gone.
@@ -85,11 +83,12 @@ impl Pipeline {
         let _ = self.publish_running(app.id).await;
         let at = event.at / 1_000_000_000;
         let started = state.map_or(at, |state| state.started_at);
-        let too_often = self.crashes().note(&event.container, started, at);
+        let most = release.gives_up_after(&event.process.kind);
+        let too_often = self.crashes().note(&event.container, started, at, most);
         let outcome = match verdict(release.restart(&event.process.kind), exit_code, too_often) {
             Verdict::Again | Verdict::Stays => Ok(()),
             Verdict::Done => self.engine().set_restart(&event.container, Restart::Never).await,
-            Verdict::GivenUp => self.give_up(app, event).await,
+            Verdict::GivenUp => self.give_up(app, release, event, exit_code, out_of_memory).await,
         };
         if let Err(error) = outcome {
             tracing::warn!(app = %app.name, process = %event.process, %error, "its end could not be noted");
@@ -98,7 +97,14 @@ impl Pipeline {
 
     /// Ends the engine's tries. One that runs again at this moment may be well: it
     /// goes on, and is not started again after its next end.
-    async fn give_up(&self, app: &App, event: &Event) -> Result<(), crate::engine::EngineError> {
+    async fn give_up(
+        &self,
+        app: &App,
+        release: &Release,
+        event: &Event,
+        exit_code: i64,
+        out_of_memory: bool,
+    ) -> Result<(), crate::engine::EngineError> {
         let (engine, process) = (self.engine(), &event.process);
         engine.set_restart(&event.container, Restart::Never).await?;
         if engine.inspect(&event.container).await?.running {
@@ -106,12 +112,14 @@ impl Pipeline {
         }
         engine.stop(&event.container, Duration::ZERO).await?;
         let line = format!(
-            "{process} has crashed: it ended {MOST} times within {} minutes and is not started again; \
+            "{process} has crashed: it ended {} times within {} minutes and is not started again; \
              a new deploy or ps:restart {} starts it afresh",
+            release.gives_up_after(&process.kind).unwrap_or(USUAL_ENDS),
             WINDOW / 60,
             app.name
         );
         self.platform_line(app.id, &line);
+        self.announce(app.id, Announcement::crashed(release, process, exit_code, out_of_memory)).await;
         Ok(())
     }
 
@@ -158,12 +166,15 @@ mod tests {
     #[test]
     fn ten_ends_in_ten_minutes_are_too_many() {
         let mut crashes = Crashes::default();
-        let notes: Vec<bool> = (0..10).map(|at| crashes.note("a", at * 60 - 40, at * 60)).collect();
+        let notes: Vec<bool> = (0..10).map(|at| crashes.note("a", at * 60 - 40, at * 60, Some(10))).collect();
         assert_eq!(notes.iter().filter(|&&too_often| too_often).count(), 1);
         assert!(notes[9]);
         let mut crashes = Crashes::default();
-        assert!((0..100).all(|at| !crashes.note("a", at * 67 - 60, at * 67)), "nine in ten minutes");
-        assert!(!crashes.note("b", 6690, 6700), "each for itself");
+        assert!(
+            (0..100).all(|at| !crashes.note("a", at * 67 - 60, at * 67, Some(10))),
+            "nine in ten minutes"
+        );
+        assert!(!crashes.note("b", 6690, 6700, Some(10)), "each for itself");
         crashes.forget("a");
         assert!(!crashes.0.contains_key("a"));
     }
@@ -171,10 +182,25 @@ mod tests {
     #[test]
     fn a_new_server_sees_by_the_engines_pause_how_it_was_before() {
         let mut crashes = Crashes::default();
-        assert!(!crashes.note("a", 99, 100), "who knows when it ended before");
-        assert!(crashes.note("a", 126, 127), "after a pause of 26 s, and a run of one");
-        assert!(!crashes.note("b", 99, 100) && !crashes.note("b", 103, 104), "a pause of 3 s");
-        assert!(!crashes.note("c", 99, 100) && !crashes.note("c", 126, 200), "a long run");
+        assert!(!crashes.note("a", 99, 100, Some(10)), "who knows when it ended before");
+        assert!(crashes.note("a", 126, 127, Some(10)), "after a pause of 26 s, and a run of one");
+        assert!(
+            !crashes.note("b", 99, 100, Some(10)) && !crashes.note("b", 103, 104, Some(10)),
+            "a pause of 3 s"
+        );
+        assert!(
+            !crashes.note("c", 99, 100, Some(10)) && !crashes.note("c", 126, 200, Some(10)),
+            "a long run"
+        );
+    }
+
+    #[test]
+    fn a_type_says_how_often() {
+        let mut crashes = Crashes::default();
+        let mut often =
+            |most| (0..30).position(|at| crashes.note(&format!("{most:?}"), at * 9, at * 9 + 1, most));
+        assert_eq!((often(Some(3)), often(Some(20)), often(None)), (Some(2), Some(19), None));
+        assert!(!crashes.note("a", 99, 100, Some(20)) && !crashes.note("a", 126, 127, Some(20)), "who knows");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::engine::EngineError;
 use crate::git::GitError;
 use crate::model::{AppName, CommitId, Oversize, ProcessName, Selection};
 use crate::store::StoreError;
+use crate::webhook::Undelivered;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub enum Unhealthy {
     ServerError(u16),
     /// It answers the path of its check with this status.
     CheckStatus(String, u16),
+    /// Nothing listens where its check asks.
+    PortClosed(u16),
     /// The command of its check exits with this status.
     CheckCommand(i64),
 }
@@ -48,6 +51,7 @@ impl std::fmt::Display for Unhealthy {
             Self::OtherPorts(_) => f.write_str("it listens on other ports"),
             Self::NoAnswer => f.write_str("no answer"),
             Self::ServerError(status) | Self::CheckStatus(_, status) => write!(f, "status {status}"),
+            Self::PortClosed(port) => write!(f, "nothing listens on port {port}"),
             Self::CheckCommand(code) => write!(f, "exit status {code}"),
         }
     }
@@ -156,6 +160,15 @@ pub enum DeployError {
     /// No process of that name; those of its type.
     #[error("no process {0}")]
     NoProcess(Selection, Vec<ProcessName>),
+    /// The server ended while a release was being made.
+    #[error("cut off by the end of the server")]
+    CutOff,
+    /// Messages do not go there.
+    #[error("webhook: {0}")]
+    NoWebhook(Undelivered),
+    /// The app has as many webhooks as it may.
+    #[error("too many webhooks")]
+    TooManyWebhooks,
     /// Some of what is stopped as a whole.
     #[error("the app is stopped")]
     AllStopped,

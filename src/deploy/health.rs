@@ -144,6 +144,10 @@ async fn elsewhere(check: &Check<'_>, listening: &[SocketAddr]) -> Result<Option
         listening.iter().filter(|at| !at.ip().is_loopback()).map(SocketAddr::port).collect();
     ports.sort_unstable();
     ports.dedup();
+    // The one that is only asked gets no traffic, unless there is no other.
+    if ports.len() > 1 {
+        ports.retain(|port| check.how.port != Some(*port));
+    }
     match ports[..] {
         [] => Err(Unhealthy::LoopbackOnly(listening.to_vec())),
         _ if check.how.strict_port => Err(Unhealthy::OtherPorts(ports)),
@@ -162,13 +166,15 @@ enum Probe {
     Bad(Unhealthy),
 }
 
-/// One question, as the app wants to be asked.
+/// One question, as the app wants to be asked, if the port of its traffic is open.
 async fn probe(check: &Check<'_>, port: u16) -> Probe {
-    let address = SocketAddr::new(IpAddr::V4(check.address), port);
-    let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await
-    else {
-        return Probe::Closed;
-    };
+    let Some(mut stream) = connect(check, port).await else { return Probe::Closed };
+    if let Some(asked) = check.how.port.filter(|&asked| asked != port) {
+        match connect(check, asked).await {
+            Some(other) => stream = other,
+            None => return Probe::Bad(Unhealthy::PortClosed(asked)),
+        }
+    }
     let answer = async {
         match &check.how.kind {
             CheckKind::Tcp => Probe::Up,
@@ -181,6 +187,11 @@ async fn probe(check: &Check<'_>, port: u16) -> Probe {
         }
     };
     tokio::time::timeout(check.patience(), answer).await.unwrap_or(Probe::Bad(Unhealthy::NoAnswer))
+}
+
+async fn connect(check: &Check<'_>, port: u16) -> Option<TcpStream> {
+    let address = SocketAddr::new(IpAddr::V4(check.address), port);
+    tokio::time::timeout(Duration::from_millis(500), TcpStream::connect(address)).await.ok()?.ok()
 }
 
 /// Without a path of the app's own, any answer that is no server error will do.

@@ -5,6 +5,7 @@
 
 mod account;
 mod again;
+mod announce;
 mod bases;
 mod branch;
 mod build;
@@ -46,6 +47,8 @@ mod words;
 pub(crate) mod tests;
 
 pub use account::{Account, Condition, ProcessLine};
+pub use again::RolledBack;
+pub use announce::Told;
 pub use certificates::Certificates;
 pub use config::{Configured, ConfiguredAll, Effect};
 pub use error::DeployError;

@@ -14,6 +14,7 @@ use crate::logs::Logs;
 use crate::model::{App, AppId, AppName, ImageSource, ProcessName, Release};
 use crate::settings::Settings;
 use crate::store::{self, Store};
+use crate::webhook::Courier;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,6 +59,10 @@ pub struct Pipeline {
     pub(super) retiring: std::sync::Mutex<HashSet<String>>,
     /// Web processes beyond the formation, which stand in for one that is restarted.
     pub(super) spares: std::sync::Mutex<HashMap<AppId, ProcessName>>,
+    /// Sends messages to webhooks.
+    pub(super) courier: Courier,
+    /// Rung when there is something to be told.
+    pub(super) bell: tokio::sync::Notify,
     /// Why apps can reach the host, if they can.
     pub(super) exposed: std::sync::Mutex<Option<String>>,
     /// Processes that have ended, and when.
@@ -75,7 +80,11 @@ impl Pipeline {
     pub fn new(workers: Workers, stop: CancellationToken) -> Arc<Self> {
         let slots = Slots::new(workers.settings.build.parallel);
         let collector = Collector::new(workers.engine.clone(), workers.logs.clone());
+        let settings = &workers.settings;
+        let courier = Courier::new(&settings.webhooks_allow, settings.build.ca_bundle.as_deref());
         Arc::new(Self {
+            courier,
+            bell: tokio::sync::Notify::new(),
             workers,
             routes: Routes::new(),
             certificates: Certificates::new(),
@@ -190,5 +199,6 @@ impl Pipeline {
         self.background.spawn(self.clone().follow_events());
         self.background.spawn(self.clone().keep_in_order());
         self.background.spawn(self.clone().watch_health());
+        self.background.spawn(self.clone().tell_webhooks());
     }
 }

@@ -83,7 +83,7 @@ impl Pipeline {
         match outcome {
             Ok(targets) => Ok(Prepared { app: job.app, release, targets, turn: job.turn }),
             Err(error) => {
-                self.discard(&job.app, &release).await;
+                self.discard(&job.app, &release, &error).await;
                 Err(error)
             }
         }

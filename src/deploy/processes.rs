@@ -3,7 +3,7 @@
 use super::collect::Origin;
 use super::{DeployError, Pipeline, environment};
 use crate::engine::EngineError;
-use crate::model::{App, AppId, ProcessName, ProcessState, Release, RunCommand, Workload};
+use crate::model::{Announcement, App, AppId, ProcessName, ProcessState, Release, RunCommand, Workload};
 use crate::store;
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -169,7 +169,7 @@ impl Pipeline {
     }
 
     /// Undoes an unfinished release: its containers, its image, its row's state.
-    pub(super) async fn discard(&self, app: &App, release: &Release) {
+    pub(super) async fn discard(&self, app: &App, release: &Release, why: &DeployError) {
         let states = self.states(app.id).await.unwrap_or_default();
         let its: Vec<ProcessState> =
             states.into_iter().filter(|state| state.release == release.number).collect();
@@ -179,13 +179,16 @@ impl Pipeline {
             self.remove_image_of(release).await;
         }
         let (id, number, row) = (app.id, release.number, release.id);
+        let failed = Announcement::failed(release, &why.problem().of_a_command().title);
         let written = self.store().write(move |db| {
             store::apps::release_addresses(db, id, number, None)?;
-            store::releases::set_state(db, row, crate::model::ReleaseState::Failed)
+            store::releases::set_state(db, row, crate::model::ReleaseState::Failed)?;
+            store::webhooks::announce(db, id, &failed)
         });
         if let Err(error) = written.await {
             tracing::error!(app = %app.name, %error, "a failed release could not be written down");
         }
+        self.ring();
     }
 
     /// Removes an image; a container of it that is just going is waited for.

@@ -7,7 +7,7 @@ use super::queue::Turn;
 use super::release::target;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
-use crate::model::{App, AppId, ProcessState, ProcessType, Release, Route, Target, Window};
+use crate::model::{Announcement, App, AppId, ProcessState, ProcessType, Release, Route, Target, Window};
 use crate::store;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -31,7 +31,7 @@ impl Pipeline {
         let window = match self.commit(&app, &release, branch).await {
             Ok(window) => window,
             Err(error) => {
-                self.discard(&app, &release).await;
+                self.discard(&app, &release, &error).await;
                 return Err(error);
             }
         };
@@ -65,13 +65,16 @@ impl Pipeline {
         let window = self.window_after(app, release).await?;
         let (release, branch, opened) = (release.clone(), branch.map(str::to_owned), window.clone());
         let commit = self.store().write(move |db| {
+            let before = store::releases::current(db, release.app)?;
             store::releases::promote(db, &release, opened.as_ref())?;
+            store::webhooks::announce(db, release.app, &Announcement::promoted(&release, before.as_ref()))?;
             match branch {
                 Some(branch) => store::apps::set_deploy_branch(db, release.app, &branch),
                 None => Ok(()),
             }
         });
         commit.await?;
+        self.ring();
         Ok(window)
     }
 

@@ -11,7 +11,7 @@ use crate::git::service::{self, HookEnvironment};
 use crate::git::{Lease, RefUpdate, Verdict, refs, repository};
 use crate::model::{App, AppName, Problem};
 use crate::output::{self, Streams};
-use crate::store;
+use crate::store::{self, StoreError};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -184,7 +184,7 @@ impl Pipeline {
         if self.has_moved(push, update) {
             return self.go_live(push, prepared, update, &Report::channel().0).await;
         }
-        self.discard(&prepared.app, &prepared.release).await;
+        self.discard(&prepared.app, &prepared.release, &DeployError::Cancelled).await;
         false
     }
 
@@ -319,7 +319,7 @@ impl Pipeline {
         let mut state = push.state.lock().await;
         match std::mem::replace(&mut state.phase, Phase::Failed) {
             Phase::Prepared(prepared, update) if !self.has_moved(push, &update) => {
-                self.discard(&prepared.app, &prepared.release).await;
+                self.discard(&prepared.app, &prepared.release, &DeployError::Cancelled).await;
                 false
             }
             Phase::Prepared(prepared, update) => {
@@ -400,7 +400,12 @@ impl Pipeline {
     async fn app_of(&self, push: &Push, known: Option<App>) -> Result<App, DeployError> {
         let app = match known {
             Some(app) => app,
-            None => self.create(&push.app, &push.repository).await?,
+            None => match self.create(&push.app, &push.repository).await {
+                Err(DeployError::Store(StoreError::NameTaken(_))) => {
+                    self.find(&push.app).await?.ok_or(DeployError::NoApp)?
+                }
+                created => created?,
+            },
         };
         if app.repository == push.repository {
             return Ok(app);

@@ -87,7 +87,7 @@ impl Pipeline {
         } else {
             tracing::info!(app = %app.name, release = release.number, "undoing a deploy that was interrupted");
         }
-        self.discard(app, &release).await;
+        self.discard(app, &release, &DeployError::CutOff).await;
     }
 
     /// The branch of a first push, which is not stored before promotion.
@@ -209,7 +209,7 @@ impl Pipeline {
     pub(super) async fn undo_unfinished(&self, app: &App) -> Result<(), DeployError> {
         let unfinished = self.store().read(store::releases::unfinished).await?;
         for release in unfinished.iter().filter(|release| release.app == app.id) {
-            self.discard(app, release).await;
+            self.discard(app, release, &DeployError::CutOff).await;
         }
         Ok(())
     }

@@ -26,8 +26,8 @@ impl Pipeline {
         if state.note.is_some() {
             return Ok(());
         }
-        let (who, app) = (push.who.clone(), push.app.clone());
-        let begun = self.store().write(move |db| store::audit::begin(db, &who, Some(&app), "git push"));
+        let (who, app, keep) = (push.who.clone(), push.app.clone(), self.workers.settings.audit_keep);
+        let begun = self.store().write(move |db| store::audit::begin(db, keep, &who, Some(&app), "git push"));
         state.note = Some(Note { row: begun.await?, what: told(updates) });
         Ok(())
     }

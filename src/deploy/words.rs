@@ -3,7 +3,8 @@
 use super::DeployError;
 use super::error::Unhealthy;
 use super::room::Cramped;
-use crate::model::{AppName, Problem, ProcessName, Release, Selection};
+use crate::model::{AppName, MOST_WEBHOOKS, Problem, ProcessName, Release, Selection};
+use crate::webhook::Undelivered;
 use std::time::Duration;
 
 /// Lines of an app's log that are shown with a failure.
@@ -107,6 +108,29 @@ impl DeployError {
             Self::ImageGone(number, commit) => image_gone(*number, commit),
             Self::NoImage(image) => no_image(image),
             Self::NoProcessType(..) | Self::NoProcess(..) | Self::AllStopped => self.of_processes(),
+            Self::CutOff => cut_off(),
+            Self::NoWebhook(_) | Self::TooManyWebhooks => self.of_webhooks(),
+        }
+    }
+
+    /// The words for webhooks that cannot be added.
+    fn of_webhooks(&self) -> Problem {
+        match self {
+            Self::NoWebhook(Undelivered::Private(ip)) => Problem::new(
+                format!("That is an address in a private network ({ip})."),
+                "Webhooks go to public addresses: the server's own network is not theirs.",
+                "The server's administrator can allow a network: webhooks.allow in server.toml",
+            ),
+            Self::NoWebhook(why) => Problem::new(
+                format!("That is no address for a webhook: {why}."),
+                "",
+                "Give one such as https://example.com/hook",
+            ),
+            _ => Problem::new(
+                format!("An app has at most {MOST_WEBHOOKS} webhooks."),
+                "",
+                "Remove one: paas webhooks:remove APP ID",
+            ),
         }
     }
 
@@ -230,6 +254,10 @@ fn unhealthy(process: &str, port: u16, why: &Unhealthy, tail: &[String], advice:
             format!("{process} answers its health check, GET {path}, with status {status}."),
             "Below 400 is well; who names the path: paas checks APP".to_owned(),
         ),
+        Unhealthy::PortClosed(asked) => (
+            format!("{process} listens on port {port}, but not on {asked}, where its health check asks."),
+            "Who names that port: paas checks APP".to_owned(),
+        ),
         Unhealthy::CheckCommand(code) => (
             format!("The command of {process}'s health check exits with status {code}."),
             "0 is well; who names the command: paas checks APP".to_owned(),
@@ -268,6 +296,11 @@ fn exited(process: &str, code: Option<i64>, out_of_memory: bool) -> (String, Str
         _ => "Its last lines are above. Fix it, commit and push again.",
     };
     (cause, next.to_owned())
+}
+
+fn cut_off() -> Problem {
+    let title = "Push rejected: the server ended meanwhile.";
+    Problem::new(title, "", "Nothing has changed. Push again.")
 }
 
 fn no_process(selection: &Selection, known: &[ProcessName]) -> Problem {
@@ -320,6 +353,7 @@ mod tests {
             Unhealthy::OtherPorts(vec![3000, 3001]),
             Unhealthy::NoAnswer,
             Unhealthy::ServerError(502),
+            Unhealthy::PortClosed(9000),
             Unhealthy::CheckStatus("/healthz".into(), 404),
             Unhealthy::CheckCommand(1),
         ];
@@ -388,6 +422,10 @@ mod tests {
             DeployError::NoProcess(selection("worker.3"), vec![process("worker.1"), process("worker.2")]),
             DeployError::NoProcess(selection("worker"), vec![]),
             DeployError::AllStopped,
+            DeployError::CutOff,
+            DeployError::TooManyWebhooks,
+            DeployError::NoWebhook(Undelivered::NoAddress),
+            DeployError::NoWebhook(Undelivered::Private([169, 254, 169, 254].into())),
             DeployError::Internal("x".into()),
         ];
         let text: Vec<String> = errors.iter().map(|error| error.problem().to_string()).collect();

@@ -46,6 +46,8 @@ pub struct HealthCheck {
     pub source: CheckSource,
     /// Whether web must listen on `PORT`, and no other port is adopted.
     pub strict_port: bool,
+    /// The port that is asked, if it is another than the one that gets the traffic.
+    pub port: Option<u16>,
     /// Seconds between two questions after the start.
     pub interval: u16,
     /// Seconds for an answer.
@@ -62,6 +64,7 @@ impl Default for HealthCheck {
             kind: CheckKind::Start,
             source: CheckSource::Default,
             strict_port: false,
+            port: None,
             interval: 10,
             timeout: 10,
             attempts: 2,
@@ -114,6 +117,9 @@ pub struct CheckChange {
     /// Whether web must listen on `PORT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strict_port: Option<bool>,
+    /// The port that is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<u16>,
@@ -147,6 +153,7 @@ impl CheckChange {
             kind: self.kind.clone().unwrap_or_else(|| release.kind.clone()),
             source: if self.kind.is_some() { CheckSource::Command } else { release.source },
             strict_port: self.strict_port.unwrap_or(release.strict_port),
+            port: if self.strict_port.is_some() { self.port } else { self.port.or(release.port) },
             interval: self.interval.unwrap_or(release.interval),
             timeout: self.timeout.unwrap_or(release.timeout),
             attempts: self.attempts.unwrap_or(release.attempts),
@@ -181,8 +188,16 @@ impl CheckChange {
                 ("type", "http", _) => self.kind = Some(CheckKind::Path("/".to_owned())),
                 _ => return Err(refuse("type=http, type=tcp, type=none or command=LINE")),
             },
-            "port" if matches!(value, "strict" | "any") => self.strict_port = Some(value == "strict"),
-            "port" => return Err(refuse("port=strict or port=any")),
+            "port" => {
+                let port = AskedPort::parse(value);
+                let port =
+                    port.ok_or_else(|| refuse("port=strict, port=any or a number such as port=9000"))?;
+                (self.strict_port, self.port) = match port {
+                    AskedPort::Strict => (Some(true), None),
+                    AskedPort::Any => (Some(false), None),
+                    AskedPort::Number(port) => (None, Some(port)),
+                };
+            }
             "interval" => self.interval = Some(number()?),
             "timeout" => self.timeout = Some(number()?),
             "attempts" => self.attempts = Some(number()?),
@@ -196,7 +211,7 @@ impl CheckChange {
     pub fn unset(&mut self, key: &str) -> Result<(), NotACheck> {
         match key {
             "path" | "tcp" | "command" | "type" => self.kind = None,
-            "port" => self.strict_port = None,
+            "port" => (self.strict_port, self.port) = (None, None),
             "interval" => self.interval = None,
             "timeout" => self.timeout = None,
             "attempts" => self.attempts = None,
@@ -204,6 +219,28 @@ impl CheckChange {
             _ => return Err(NotACheck { word: key.chars().take(60).collect(), expected: Self::KEYS }),
         }
         Ok(())
+    }
+}
+
+/// Which port is asked, as it can be said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedPort {
+    /// `PORT`, where web must listen.
+    Strict,
+    /// `PORT`, or the only one that is open.
+    Any,
+    /// This one, beside the one that gets the traffic.
+    Number(u16),
+}
+
+impl AskedPort {
+    /// Reads `strict`, `any`, `9000`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "strict" => Some(Self::Strict),
+            "any" => Some(Self::Any),
+            number => number.parse().ok().filter(|port| *port > 0).map(Self::Number),
+        }
     }
 }
 
@@ -260,6 +297,11 @@ mod tests {
         assert!(change.is_empty());
         assert_eq!(set(&["type=http"]).unwrap().kind, Some(CheckKind::Path("/".into())));
         assert_eq!(set(&["type=none"]).unwrap().kind, Some(CheckKind::Start));
+        let file = HealthCheck { port: Some(9000), ..HealthCheck::default() };
+        let port = |words: &[&str]| set(words).unwrap().over(&file);
+        assert_eq!((port(&["port=8081"]).port, port(&["path=/"]).port), (Some(8081), Some(9000)));
+        assert_eq!((port(&["port=any"]).port, port(&["port=strict"]).strict_port), (None, true));
+        assert_eq!(set(&["port=strict", "port=8081"]).unwrap().strict_port, None);
         for bad in [
             "path",
             "path=x",
@@ -268,7 +310,9 @@ mod tests {
             "interval=1m",
             "type=command",
             "type=x",
-            "port=80",
+            "port=0",
+            "port=65536",
+            "port=https",
             "x=1",
         ] {
             assert!(set(&[bad]).is_err(), "{bad}");

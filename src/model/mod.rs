@@ -17,6 +17,7 @@ pub mod release;
 pub mod route;
 pub mod selection;
 pub mod source;
+pub mod webhook;
 pub mod window;
 pub mod workload;
 
@@ -24,7 +25,7 @@ pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
 pub use certificate::{
     CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate, TlsChallenge,
 };
-pub use checks::{CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
+pub use checks::{AskedPort, CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
 pub use config::{ConfigVars, Oversize};
 pub use domain::Domain;
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
@@ -33,9 +34,14 @@ pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, RELEASE_TIME, Reci
 pub use problem::Problem;
 pub use process_type::{Cpu, Memory, Restart, Size, SizeChange, TypeSettings};
 pub use public_key::{KeyFault, PublicKey};
-pub use release::{CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, Why};
+pub use release::{
+    CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, USUAL_ENDS, Why,
+};
 pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
 pub use source::{EntryKind, SourceEntry, SourceTree};
+pub use webhook::{
+    Announcement, Delivery, Endpoint, EventKind, LONGEST_PAUSE, MOST_WEBHOOKS, Webhook, pause_after,
+};
 pub use window::{Evidence, Seen, Window};
 pub use workload::{BuildLimits, Limits, ProcessName, ProcessState, Workload};

@@ -184,6 +184,9 @@ pub struct TypeSettings {
     /// How many there are after the app's first deploy; later that is the app's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
+    /// After so many ends within ten minutes one is given up; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub give_up_after: Option<u16>,
 }
 
 #[cfg(test)]
@@ -233,6 +236,7 @@ mod tests {
             restart: Restart::OnFailure,
             overlap: true,
             count: None,
+            give_up_after: None,
         };
         let text = serde_json::to_string(&settings).unwrap();
         assert_eq!(text, r#"{"memory":256,"restart":"on-failure","overlap":true}"#);

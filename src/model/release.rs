@@ -205,10 +205,21 @@ impl Release {
         self.settings_of(kind).count
     }
 
+    /// After how many ends within ten minutes a process of a type is given up, if ever.
+    pub fn gives_up_after(&self, kind: &ProcessType) -> Option<usize> {
+        let most = self.settings_of(kind).give_up_after.map_or(USUAL_ENDS, usize::from);
+        (most > 0).then_some(most)
+    }
+
     fn settings_of(&self, kind: &ProcessType) -> TypeSettings {
         self.types.get(kind).copied().unwrap_or_default()
     }
 }
+
+/// Ends within ten minutes after which a process is given up where nobody says. With
+/// the engine's pauses of 0.1 s, doubled each time up to a minute, that takes about a
+/// minute.
+pub const USUAL_ENDS: usize = 10;
 
 /// Most processes of a type.
 pub const MOST_PROCESSES: u32 = 100;

@@ -37,6 +37,24 @@ pub(super) struct File {
     pub limits: Limits,
     #[serde(default)]
     pub releases: Releases,
+    #[serde(default)]
+    pub audit: Audit,
+    #[serde(default)]
+    pub webhooks: Webhooks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Audit {
+    /// `365d`
+    pub keep: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhooks {
+    /// `["10.1.0.0/16"]`
+    pub allow: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

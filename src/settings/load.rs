@@ -283,6 +283,8 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         most: most(&file.limits)?,
         watch: watch(&file.deploy)?,
         retention: retention(&file.releases)?,
+        audit_keep: audit_keep(&file.audit)?,
+        webhooks_allow: webhooks_allow(&file.webhooks)?,
     })
 }
 
@@ -380,6 +382,22 @@ fn watch(file: &super::file::Deploy) -> Result<Duration, SettingsError> {
 fn retention(file: &super::file::Releases) -> Result<Retention, SettingsError> {
     let time = duration("releases.keep_time", file.keep_time.as_deref().unwrap_or("7d"))?;
     Ok(Retention { releases: usize::from(file.keep.unwrap_or(10)), time })
+}
+
+fn audit_keep(file: &super::file::Audit) -> Result<Duration, SettingsError> {
+    let text = file.keep.as_deref().unwrap_or("365d");
+    let keep = duration("audit.keep", text)?;
+    let fits = keep >= Duration::from_secs(DAY);
+    fits.then_some(keep).ok_or_else(|| value("audit.keep", text, "use at least 1d"))
+}
+
+fn webhooks_allow(file: &super::file::Webhooks) -> Result<Vec<ipnet::IpNet>, SettingsError> {
+    let read = |text: &String| {
+        let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from).ok();
+        let refuse = || value("webhooks.allow", text, "use networks such as 10.1.0.0/16");
+        text.parse().ok().or_else(address).ok_or_else(refuse)
+    };
+    file.allow.iter().flatten().map(read).collect()
 }
 
 fn build_settings(file: super::file::Build) -> Result<BuildSettings, SettingsError> {
@@ -504,6 +522,8 @@ mod tests {
                 "[logs]\nkeep = \"14\"",
                 "[limits]\ncpus = 0.0",
                 "[deploy]\nwatch = \"2h\"",
+                "[audit]\nkeep = \"1h\"",
+                "[webhooks]\nallow = [\"intranet\"]",
                 "[builds]\nallow = []",
                 "[build]\nca_bundle = \"/nonexistent\"",
                 "[build]\nparallel = 0",

@@ -141,6 +141,10 @@ pub struct Settings {
     pub watch: Duration,
     /// What can be rolled back to.
     pub retention: Retention,
+    /// How long the audit trail is kept.
+    pub audit_keep: Duration,
+    /// Private networks that webhooks may reach.
+    pub webhooks_allow: Vec<ipnet::IpNet>,
 }
 
 /// Which images of former releases are kept: those of the last ones, and those

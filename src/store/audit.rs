@@ -3,9 +3,7 @@
 use super::{StoreError, now};
 use crate::model::AppName;
 use rusqlite::{Connection, Row, params};
-
-/// How long rows are kept, in seconds: a year.
-const KEPT: i64 = 365 * 86_400;
+use std::time::Duration;
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +20,16 @@ pub struct Record {
     pub outcome: String,
 }
 
-/// Writes down that something is begun, and forgets what is old.
-pub fn begin(db: &Connection, who: &str, app: Option<&AppName>, what: &str) -> Result<i64, StoreError> {
-    db.execute("DELETE FROM audit WHERE at < ?1", [now() - KEPT])?;
+/// Writes down that something is begun, and forgets what is older than `keep`.
+pub fn begin(
+    db: &Connection,
+    keep: Duration,
+    who: &str,
+    app: Option<&AppName>,
+    what: &str,
+) -> Result<i64, StoreError> {
+    let kept = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+    db.execute("DELETE FROM audit WHERE at < ?1", [now().saturating_sub(kept)])?;
     db.execute(
         "INSERT INTO audit (at, who, app, what) VALUES (?1, ?2, ?3, ?4)",
         params![now(), who, app.map(AppName::as_str), what],
@@ -69,6 +74,8 @@ mod tests {
     use super::super::tests::scratch;
     use super::*;
 
+    const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
     #[tokio::test]
     async fn changes_are_kept_in_order_and_old_ones_go() {
         let (_dir, store) = scratch();
@@ -76,10 +83,10 @@ mod tests {
         store
             .write(move |db| {
                 db.execute("INSERT INTO audit (at, who, what) VALUES (1, 'ada', 'long ago')", [])?;
-                let first = begin(db, "ada", Some(&shop), "ps:scale")?;
+                let first = begin(db, YEAR, "ada", Some(&shop), "ps:scale")?;
                 end(db, first, Some("ps:scale web=2"))?;
                 end(db, first, None)?;
-                begin(db, "local", None, "keys:add bob")?;
+                begin(db, YEAR, "local", None, "keys:add bob")?;
                 let told = |records: Vec<Record>| -> Vec<String> {
                     records.iter().map(|record| format!("{} {}", record.what, record.outcome)).collect()
                 };

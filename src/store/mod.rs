@@ -13,6 +13,7 @@ pub mod facts;
 pub mod keys;
 pub mod releases;
 mod secrets;
+pub mod webhooks;
 pub mod windows;
 
 pub use error::StoreError;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -40,6 +41,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("migrations/08-bases.sql"),
     include_str!("migrations/09-window.sql"),
     include_str!("migrations/10-stopped.sql"),
+    include_str!("migrations/11-webhooks.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -2,16 +2,21 @@
 
 use super::section::{Given, Section, bad_value};
 use crate::buildpack::error::DetectError;
-use crate::model::checks::{self, CheckKind, CheckSource, HealthCheck};
+use crate::model::checks::{self, AskedPort, CheckKind, CheckSource, HealthCheck};
 
 pub(super) fn read(mut section: Section<'_, '_>) -> Result<HealthCheck, DetectError> {
     let default = HealthCheck::default();
     let kind = kind(&mut section)?;
+    let asked = port(&mut section)?;
     let source = if kind == CheckKind::Start { CheckSource::Default } else { CheckSource::File };
     let check = HealthCheck {
         kind,
         source,
-        strict_port: strict(&mut section)?,
+        strict_port: asked == Some(AskedPort::Strict),
+        port: match asked {
+            Some(AskedPort::Number(port)) => Some(port),
+            _ => None,
+        },
         interval: seconds(&mut section, "interval", default.interval)?,
         timeout: seconds(&mut section, "timeout", default.timeout)?,
         attempts: seconds(&mut section, "attempts", default.attempts)?,
@@ -50,13 +55,10 @@ fn is_command(given: Given<String>) -> Result<CheckKind, DetectError> {
     Ok(CheckKind::Command(given.value))
 }
 
-fn strict(section: &mut Section<'_, '_>) -> Result<bool, DetectError> {
-    match section.text("port")? {
-        None => Ok(false),
-        Some(given) if given.value == "strict" => Ok(true),
-        Some(given) if given.value == "any" => Ok(false),
-        Some(given) => Err(bad_value(given.line, "port", &given.value, &["strict", "any"])),
-    }
+fn port(section: &mut Section<'_, '_>) -> Result<Option<AskedPort>, DetectError> {
+    let Some(given) = section.decimal("port")? else { return Ok(None) };
+    let refused = || bad_value(given.line, "port", &given.value, &["strict", "any", "a number such as 9000"]);
+    AskedPort::parse(&given.value).map(Some).ok_or_else(refused)
 }
 
 /// A number of seconds, or of attempts, from 1 to 3600.

@@ -20,6 +20,7 @@ fn one(name: Given<String>, mut section: Section<'_, '_>) -> Result<OfType, Dete
         restart: restart(&mut section)?,
         overlap: section.flag("overlap")?.is_some_and(|given| given.value),
         count: count(&mut section)?,
+        give_up_after: give_up_after(&mut section)?,
     };
     section.finish()?;
     Ok((name, kind, settings))
@@ -30,6 +31,13 @@ fn count(section: &mut Section<'_, '_>) -> Result<Option<u32>, DetectError> {
     let count = u32::from(given.value);
     let refused = || bad_value(given.line, "count", &count.to_string(), &["a number from 0 to 100"]);
     (count <= MOST_PROCESSES).then_some(Some(count)).ok_or_else(refused)
+}
+
+fn give_up_after(section: &mut Section<'_, '_>) -> Result<Option<u16>, DetectError> {
+    let Some(given) = section.number("give_up_after")? else { return Ok(None) };
+    let possible = ["a number of ends from 1 to 1000, or 0 for never"];
+    let refused = || bad_value(given.line, "give_up_after", &given.value.to_string(), &possible);
+    (given.value <= 1000).then_some(Some(given.value)).ok_or_else(refused)
 }
 
 fn memory(section: &mut Section<'_, '_>) -> Result<Option<Memory>, DetectError> {
@@ -91,7 +99,11 @@ fn described(settings: &TypeSettings) -> Option<String> {
         Restart::Never => Some("restart never".to_owned()),
     };
     let overlap = settings.overlap.then(|| "overlap".to_owned());
-    let parts: Vec<String> = [memory, cpu, restart, overlap].into_iter().flatten().collect();
+    let give_up = settings.give_up_after.map(|most| match most {
+        0 => "never given up".to_owned(),
+        most => format!("given up after {most} ends"),
+    });
+    let parts: Vec<String> = [memory, cpu, restart, overlap, give_up].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 

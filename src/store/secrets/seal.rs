@@ -112,11 +112,11 @@ impl Key {
 /// write to the database cannot give one app another's values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
-    /// `config`, `global` or `release`.
+    /// `config`, `global`, `release` or `webhook`.
     pub kind: &'a str,
     /// The app's number; 0 for what is of no app.
     pub owner: i64,
-    /// The name of the var, the number of the release.
+    /// The name of the var, the number of the release or webhook.
     pub name: &'a str,
 }
 
