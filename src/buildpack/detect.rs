@@ -74,6 +74,7 @@ fn with_procfile(
         }
         passed_over = Some((OWN, Place::file(&dockerfile)));
     }
+    hint::refuse_linked(files)?;
     let visible = Visible::of(files, IGNORE)?;
     let ignored = files.tree.entries().len() - visible.entries.len();
     let files = Files { tree: &visible };

@@ -3,6 +3,7 @@
 
 use super::error::DetectError;
 use super::source::Files;
+use crate::model::EntryKind;
 
 /// Names that are looked for, to the letter.
 const WANTED: [&str; 9] = [
@@ -15,6 +16,32 @@ const WANTED: [&str; 9] = [
     "Gemfile",
     "Pipfile",
     "paas.toml",
+];
+
+/// Other files that decide what is built, and with what.
+const DECIDING: [&str; 22] = [
+    "Aptfile",
+    "Gemfile.lock",
+    "Pipfile.lock",
+    "Staticfile",
+    "app.json",
+    "bun.lock",
+    "composer.json",
+    "composer.lock",
+    "go.sum",
+    "go.work",
+    "npm-shrinkwrap.json",
+    "package-lock.json",
+    "pdm.lock",
+    "pnpm-lock.yaml",
+    "pnpm-workspace.yaml",
+    "poetry.lock",
+    "runtime.txt",
+    "setup.cfg",
+    "setup.py",
+    "uv.lock",
+    "yarn.lock",
+    ".python-version",
 ];
 
 /// Names that others use, or that are easily mistaken.
@@ -50,6 +77,15 @@ const FOREIGN: [(&str, &str); 17] = [
     (".sln", ".NET"),
     (".ipynb", "Jupyter"),
 ];
+
+/// Refuses a manifest that is a link, which would be as if it were not there.
+pub(super) fn refuse_linked(files: Files<'_>) -> Result<(), DetectError> {
+    let linked = |name: &&str| files.tree.entry(name).is_some_and(|entry| entry.kind == EntryKind::Symlink);
+    match WANTED.iter().chain(&DECIDING).find(|name| linked(name)) {
+        Some(name) => Err(DetectError::Symlink((*name).to_owned())),
+        None => Ok(()),
+    }
+}
 
 /// A file of the root that stands for one of these names.
 pub(super) fn misnamed(files: Files<'_>, wanted: &[&str]) -> Option<DetectError> {

@@ -493,3 +493,16 @@ fn a_refusal_says_what_the_repository_is() {
     assert_eq!(web(&[("task.py", ""), ("Procfile", "web: python task.py\n")]), "python task.py");
     assert!(said(&[("main.py", ""), ("procfile", "web: x\n")]).contains("procfile is passed over"));
 }
+
+#[test]
+fn a_manifest_that_is_a_link_is_not_passed_over() {
+    for name in
+        ["requirements.txt", "package.json", "package-lock.json", "go.mod", "Gemfile.lock", "paas.toml"]
+    {
+        let mut tree = Sketch::of(&[("app.py", ""), ("real", "")]);
+        tree.entries.push(SourceEntry { path: name.to_owned(), kind: EntryKind::Symlink, size: 4 });
+        tree.entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let refused = plan(&tree, &catalog(ImageSource::Debian)).unwrap_err();
+        assert_eq!(refused, DetectError::Symlink(name.to_owned()));
+    }
+}

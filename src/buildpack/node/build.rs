@@ -51,10 +51,14 @@ pub(super) fn own_script(manifest: &Manifest) -> Option<&'static str> {
 
 /// The script that builds.
 pub(super) fn script(files: Files<'_>, manifest: &Manifest) -> Option<&'static str> {
+    own_script(manifest)
+        .or_else(|| script_of_site(manifest).filter(|_| framework::find(files, manifest).is_some()))
+}
+
+/// The same where a framework is known.
+pub(super) fn script_of_site(manifest: &Manifest) -> Option<&'static str> {
     let there = |name: &&str| manifest.script(name).is_some();
-    own_script(manifest).or_else(|| {
-        MORE_SCRIPTS.into_iter().find(there).filter(|_| framework::find(files, manifest).is_some())
-    })
+    own_script(manifest).or_else(|| MORE_SCRIPTS.into_iter().find(there))
 }
 
 /// A program of a dependency as each manager runs it.

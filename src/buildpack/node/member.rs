@@ -2,17 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::framework;
+use super::framework::{self, Served};
 use super::install;
 use super::line;
 use super::manager::Tool;
 use super::manifest::{self, Manifest};
+use super::site::Output;
 use crate::buildpack::draft::exec;
 use crate::buildpack::source::Files;
+use crate::buildpack::subfolder::Subfolder;
 use crate::model::RunCommand;
 
 /// Most packages that are looked at.
 const MOST: usize = 200;
+
+/// Parts of a repository that are not what it is for.
+const BESIDE: [&str; 7] = ["docs", "storybook", "playground", "example", "examples", "e2e", "demo"];
 
 /// Folders of packages beside the root's, if this is a workspace.
 fn folders(files: Files<'_>, manifest: &Manifest) -> Vec<String> {
@@ -28,18 +33,6 @@ fn folders(files: Files<'_>, manifest: &Manifest) -> Vec<String> {
     folders.take(MOST).map(str::to_owned).collect()
 }
 
-/// Folders of packages that have a script, if this is a workspace.
-pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -> Vec<String> {
-    let has = |folder: &String| {
-        let member = Manifest::at(files, &format!("{folder}/{}", manifest::FILE));
-        let develops = |line: &str| {
-            script == "start" && framework::serves_for_development(&line::program(manifest, line))
-        };
-        member.is_ok_and(|member| member.script(script).is_some_and(|line| !develops(line)))
-    };
-    folders(files, manifest).into_iter().filter(has).collect()
-}
-
 /// Names of the packages of a workspace.
 pub(super) fn names(files: Files<'_>, manifest: &Manifest) -> BTreeSet<String> {
     let member = |folder: &String| Manifest::at(files, &format!("{folder}/{}", manifest::FILE)).ok();
@@ -47,12 +40,49 @@ pub(super) fn names(files: Files<'_>, manifest: &Manifest) -> BTreeSet<String> {
     members.iter().filter_map(|folder| Some(member(folder)?.text(&["name"])?.to_owned())).collect()
 }
 
-/// Of several packages that start, the one whose name says that it is the web
-/// process.
-pub(super) fn obvious(folders: &[String]) -> Option<&String> {
-    const NAMES: [&str; 4] = ["web", "server", "api", "app"];
+fn manifest_of(files: Files<'_>, folder: &str) -> Option<Manifest> {
+    Manifest::at(files, &format!("{folder}/{}", manifest::FILE)).ok()
+}
+
+/// Folders of packages that have a script, if this is a workspace.
+pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -> Vec<String> {
+    let develops =
+        |line: &str| script == "start" && framework::serves_for_development(&line::program(manifest, line));
+    let has = |folder: &String| {
+        let member = manifest_of(files, folder);
+        member.is_some_and(|member| member.script(script).is_some_and(|line| !develops(line)))
+    };
+    folders(files, manifest).into_iter().filter(has).collect()
+}
+
+/// Packages whose build ends in a site, where no package starts anything: the folder
+/// that is written, from the root.
+pub(super) fn sites(files: Files<'_>, manifest: &Manifest) -> Vec<(String, Output)> {
+    let site = |folder: String| {
+        let member = manifest_of(files, &folder)?;
+        let below = Subfolder::of(files.tree, &folder)?;
+        let Some(Served::Site(site)) = framework::find(Files { tree: &below }, &member) else { return None };
+        let written = format!("{folder}/{}", site.folder);
+        Some((folder, Output { folder: written, ..site }))
+    };
+    let mut found: Vec<_> = folders(files, manifest).into_iter().filter_map(site).collect();
+    if found.len() > 1 {
+        let beside = |folder: &str| folder.split('/').any(|part| BESIDE.contains(&part));
+        found.retain(|(folder, _)| !beside(folder));
+    }
+    found
+}
+
+/// Names of packages that are the web process, where several start.
+pub(super) const STARTED: [&str; 4] = ["web", "server", "api", "app"];
+
+/// Names of packages that are the site, where several build one.
+pub(super) const SERVED: [&str; 7] = ["web", "app", "frontend", "client", "site", "website", "www"];
+
+/// Of several packages, the one whose name says that it is what people see.
+pub(super) fn obvious<'f>(folders: &'f [String], names: &[&str]) -> Option<&'f String> {
     let named = |name: &&str| folders.iter().find(|folder| folder.rsplit('/').next() == Some(name));
-    NAMES.iter().find_map(named)
+    names.iter().find_map(named)
 }
 
 /// What runs the start script of one package.
@@ -71,8 +101,16 @@ pub(super) fn build(files: Files<'_>, manifest: &Manifest, tool: Tool) -> Option
         Tool::Npm => &["npm", "run", "build", "--workspaces", "--if-present"],
         Tool::Pnpm => &["pnpm", "--recursive", "run", "build"],
         Tool::Berry => &["yarn", "workspaces", "foreach", "--all", "--topological", "run", "build"],
-        Tool::Yarn | Tool::Bun => return None,
+        Tool::Bun => &["bun", "run", "--filter", "*", "build"],
+        // Yarn 1 stops at the first package without the script.
+        Tool::Yarn => &["yarn", "workspaces", "run", "build"],
     };
-    let builds = !with_script(files, manifest, "build").is_empty();
-    builds.then(|| words.iter().map(|&word| word.to_owned()).collect())
+    let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    let builders = with_script(files, manifest, "build");
+    match builders.as_slice() {
+        [] => None,
+        [folder] if tool == Tool::Yarn => Some(owned(&["yarn", "--cwd", folder, "run", "build"])),
+        some if tool == Tool::Yarn && some.len() < folders(files, manifest).len() => None,
+        _ => Some(owned(words)),
+    }
 }

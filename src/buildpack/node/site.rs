@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::build;
 use super::manifest::Manifest;
 use crate::buildpack::site::FALLBACK;
 use crate::buildpack::source::{self, Files};
@@ -62,11 +63,20 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Output> {
         "VitePress" | "VuePress" => {
             let dot = folder.split('/').next().unwrap_or_default();
             let docs = ["docs", "src"].into_iter().find(|docs| files.has_folder(&format!("{docs}/{dot}")));
+            let docs = docs.map(str::to_owned).or_else(|| built_folder(files, manifest, name));
             docs.map_or_else(|| folder.to_owned(), |docs| format!("{docs}/{folder}"))
         }
         _ => folder.to_owned(),
     };
     Some(Output::new(name, folder))
+}
+
+/// The folder that the build script names: `vitepress build docs`.
+fn built_folder(files: Files<'_>, manifest: &Manifest, name: &str) -> Option<String> {
+    let line = manifest.script(build::script_of_site(manifest)?)?;
+    let mut words = line.split_whitespace().skip_while(|word| !word.eq_ignore_ascii_case(name)).skip(1);
+    let folder = inside(words.next().filter(|word| *word == "build").and_then(|_| words.next())?)?;
+    files.has_folder(&folder).then_some(folder)
 }
 
 /// Whether a command only serves the site while it is being developed.

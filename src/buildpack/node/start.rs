@@ -120,8 +120,10 @@ pub(super) fn decide(
         }
         None => match own_start(draft, manifest, means) {
             Err(error @ DetectError::NoProcess { .. }) => {
-                let page = page::built(draft.files, manifest).filter(|_| means.builds).ok_or(error)?;
-                Ok(site_start(draft, page, &[]))
+                let member = if means.builds { member_site(draft, manifest) } else { None };
+                let page = || page::built(draft.files, manifest).filter(|_| means.builds);
+                let site = member.or_else(page).ok_or(error)?;
+                Ok(site_start(draft, site, &[]))
             }
             other => other.map(|()| Start::default()),
         },
@@ -252,7 +254,9 @@ fn member_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Re
         }
         [first, ..] => {
             let line = |folder: &str| format!("web: {}", member::start(means.tool, folder));
-            let Some(folder) = member::obvious(&members) else { return Err(nothing(&line(first))) };
+            let Some(folder) = member::obvious(&members, &member::STARTED) else {
+                return Err(nothing(&line(first)));
+            };
             draft.warn(format!(
                 "{} packages have a start script; {folder} is started, for its name: a Procfile chooses another",
                 members.len()
@@ -264,6 +268,21 @@ fn member_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Re
             Ok(())
         }
     }
+}
+
+/// The one site that a package of the workspace builds, or the one whose name says so.
+fn member_site(draft: &mut Draft<'_>, manifest: &Manifest) -> Option<Output> {
+    let mut sites = member::sites(draft.files, manifest);
+    if sites.len() > 1 {
+        let folders: Vec<String> = sites.iter().map(|(folder, _)| folder.clone()).collect();
+        let chosen = member::obvious(&folders, &member::SERVED)?;
+        draft.warn(format!(
+            "{} packages build a site; that of {chosen} is served, for its name: root under [static] in paas.toml chooses another",
+            sites.len()
+        ));
+        sites.retain(|(folder, _)| folder == chosen);
+    }
+    sites.pop().map(|(_, site)| site)
 }
 
 /// What runs a program without types.

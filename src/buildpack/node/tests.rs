@@ -433,3 +433,25 @@ fn every_step_that_may_ask_the_registry_has_its_token() {
         );
     }
 }
+
+#[test]
+fn the_site_of_a_workspace_is_served() {
+    let root = package(r#"{"workspaces": ["apps/*", "packages/*"]}"#);
+    let vite = r#"{"scripts": {"dev": "vite", "build": "vite build"}, "devDependencies": {"vite": "6"}}"#;
+    let (ui, web_app) = (("packages/ui/package.json", "{}"), ("apps/web/package.json", vite));
+    let (site, docs) = (("apps/site/package.json", vite), ("apps/docs/package.json", vite));
+    assert_eq!(web(&[root, ui, site]), SITE);
+    assert!(dockerfile(&[root, ui, site]).contains("/app/apps/site/dist/"));
+    assert!(dockerfile(&[root, ui, site, docs]).contains("/app/apps/site/dist/"), "docs come beside it");
+    let two = [root, web_app, ("apps/admin/package.json", vite)];
+    assert!(dockerfile(&two).contains("/app/apps/web/dist/"));
+    assert!(said(&two).contains("2 packages build a site"));
+    let api = ("apps/api/package.json", r#"{"scripts": {"start": "node a.js"}}"#);
+    assert_eq!(web(&[root, site, api]), "npm start --workspace=apps/api");
+    let yarn = ("yarn.lock", "# yarn lockfile v1\n");
+    assert!(dockerfile(&[root, ui, site, yarn]).contains("yarn --cwd apps/site run build"));
+    let vitepress = package(
+        r#"{"scripts": {"docs:build": "vitepress build guide"}, "devDependencies": {"vitepress": "1"}}"#,
+    );
+    assert!(dockerfile(&[vitepress, ("guide/index.md", "")]).contains("/app/guide/.vitepress/dist/"));
+}

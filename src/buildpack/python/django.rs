@@ -25,6 +25,8 @@ pub(super) struct Django {
     pub static_root: bool,
     /// Whether the database is a file in the container.
     pub sqlite: Sqlite,
+    /// The variable that the settings take SECRET_KEY from.
+    pub secret: Option<String>,
     /// The settings that the server uses.
     pub served: String,
     /// The settings that the server uses, where `manage.py` uses others.
@@ -55,7 +57,8 @@ pub(super) fn find(files: Files<'_>) -> Option<Django> {
     let static_root = assigned("STATIC_ROOT");
     let sqlite = on_sqlite(&texts);
     let settings = (served != managed).then(|| served.clone());
-    Some(Django { root, application, asgi, static_root, sqlite, served, settings })
+    let secret = texts.iter().find_map(|text| variable(assignment(text, "SECRET_KEY")?));
+    Some(Django { root, application, asgi, static_root, sqlite, secret, served, settings })
 }
 
 /// Whether a text has this word in quotes.
@@ -73,6 +76,18 @@ fn root(files: Files<'_>) -> Option<String> {
     let first = folders.next()?;
     let usable = first.bytes().all(plain) && !first.starts_with(['-', '.']);
     (usable && folders.next().is_none()).then_some(first)
+}
+
+/// The variable of the environment that an expression reads: `env("SECRET_KEY")`,
+/// `os.environ["SECRET_KEY"]`, `config('SECRET_KEY', default='')`.
+fn variable(expression: &str) -> Option<String> {
+    const READERS: [&str; 7] =
+        ["os.environ[", "os.environ.get(", "os.getenv(", "getenv(", "env(", "env.str(", "config("];
+    let rest = READERS.iter().find_map(|reader| expression.strip_prefix(reader))?;
+    let quote = rest.chars().next().filter(|c| ['"', '\''].contains(c))?;
+    let name = rest[1..].split(quote).next()?;
+    let fits = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_';
+    (name.ends_with("SECRET_KEY") && name.bytes().all(fits)).then(|| name.to_owned())
 }
 
 /// Whether the database is SQLite, and whatever the environment says: only if
@@ -214,6 +229,27 @@ mod tests {
         assert_eq!(assignment("STATIC_ROOT: str = 's'\n", "STATIC_ROOT"), Some("'s'"));
         assert_eq!(dotted("'a.wsgi.application'").unwrap(), "a.wsgi:application");
         assert_eq!(dotted("'a;id.wsgi.application'"), None);
+    }
+
+    #[test]
+    fn the_variable_of_the_secret_key_is_read() {
+        let named = |line: &str| variable(assignment(line, "SECRET_KEY").unwrap());
+        for line in [
+            "SECRET_KEY = env('A_SECRET_KEY')",
+            "SECRET_KEY = os.environ[\"A_SECRET_KEY\"]",
+            "SECRET_KEY: str = os.environ.get('A_SECRET_KEY', 'x')",
+            "SECRET_KEY = config('A_SECRET_KEY', default=\"x\")",
+        ] {
+            assert_eq!(named(line).as_deref(), Some("A_SECRET_KEY"), "{line}");
+        }
+        for line in [
+            "SECRET_KEY = 'x'",
+            "SECRET_KEY = env(name)",
+            "SECRET_KEY = env('PATH')",
+            "SECRET_KEY = env('$(SECRET_KEY')",
+        ] {
+            assert_eq!(named(line), None, "{line}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use minijinja::{Value, context};
 use super::draft::Draft;
 use super::error::DetectError;
 use super::pack;
-use crate::model::BuildPlan;
+use crate::model::{BuildPlan, EnvKey, WantedVar};
 use dependencies::Dependencies;
 use django::Django;
 use project::Project;
@@ -52,6 +52,10 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         draft.decide("python manage.py collectstatic, because of STATIC_ROOT");
     }
     use_served_settings(&mut draft, django.as_ref());
+    if let Some(key) = django.as_ref().and_then(|django| EnvKey::parse(django.secret.as_ref()?).ok()) {
+        draft.decide(format!("{key} is made up and kept, unless the config has it"));
+        draft.config.insert(key, WantedVar::Secret);
+    }
     if let Some(tool) = install.tool {
         let pinned = pack::file(&draft.pack.key, &format!("{tool}.txt"))?;
         draft.context.insert(format!(".paas/{tool}.txt"), pinned.as_bytes().to_vec());

@@ -1,0 +1,2 @@
+import { hello } from "@mono/ui";
+document.querySelector("#app").textContent = hello;
