@@ -33,6 +33,7 @@ pub(super) fn proxy(flags: &Flags, upgrade: bool) -> ExitCode {
         handover: settings.proxy_handover(),
         upgrade,
         sockets: inherited(),
+        front: settings.front.clone(),
         limits: ProxyLimits::default(),
         ready: Some(ready),
     };

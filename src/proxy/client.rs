@@ -7,7 +7,7 @@ use super::pages::Page;
 use hyper::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::{Method, Uri};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
@@ -28,14 +28,15 @@ impl Client {
     pub(super) fn new(
         shared: Arc<Shared>,
         stream: &TcpStream,
-        peer: IpAddr,
+        (client, to): (IpAddr, SocketAddr),
         entry: Entry,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        let port = HeaderValue::from(stream.local_addr()?.port());
-        let peer = HeaderValue::try_from(peer.to_string()).map_err(io::Error::other)?;
+        let port = HeaderValue::from(to.port());
+        let peer = HeaderValue::try_from(client.to_string()).map_err(io::Error::other)?;
+        let trusted = shared.trusts(client);
         let scheme = if entry == Entry::Https { "https" } else { "http" };
-        Ok(Self { shared, entry, origin: Origin { peer, port, scheme }, server_name: None })
+        Ok(Self { shared, entry, origin: Origin { peer, client, trusted, port, scheme }, server_name: None })
     }
 
     /// What is answered whatever the app may say: a challenge; and to a client that asks

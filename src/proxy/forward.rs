@@ -101,7 +101,9 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
     let mut refused_before = false;
     let page = loop {
         let (backend, in_flight) = match client.shared.board.choose(client.entry, host) {
-            Choice::Target { backend, .. } | Choice::Outage(backend) if client.is_sent_on(&backend, host) => {
+            Choice::Target { backend, .. } | Choice::Outage(backend)
+                if client.is_sent_on(&backend, host) && !headers::is_secure(errand.request.headers()) =>
+            {
                 break client.by_https(host, &errand.method, &errand.uri);
             }
             Choice::Target { backend, in_flight } => (backend, in_flight),

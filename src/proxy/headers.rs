@@ -1,8 +1,10 @@
 //! What the proxy takes out of heads, and what it puts in.
 
-use super::request::tokens;
+use super::forwarded;
+use super::request::{self, tokens};
 use hyper::header::{CONNECTION, EXPECT, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,6 +25,10 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub(super) struct Origin {
     /// The client's address.
     pub(super) peer: HeaderValue,
+    /// The same as an address.
+    pub(super) client: IpAddr,
+    /// Whether it is a proxy whose word on where requests come from is kept.
+    pub(super) trusted: bool,
     /// The port that it connected to.
     pub(super) port: HeaderValue,
     /// `http` or `https`.
@@ -81,17 +87,83 @@ pub(super) fn prepare_request(
     }
     // hyper has promised the client that it may go on as soon as we read.
     headers.remove(EXPECT);
-    headers.remove(FORWARDED);
-    headers.insert(FORWARDED_FOR, origin.peer.clone());
-    headers.insert(FORWARDED_HOST, host.clone());
-    headers.insert(FORWARDED_PORT, origin.port.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
-    headers.insert(REQUEST_ID, request_id());
-    headers.insert(REQUEST_START, now());
+    tell_origin(headers, origin, host);
     if let Some(protocol) = &upgrade {
         announce_upgrade(headers, protocol.clone());
     }
     upgrade
+}
+
+/// Says where a request comes from, in place of what it says of that itself; a
+/// trusted proxy's word is kept and added to, as far as it is well-formed.
+fn tell_origin(headers: &mut HeaderMap, origin: &Origin, host: &HeaderValue) {
+    let scheme = HeaderValue::from_static(origin.scheme);
+    let kept = |headers: &HeaderMap, name: &HeaderName, is_valid: fn(&[u8]) -> bool| {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next().filter(|value| origin.trusted && is_valid(value.as_bytes()))?;
+        values.next().is_none().then(|| value.clone())
+    };
+    let proto = kept(headers, &FORWARDED_PROTO, |value| matches!(value, b"http" | b"https"));
+    let port = kept(headers, &FORWARDED_PORT, is_port).unwrap_or_else(|| match &proto {
+        Some(proto) if *proto == "https" => HeaderValue::from_static("443"),
+        Some(_) => HeaderValue::from_static("80"),
+        None => origin.port.clone(),
+    });
+    let told_host = kept(headers, &FORWARDED_HOST, |value| request::host_of(value).is_some());
+    let id = kept(headers, &REQUEST_ID, is_id).unwrap_or_else(request_id);
+    let start = kept(headers, &REQUEST_START, is_time).unwrap_or_else(now);
+    let element = forwarded::our_element(origin.client, host.to_str().unwrap_or_default(), origin.scheme);
+    let chain = added(headers, &FORWARDED, origin.trusted, element.as_bytes(), forwarded::is_valid);
+    let clients = added(headers, &FORWARDED_FOR, origin.trusted, origin.peer.as_bytes(), is_visible);
+    headers.insert(FORWARDED, chain);
+    headers.insert(FORWARDED_FOR, clients);
+    headers.insert(FORWARDED_HOST, told_host.unwrap_or_else(|| host.clone()));
+    headers.insert(FORWARDED_PORT, port);
+    headers.insert(FORWARDED_PROTO, proto.unwrap_or(scheme));
+    headers.insert(REQUEST_ID, id);
+    headers.insert(REQUEST_START, start);
+}
+
+/// Our part of a list, behind what is there if that is to be kept.
+fn added(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    trusted: bool,
+    ours: &[u8],
+    is_valid: fn(&[u8]) -> bool,
+) -> HeaderValue {
+    let mut lines: Vec<&[u8]> = Vec::new();
+    if trusted {
+        lines.extend(headers.get_all(name).iter().map(HeaderValue::as_bytes));
+        let valid = is_valid(&lines.join(&b", "[..]));
+        lines.truncate(if valid { lines.len() } else { 0 });
+    }
+    lines.push(ours);
+    HeaderValue::from_bytes(&lines.join(&b", "[..])).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+fn is_visible(value: &[u8]) -> bool {
+    (1..=4096).contains(&value.len()) && value.iter().all(|byte| (b' '..=b'~').contains(byte))
+}
+
+fn is_port(value: &[u8]) -> bool {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    !text.starts_with('+') && text.parse::<u16>().is_ok()
+}
+
+fn is_id(value: &[u8]) -> bool {
+    (1..=200).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic)
+}
+
+fn is_time(value: &[u8]) -> bool {
+    let digits = value.strip_prefix(b"t=").unwrap_or(value);
+    (1..=32).contains(&digits.len()) && digits.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.')
+}
+
+/// Whether the client's own connection was secure, as far as we believe it; of a
+/// head that was prepared.
+pub(super) fn is_secure(headers: &HeaderMap) -> bool {
+    headers.get(FORWARDED_PROTO).is_some_and(|proto| proto == "https")
 }
 
 /// 32 hexadecimal digits that no other request has.
@@ -110,4 +182,140 @@ fn request_id() -> HeaderValue {
 fn now() -> HeaderValue {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     HeaderValue::from(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    const OURS: [HeaderName; 7] = [
+        FORWARDED,
+        FORWARDED_FOR,
+        FORWARDED_HOST,
+        FORWARDED_PORT,
+        FORWARDED_PROTO,
+        REQUEST_ID,
+        REQUEST_START,
+    ];
+
+    fn origin(trusted: bool) -> Origin {
+        let client: IpAddr = "192.0.2.7".parse().unwrap();
+        let peer = HeaderValue::from_static("192.0.2.7");
+        Origin { peer, client, trusted, port: HeaderValue::from_static("80"), scheme: "http" }
+    }
+
+    fn prepared(lines: &[(&str, &str)], trusted: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
+        }
+        prepare_request(&mut headers, &origin(trusted), &HeaderValue::from_static("a.localhost"));
+        headers
+    }
+
+    #[test]
+    fn a_trusted_proxys_word_is_kept_and_added_to() {
+        let said = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "7.7.7.7"),
+            ("forwarded", "for=6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example.com"),
+            ("x-request-id", "mine"),
+            ("x-request-start", "t=123"),
+        ];
+        let headers = prepared(&said, true);
+        let now = OURS.map(|name| headers[name].to_str().unwrap().to_owned());
+        let ours = "for=192.0.2.7;host=a.localhost;proto=http";
+        assert_eq!(
+            now,
+            [
+                &format!("for=6.6.6.6, {ours}"),
+                "6.6.6.6, 7.7.7.7, 192.0.2.7",
+                "shop.example.com",
+                "443",
+                "https",
+                "mine",
+                "t=123",
+            ]
+        );
+        let headers = prepared(&said, false);
+        let now = OURS.map(|name| headers[name].to_str().unwrap().to_owned());
+        assert_eq!(now[..5], [ours, "192.0.2.7", "a.localhost", "80", "http"]);
+        assert!(now[5] != "mine" && now[6] != "t=123");
+    }
+
+    #[test]
+    fn nonsense_is_replaced_whoever_says_it() {
+        let said = [
+            ("forwarded", "for=a b"),
+            ("x-forwarded-proto", "gopher"),
+            ("x-forwarded-port", "+80"),
+            ("x-forwarded-host", "a/b"),
+            ("x-request-id", "a b"),
+            ("x-request-start", "yesterday"),
+        ];
+        let headers = prepared(&said, true);
+        for (name, nonsense) in said {
+            assert!(!headers[name].to_str().unwrap().contains(nonsense), "{name}");
+        }
+    }
+
+    fn lines() -> impl Strategy<Value = Vec<(String, String)>> {
+        let known = prop::sample::select(vec![
+            "forwarded",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-port",
+            "x-forwarded-proto",
+            "x-request-id",
+            "x-request-start",
+            "connection",
+            "keep-alive",
+            "te",
+            "upgrade",
+            "proxy-connection",
+            "expect",
+            "x-a",
+            "x-b",
+            "cookie",
+        ]);
+        let value = prop_oneof![
+            "[ -~]{0,20}",
+            Just("x-a, x-b, close".to_owned()),
+            Just("upgrade, x-forwarded-for".to_owned()),
+            Just("trailers".to_owned()),
+        ];
+        prop::collection::vec((known.prop_map(str::to_owned), value), 0..12)
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_the_app_hears_our_word_once(lines in lines(), trusted: bool) {
+            let lines: Vec<(&str, &str)> = lines.iter().map(|(name, value)| (&**name, value.trim())).collect();
+            let headers = prepared(&lines, trusted);
+            for name in &OURS {
+                prop_assert_eq!(headers.get_all(name).iter().count(), 1, "{}", name);
+            }
+            let clients = headers[FORWARDED_FOR].to_str().unwrap();
+            prop_assert!(clients.ends_with("192.0.2.7") && (trusted || clients == "192.0.2.7"));
+            prop_assert!(forwarded::is_valid(headers[FORWARDED].as_bytes()));
+            for gone in ["keep-alive", "proxy-connection", "expect", "transfer-encoding"] {
+                prop_assert!(!headers.contains_key(gone));
+            }
+            let connection = headers.get(CONNECTION).map(HeaderValue::as_bytes);
+            prop_assert_eq!(connection.is_some(), headers.contains_key(UPGRADE));
+            let said = lines.iter().filter(|line| line.0 == "connection");
+            let named: Vec<String> =
+                said.flat_map(|line| line.1.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect();
+            for name in ["x-a", "x-b"] {
+                let before: Vec<&str> = lines.iter().filter(|line| line.0 == name).map(|line| line.1).collect();
+                let after: Vec<_> = headers.get_all(name).iter().collect();
+                let wanted = if named.iter().any(|named| named == name) { Vec::new() } else { before };
+                prop_assert_eq!(after, wanted, "{}", name);
+            }
+        }
+    }
 }

@@ -5,6 +5,7 @@ use super::board::Entry;
 use super::client::Client;
 use super::client_stream::ClientStream;
 use super::forward;
+use super::front;
 use super::http2;
 use super::tls;
 use hyper::server::conn::http1::Builder;
@@ -14,7 +15,7 @@ use std::collections::HashMap;
 use std::collections::hash_map;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -67,7 +68,9 @@ pub(super) async fn accept(
 
 /// Starts serving a connection, if its address has not its fill.
 fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry, permit: OwnedSemaphorePermit) {
-    let Some(seat) = shared.peers.admit(peer) else {
+    // A load balancer brings everybody's.
+    let counted = if shared.trusts(peer) { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { peer };
+    let Some(seat) = shared.peers.admit(counted) else {
         debug!(%peer, "too many connections from one address");
         return;
     };
@@ -79,8 +82,14 @@ fn admit(shared: &Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry, pe
     });
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: IpAddr, entry: Entry) {
-    let Ok(mut client) = Client::new(Arc::clone(&shared), &stream, peer, entry) else {
+async fn serve(shared: Arc<Shared>, mut stream: TcpStream, peer: IpAddr, entry: Entry) {
+    let ends = match shared.quit.run_until_cancelled(front::ends(&shared, &mut stream, peer, entry)).await {
+        Some(Ok(ends)) => ends,
+        Some(Err(error)) => return debug!(%peer, %error, "a connection without a preamble"),
+        None => return,
+    };
+    let peer = ends.0;
+    let Ok(mut client) = Client::new(Arc::clone(&shared), &stream, ends, entry) else {
         return;
     };
     let Some(tls) = shared.tls.as_ref().filter(|_| entry == Entry::Https) else {

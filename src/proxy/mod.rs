@@ -3,7 +3,7 @@
 //! It knows one thing, the route table. The control plane sends it over a
 //! Unix socket (`link`), the last one is on disk (`snapshot`), and the one in
 //! force is read by every request without a lock (`board`). A connection comes
-//! in at `listener`, its bytes pass `framing`, and each request goes through
+//! in at `listener`, its bytes pass `framing` (or `frames` and h2), and each request goes through
 //! `forward`, which checks it, picks a target and streams the bodies both ways.
 
 mod access;
@@ -14,8 +14,10 @@ mod client_stream;
 mod counts;
 mod error;
 mod forward;
+mod forwarded;
 mod frames;
 mod framing;
+mod front;
 mod handover;
 mod headers;
 mod http2;
@@ -25,6 +27,7 @@ mod lock;
 mod names;
 mod pages;
 mod ports;
+mod preamble;
 mod request;
 mod snapshot;
 mod sockets;
@@ -36,6 +39,7 @@ mod words;
 pub use error::ProxyError;
 
 use crate::model::{RouteTable, Target};
+use crate::settings::Front;
 use board::{Board, Entry};
 use handover::{Handover, Predecessor, Waiting};
 use link::Link;
@@ -83,6 +87,8 @@ pub struct ProxyOptions {
     /// Listening sockets that somebody else has opened, in place of `http_listen` and
     /// `https_listen`, of which they have the port.
     pub sockets: Vec<std::net::TcpListener>,
+    /// What is in front of us.
+    pub front: Front,
     /// Times and numbers.
     pub limits: ProxyLimits,
     /// Told the bound addresses once requests are taken.
@@ -152,6 +158,7 @@ struct Shared {
     /// Where plain requests are sent on to.
     https_port: u16,
     limits: ProxyLimits,
+    front: Front,
     places: Arc<Semaphore>,
     peers: Peers,
     tasks: TaskTracker,
@@ -200,7 +207,7 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
     let bound = Bound { http: sockets.address().map_err(listened)?, https: sockets.https_address() };
     let tls = bound.https.map(|_| Tls::new(&snapshot::load_certificates(&options.certificates)));
     let secured = (tls.transpose()?, bound.https.map_or(0, |address| address.port()));
-    let shared = Arc::new(Shared::new((table, gone), secured, options.limits, &stop));
+    let shared = Arc::new(Shared::new((table, gone), secured, (options.limits, options.front), &stop));
     for socket in &sockets.http {
         shared.accept(Arc::clone(socket), Entry::Hosts);
     }
@@ -285,7 +292,7 @@ impl Shared {
     fn new(
         (table, gone): (RouteTable, Vec<Target>),
         (tls, https_port): (Option<Tls>, u16),
-        limits: ProxyLimits,
+        (limits, front): (ProxyLimits, Front),
         stop: &CancellationToken,
     ) -> Self {
         Self {
@@ -295,6 +302,7 @@ impl Shared {
             places: Arc::new(Semaphore::new(limits.connections)),
             peers: Peers::new(limits.connections_per_peer),
             limits,
+            front,
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
             begin: CancellationToken::new(),
@@ -310,6 +318,11 @@ impl Shared {
     fn accept(self: &Arc<Self>, socket: Arc<tokio::net::TcpListener>, entry: Entry) {
         let accepting = listener::accept(Arc::clone(self), socket, entry, self.accepting.clone());
         self.acceptors.spawn(accepting);
+    }
+
+    /// Whether the word of this peer on where requests come from is believed.
+    fn trusts(&self, peer: std::net::IpAddr) -> bool {
+        front::trusts(&self.front, peer)
     }
 
     /// Accepts no more; clients with a connection are told to make another one.
@@ -359,5 +372,22 @@ fn raise_file_limit() {
     });
     if let Err(error) = raised {
         warn!(%error, "can't raise the limit of open files");
+    }
+}
+
+/// Parsers of what strangers send, for `fuzz/` alone.
+#[doc(hidden)]
+pub mod fuzzed {
+    pub use super::forwarded::is_valid as forwarded;
+    pub use super::preamble::parse as preamble;
+
+    /// The host of a `Host` header.
+    pub fn host(text: &[u8]) -> Option<String> {
+        super::request::host_of(text)
+    }
+
+    /// Whether a client's bytes can be read in one way only.
+    pub fn framing(bytes: &[u8]) -> bool {
+        super::framing::Framing::new().read(bytes).is_ok()
     }
 }

@@ -123,7 +123,7 @@ fn authority(headers: &HeaderMap) -> Result<Authority, Refusal> {
 }
 
 /// The host of `host[:port]` in lower case, without a trailing dot.
-fn host_of(text: &[u8]) -> Option<String> {
+pub(super) fn host_of(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?;
     let end = match text.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,

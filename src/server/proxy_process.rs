@@ -56,7 +56,7 @@ fn start(settings: &Settings, executable: &Path) -> Result<Child, ServerError> {
         .open(&path)
         .map_err(|cause| ServerError::File { what: "write", path, cause })?;
     let listen = settings.http_listen.to_string();
-    let arguments = [
+    let mut arguments = vec![
         OsStr::new("--data-dir"),
         settings.data_dir.as_os_str(),
         OsStr::new("--http-listen"),
@@ -67,7 +67,10 @@ fn start(settings: &Settings, executable: &Path) -> Result<Child, ServerError> {
         Some(address) => [OsStr::new("--https-listen"), OsStr::new(address)],
         None => [OsStr::new("--tls"), OsStr::new("off")],
     };
-    let arguments = [&arguments[..], &tls].concat();
+    arguments.extend(tls);
+    if let Some(file) = &settings.file {
+        arguments.extend([OsStr::new("--config"), file.as_os_str()]);
+    }
     spawn::proxy(executable, &arguments, log).map_err(|error| ServerError::Proxy(error.to_string()))
 }
 

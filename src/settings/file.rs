@@ -41,6 +41,8 @@ pub(super) struct File {
     pub audit: Audit,
     #[serde(default)]
     pub webhooks: Webhooks,
+    #[serde(default)]
+    pub proxy: Proxy,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -55,6 +57,15 @@ pub(super) struct Audit {
 pub(super) struct Webhooks {
     /// `["10.1.0.0/16"]`
     pub allow: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Proxy {
+    /// `["10.0.0.0/8"]`
+    pub trusted: Option<Vec<String>>,
+    /// Whether they speak the PROXY protocol.
+    pub protocol: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

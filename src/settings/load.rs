@@ -2,7 +2,9 @@
 
 use super::file::File;
 use super::place::{nearest, placed};
-use super::{BuildSettings, ImageSourceChoice, LeastFree, LogFormat, LogSettings, Retention, Settings};
+use super::{
+    BuildSettings, Front, ImageSourceChoice, LeastFree, LogFormat, LogSettings, Retention, Settings,
+};
 use crate::model::{BuildLimits, Cpu, HostName, ImageSource, Limits, Memory, Size};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -219,7 +221,7 @@ pub fn load(flags: &Flags) -> Result<Located, SettingsError> {
         let both = settings.ssh_listen.to_string();
         return Err(value("http_listen", &both, "SSH has this address; give HTTP another"));
     }
-    Ok(Located { settings, file: path })
+    Ok(Located { settings: Settings { file: path.clone(), ..settings }, file: path })
 }
 
 fn read_file(path: &Path) -> Result<String, SettingsError> {
@@ -285,6 +287,8 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         retention: retention(&file.releases)?,
         audit_keep: audit_keep(&file.audit)?,
         webhooks_allow: webhooks_allow(&file.webhooks)?,
+        front: front(&file.proxy)?,
+        file: None,
     })
 }
 
@@ -377,6 +381,22 @@ fn watch(file: &super::file::Deploy) -> Result<Duration, SettingsError> {
     let watch = duration("deploy.watch", text)?;
     let fits = watch <= LONGEST_WATCH;
     fits.then_some(watch).ok_or_else(|| value("deploy.watch", text, "use at most 1h; 0 for none"))
+}
+
+/// Load balancers and their kin, as networks or single addresses.
+fn front(file: &super::file::Proxy) -> Result<Front, SettingsError> {
+    let net = |text: &String| {
+        let net = text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into));
+        net.map_err(|_| {
+            value("proxy.trusted", text, "use networks or addresses, such as [\"10.0.0.0/8\", \"192.0.2.1\"]")
+        })
+    };
+    let trusted = file.trusted.iter().flatten().map(net).collect::<Result<Vec<_>, _>>()?;
+    let protocol = file.protocol.unwrap_or(false);
+    if protocol && trusted.is_empty() {
+        return Err(value("proxy.protocol", "true", "name those that speak it in proxy.trusted"));
+    }
+    Ok(Front { trusted, protocol })
 }
 
 fn retention(file: &super::file::Releases) -> Result<Retention, SettingsError> {
@@ -530,6 +550,8 @@ mod tests {
                 "[build]\nmemory_mib = 1",
                 "[limits]\nmax_memory_mib = 1",
                 "[limits]\nmax_cpus = 0.0",
+                "[proxy]\ntrusted = [\"10.0.0.0/33\"]",
+                "[proxy]\nprotocol = true",
             ]
             .map(refused)
             .join("\n")

@@ -145,6 +145,19 @@ pub struct Settings {
     pub audit_keep: Duration,
     /// Private networks that webhooks may reach.
     pub webhooks_allow: Vec<ipnet::IpNet>,
+    /// What is in front of the proxy.
+    pub front: Front,
+    /// The settings file, for other processes of ours that need it.
+    pub file: Option<PathBuf>,
+}
+
+/// Load balancers and their kin in front of the proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Front {
+    /// Whose word on where requests come from is believed.
+    pub trusted: Vec<ipnet::IpNet>,
+    /// Whether they begin each connection with the PROXY protocol.
+    pub protocol: bool,
 }
 
 /// Which images of former releases are kept: those of the last ones, and those

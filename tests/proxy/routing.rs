@@ -3,6 +3,7 @@
 use crate::world::*;
 use paas::model::Route;
 use paas::proxy::ProxyLimits;
+use paas::settings::Front;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::AsyncWriteExt;
@@ -40,6 +41,7 @@ async fn the_app_learns_the_clients_origin_and_no_claims_about_it() {
         [
             "v1 GET /a%20b?c=d",
             "cookie: a=b",
+            "forwarded: for=127.0.0.1;host=\"blog.localhost:80\";proto=http",
             "host: blog.localhost:80",
             "x-forwarded-for: 127.0.0.1",
             "x-forwarded-host: blog.localhost:80",
@@ -49,6 +51,31 @@ async fn the_app_learns_the_clients_origin_and_no_claims_about_it() {
     );
     assert!(!answer.contains("x-request-id: mine") && !answer.contains("x-request-start: 1\n"));
     assert!(answer.contains("x-request-id: ") && answer.contains("x-request-start: 1"));
+}
+
+#[tokio::test]
+async fn a_trusted_load_balancer_says_who_its_clients_are() {
+    let app = App::start(1).await;
+    let front = Front { trusted: vec!["127.0.0.0/8".parse().unwrap()], protocol: true };
+    let proxy = Proxy::behind(front).await;
+    let mut control = proxy.control().await;
+    control.publish(1, vec![route("blog", &[&app])]).await;
+    let request =
+        "GET / HTTP/1.1\r\nHost: blog.localhost\r\nX-Forwarded-For: 6.6.6.6\r\nConnection: close\r\n\r\n";
+    let first = proxy.raw(format!("PROXY TCP4 192.0.2.7 198.51.100.1 1234 443\r\n{request}")).await;
+    assert!(first.contains("x-forwarded-for: 192.0.2.7\n"), "{first}");
+    assert!(first.contains("x-forwarded-port: 443\n"), "{first}");
+    assert!(first.contains("forwarded: for=192.0.2.7;host=blog.localhost;proto=http\n"), "{first}");
+    let second = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\xc6\x33\x64\x01\x04\xd2\0\x50";
+    let second = proxy.raw([&second[..], request.as_bytes()].concat()).await;
+    assert!(second.contains("x-forwarded-for: 192.0.2.8\n"), "{second}");
+    // The balancer itself, which is trusted, asks whether we are well.
+    let own = proxy.raw(format!("PROXY UNKNOWN\r\n{request}")).await;
+    assert!(own.contains("x-forwarded-for: 6.6.6.6, 127.0.0.1\n"), "{own}");
+    for none in [request.to_owned(), format!("PROXY TCP4 a b c d\r\n{request}")] {
+        assert_eq!(proxy.raw(none).await, "", "nothing but with its preamble");
+    }
+    assert_eq!(app.requests(), 3);
 }
 
 #[tokio::test]

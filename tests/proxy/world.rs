@@ -10,6 +10,7 @@ use paas::frame;
 use paas::model::{AppName, Count, Domain, FromProxy, HttpsPolicy, Route, RouteTable, Target, ToProxy};
 use paas::proxy;
 use paas::proxy::{Bound, ProxyError, ProxyLimits, ProxyOptions};
+use paas::settings::Front;
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -46,6 +47,18 @@ impl Proxy {
         let options = options(directory.path(), limits, Some(ready));
         let running = tokio::spawn(proxy::run(options, stop.clone()));
         let Bound { http, https } = bound.await.expect("the proxy starts");
+        Self { address: http, https: https.unwrap(), directory, stop, running }
+    }
+
+    /// A proxy with these in front of it.
+    pub async fn behind(front: Front) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (ready, bound) = oneshot::channel();
+        let stop = CancellationToken::new();
+        let options =
+            ProxyOptions { front, ..options(directory.path(), ProxyLimits::default(), Some(ready)) };
+        let running = tokio::spawn(proxy::run(options, stop.clone()));
+        let Bound { http, https } = bound.await.unwrap();
         Self { address: http, https: https.unwrap(), directory, stop, running }
     }
 
@@ -109,6 +122,7 @@ pub fn options(directory: &Path, limits: ProxyLimits, ready: Option<oneshot::Sen
         handover: directory.join("proxy.handover"),
         upgrade: false,
         sockets: Vec::new(),
+        front: Front::default(),
         limits,
         ready,
     }

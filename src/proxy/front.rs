@@ -1,0 +1,54 @@
+//! Load balancers and proxies in front of us: whom we believe what it says of
+//! where a connection or a request comes from.
+
+use super::Shared;
+use super::board::Entry;
+use super::preamble::{self, Preamble};
+use crate::settings::Front;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// Before looking again for the rest of a preamble.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Whether this address is believed.
+pub(super) fn trusts(front: &Front, address: IpAddr) -> bool {
+    front.trusted.iter().any(|net| net.contains(&address))
+}
+
+/// The client's address and the one that it connected to, as a trusted peer's
+/// preamble names them; or those of the connection itself.
+pub(super) async fn ends(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    peer: IpAddr,
+    entry: Entry,
+) -> io::Result<(IpAddr, SocketAddr)> {
+    let own = (peer, stream.local_addr()?);
+    let is_app_port = matches!(entry, Entry::Port(_));
+    if is_app_port || !shared.front.protocol || !shared.trusts(peer) {
+        return Ok(own);
+    }
+    let reading = tokio::time::timeout(shared.limits.header, read(stream));
+    let named = reading.await.map_err(|_| io::ErrorKind::TimedOut)??;
+    Ok(named.map_or(own, |(from, to)| (from.ip().to_canonical(), to)))
+}
+
+/// Reads the preamble and not a byte more: what follows may be a handshake.
+async fn read(stream: &mut TcpStream) -> io::Result<Option<(SocketAddr, SocketAddr)>> {
+    let mut bytes = vec![0; preamble::LONGEST];
+    loop {
+        let length = stream.peek(&mut bytes).await?;
+        match preamble::parse(&bytes[..length]) {
+            Preamble::Complete { length, addresses } => {
+                stream.read_exact(&mut bytes[..length]).await?;
+                return Ok(addresses);
+            }
+            Preamble::Partial if length > 0 => tokio::time::sleep(PAUSE).await,
+            Preamble::Partial | Preamble::Invalid => return Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
