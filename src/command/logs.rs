@@ -5,9 +5,13 @@ use crate::deploy::DeployError;
 use crate::logs::{Filter, LogEntry, LogError, Source};
 use crate::model::{App, AppName};
 use futures_util::StreamExt;
+use std::collections::VecDeque;
 
 /// Most lines that are shown at once.
 const MOST: usize = 100_000;
+
+/// Most bytes of what the engine has that are kept for that.
+const MOST_BYTES: usize = 16 << 20;
 
 impl Session<'_> {
     pub(super) async fn logs(
@@ -78,20 +82,28 @@ impl Session<'_> {
     /// containers that are there.
     async fn engine_log(&mut self, app: &App, lines: usize, filter: &Filter) -> Result<(), CommandError> {
         let engine = self.pipeline.workers.engine.clone();
-        let mut entries = Vec::new();
+        let (mut entries, mut bytes) = (VecDeque::new(), 0);
         for state in engine.processes(Some(app.id)).await.map_err(DeployError::from)? {
             let mut output = engine.logs(&state.container, None, false);
             while let Some(Ok(line)) = output.next().await {
-                entries.push(LogEntry {
+                let entry = LogEntry {
                     at_nanos: line.nanos,
                     source: Source::App,
                     process: state.process.to_string(),
                     release: state.release,
                     text: line.text,
-                });
+                };
+                if filter.matches(&entry) {
+                    bytes += entry.text.len();
+                    entries.push_back(entry);
+                }
+                while bytes > MOST_BYTES || entries.len() > MOST {
+                    let Some(first) = entries.pop_front() else { break };
+                    bytes -= first.text.len();
+                }
             }
         }
-        entries.retain(|entry| filter.matches(entry));
+        let mut entries = Vec::from(entries);
         entries.sort_by_key(|entry| entry.at_nanos);
         let from = entries.len().saturating_sub(lines);
         self.print(&text(&entries[from..])).await

@@ -124,7 +124,10 @@ fn whole_lines(file: &File, length: u64) -> Result<u64> {
     Ok(0)
 }
 
-/// The last `count` entries that pass the filter, oldest first. Reads from the
+/// So many bytes of lines are given at once, at most: each line may have thousands.
+const MOST_BYTES: usize = 16 << 20;
+
+/// The last `count` entries that pass the filter, oldest first, or fewer if they are long. Reads from the
 /// end, no further than it needs to; a segment removed meanwhile is skipped.
 pub(super) fn last(
     segments: &[(PathBuf, u64)],
@@ -132,11 +135,12 @@ pub(super) fn last(
     filter: &Filter,
 ) -> std::result::Result<Vec<LogEntry>, LogError> {
     let mut entries = Vec::new();
+    let mut left = MOST_BYTES;
     for (path, length) in segments.iter().rev() {
-        if entries.len() >= count {
+        if entries.len() >= count || left == 0 {
             break;
         }
-        match gather(path, *length, count, filter, &mut entries) {
+        match gather(path, *length, count, filter, &mut left, &mut entries) {
             Err(cause) if cause.kind() != ErrorKind::NotFound => {
                 return Err(LogError::File { path: path.clone(), cause });
             }
@@ -153,6 +157,7 @@ fn gather(
     length: u64,
     count: usize,
     filter: &Filter,
+    left: &mut usize,
     entries: &mut Vec<LogEntry>,
 ) -> Result<()> {
     let mut file = File::open(path)?;
@@ -170,7 +175,12 @@ fn gather(
             tail = lines.next().unwrap_or_default().to_vec();
         }
         for line in lines.rev() {
-            entries.extend(LogEntry::decode(line).filter(|entry| filter.matches(entry)));
+            let Some(entry) = LogEntry::decode(line).filter(|entry| filter.matches(entry)) else { continue };
+            *left = left.saturating_sub(line.len());
+            if *left == 0 && !entries.is_empty() {
+                return Ok(());
+            }
+            entries.push(entry);
             if entries.len() >= count {
                 return Ok(());
             }
@@ -178,4 +188,27 @@ fn gather(
         end = start;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::Source;
+    use super::*;
+
+    #[test]
+    fn long_lines_are_given_up_to_a_bound_however_many_are_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut bytes = Vec::new();
+        for number in 0..48 {
+            let text = format!("{number} {}", "x".repeat(1 << 19));
+            LogEntry::now(Source::App, "web.1", 1, text).encode(&mut bytes);
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let segments = [(path, bytes.len() as u64)];
+        let entries = last(&segments, 100_000, &Filter::default()).unwrap();
+        assert_eq!(entries.len(), 31, "half a MiB each");
+        assert!(entries[30].text.starts_with("47 "), "the last ones");
+    }
 }
