@@ -220,19 +220,19 @@ pub fn promote(db: &Connection, release: &Release, window: Option<&Window>) -> R
     if release.why == Why::Push {
         super::bases::taken(db, release.app, &release.bases)?;
     }
-    // Taking a push back keeps what was set for the next one.
-    let reverted = automatic && before.as_ref().is_none_or(|before| before.config != release.config);
-    let reverted_sizes = automatic && before.is_none_or(|before| before.sizes != release.sizes);
-    if matches!(release.why, Why::Config | Why::Rollback) || reverted {
+    if matches!(release.why, Why::Config | Why::Rollback) {
         // Only now: a change that never served must not come with the next push.
         super::config::replace(db, release.app, &release.config)?;
+    }
+    if let Some(before) = before.filter(|_| automatic) {
+        take_back_settings(db, &before, release)?;
     }
     if release.why == Why::Push {
         // What app.json or the language wanted; from now on it is the user's.
         super::config::fill(db, release.app, &release.config)?;
         super::apps::fill_formation(db, release)?;
     }
-    if release.why == Why::Resize || reverted_sizes {
+    if release.why == Why::Resize {
         super::apps::set_sizes(db, release.app, &release.sizes)?;
     }
     super::windows::close(db, release.app)?;
@@ -240,6 +240,29 @@ pub fn promote(db: &Connection, release: &Release, window: Option<&Window>) -> R
         super::windows::open(db, window)?;
     }
     super::apps::set_stopped(db, release.app, false)
+}
+
+/// What came with a release goes with it; what was set since then, for the next one,
+/// stays.
+fn take_back_settings(db: &Connection, from: &Release, to: &Release) -> Result<(), StoreError> {
+    let stored = super::config::load(db, from.app)?;
+    let config = ConfigVars(reverted(&stored.0, &from.config.0, &to.config.0));
+    if config != stored {
+        super::config::replace(db, from.app, &config)?;
+    }
+    let stored = super::apps::sizes(db, from.app)?;
+    super::apps::set_sizes(db, from.app, &reverted(&stored, &from.sizes, &to.sizes))
+}
+
+/// What is stored, with those entries that are still as in `from` as they are in `to`.
+fn reverted<K: Ord + Clone, V: PartialEq + Clone>(
+    stored: &BTreeMap<K, V>,
+    from: &BTreeMap<K, V>,
+    to: &BTreeMap<K, V>,
+) -> BTreeMap<K, V> {
+    let keys = stored.keys().chain(to.keys());
+    let value = |key: &K| if stored.get(key) == from.get(key) { to.get(key) } else { stored.get(key) };
+    keys.filter_map(|key| Some((key.clone(), value(key)?.clone()))).collect()
 }
 
 /// The release of this number.
@@ -296,4 +319,24 @@ pub fn list(db: &Connection, app: AppId) -> Result<Vec<Release>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC");
     let mut statement = db.prepare_cached(&sql)?;
     Ok(statement.query_map([app.0], from_row)?.collect::<Result<Vec<_>, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taking_a_release_back_keeps_what_was_set_since() {
+        let map = |text: &str| -> BTreeMap<String, String> {
+            let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
+            pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+        };
+        let after = |stored: &str, from: &str, to: &str| reverted(&map(stored), &map(from), &map(to));
+        assert_eq!(after("A=2", "A=2", "A=1"), map("A=1"), "it came with the release");
+        assert_eq!(after("A=2 B=2", "A=2 B=2", "A=1"), map("A=1"), "so did B");
+        assert_eq!(after("A=2 C=3", "A=2", "A=1"), map("A=1 C=3"), "C was set since");
+        assert_eq!(after("A=3", "A=2", "A=1"), map("A=3"), "it was changed since");
+        assert_eq!(after("", "A=2", "A=1"), map(""), "it was unset since");
+        assert_eq!(after("", "", "A=1"), map("A=1"), "the release had unset it");
+    }
 }
