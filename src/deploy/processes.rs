@@ -2,9 +2,10 @@
 
 use super::collect::Origin;
 use super::{DeployError, Pipeline, environment};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, LogLine};
 use crate::model::{Announcement, App, AppId, ProcessName, ProcessState, Release, RunCommand, Workload};
 use crate::store;
+use futures_util::stream::{BoxStream, StreamExt};
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 use std::sync::PoisonError;
@@ -15,6 +16,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// Lines of a crashed process that `ps` shows.
 const LAST_WORDS: usize = 10;
+
+/// Lines of a process that a deploy failed with.
+const LAST_LINES: usize = 60;
 
 /// A process that was started.
 pub(super) struct Running {
@@ -206,26 +210,25 @@ impl Pipeline {
 
     /// The last lines of the last run of a process that has ended.
     pub async fn last_words(&self, line: &super::ProcessLine) -> Vec<String> {
-        use futures_util::StreamExt;
         let since = line.started_at.saturating_mul(1_000_000_000);
-        let lines = self.engine().logs(&line.container, Some(since), false);
-        let lines = lines.filter_map(|line| async { line.ok().map(|line| line.text) });
-        let last = lines.fold(VecDeque::new(), |mut last: VecDeque<String>, line| async {
-            if last.len() == LAST_WORDS {
-                last.pop_front();
-            }
-            last.push_back(line);
-            last
-        });
-        last.await.into()
+        last(self.engine().logs(&line.container, Some(since), false), LAST_WORDS).await
     }
 
     /// The last lines that a container printed.
     pub(super) async fn last_lines(&self, container: &str) -> Vec<String> {
-        use futures_util::StreamExt;
-        let lines = self.engine().logs(container, None, false);
-        let lines = lines.filter_map(|line| async { line.ok().map(|line| line.text) });
-        let all: Vec<String> = lines.take(10_000).collect().await;
-        all[all.len().saturating_sub(60)..].to_vec()
+        last(self.engine().logs(container, None, false), LAST_LINES).await
     }
+}
+
+/// The last ones of many lines.
+async fn last(mut lines: BoxStream<'_, Result<LogLine, EngineError>>, most: usize) -> Vec<String> {
+    let mut last = VecDeque::with_capacity(most);
+    while let Some(line) = lines.next().await {
+        let Ok(line) = line else { continue };
+        if last.len() == most {
+            last.pop_front();
+        }
+        last.push_back(line.text);
+    }
+    last.into()
 }
