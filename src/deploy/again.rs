@@ -189,8 +189,8 @@ impl Pipeline {
             outcome = steps => outcome,
             error = ending.asked() => Err(error),
         };
-        turn.commit();
-        match outcome {
+        let committed = turn.commit();
+        match committed.and(outcome) {
             Ok(targets) => Ok(Prepared { app: app.clone(), release, targets, turn }),
             Err(error) => {
                 self.discard(app, &release, &error).await;

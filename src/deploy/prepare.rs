@@ -79,8 +79,8 @@ impl Pipeline {
             () = gone.cancelled() => Err(DeployError::Cancelled),
             error = ending.asked() => Err(error),
         };
-        job.turn.commit();
-        match outcome {
+        let committed = job.turn.commit();
+        match committed.and(outcome) {
             Ok(targets) => Ok(Prepared { app: job.app, release, targets, turn: job.turn }),
             Err(error) => {
                 self.discard(&job.app, &release, &error).await;

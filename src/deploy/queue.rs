@@ -50,6 +50,10 @@ impl Ending {
     /// Waits until somebody asks for it; the reason.
     pub async fn asked(&self) -> DeployError {
         self.token.cancelled().await;
+        self.reason()
+    }
+
+    fn reason(&self) -> DeployError {
         DeployError::CancelledBy(self.by.get().cloned().unwrap_or_default())
     }
 }
@@ -103,9 +107,13 @@ impl Queue {
     /// was doing, or nothing if nothing can be ended.
     pub fn cancel(&self, app: AppId, by: &str) -> Option<Activity> {
         let place = self.place(app);
-        let ending = place.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let _ = ending.by.set(by.to_owned());
-        ending.token.cancel();
+        {
+            // In hand until it is asked: it has not committed, and will not.
+            let ending = place.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            let ending = ending.as_ref()?;
+            let _ = ending.by.set(by.to_owned());
+            ending.token.cancel();
+        }
         place.activity.borrow().clone()
     }
 
@@ -128,9 +136,11 @@ impl Turn {
         self.ending.clone()
     }
 
-    /// Too late to end it.
-    pub fn commit(&self) {
+    /// From here on it is too late to end it; an error if somebody has asked for it,
+    /// who was told that it ends.
+    pub fn commit(&self) -> Result<(), DeployError> {
         *self.place.ending.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if self.ending.token.is_cancelled() { Err(self.ending.reason()) } else { Ok(()) }
     }
 
     /// Says which step has begun.
@@ -164,7 +174,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.commit();
+        let _ = self.commit();
         self.place.activity.send_replace(None);
     }
 }
