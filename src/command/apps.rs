@@ -3,7 +3,7 @@
 use super::grammar::OfApp;
 use super::table::{facts, table, time};
 use super::{CommandError, Session};
-use crate::deploy::Account;
+use crate::deploy::{Account, DeployError};
 use crate::model::{App, AppName};
 use serde_json::json;
 
@@ -123,7 +123,9 @@ impl Session<'_> {
         if confirm.as_deref() != Some(name.as_str()) {
             return Err(CommandError::NotConfirmed(name));
         }
-        self.pipeline.destroy_app(&app, self.caller.name()).await?;
+        let removed = self.pipeline.destroy_app(&app, self.caller.name()).await;
+        self.changed = matches!(removed, Ok(()) | Err(DeployError::HalfRemoved(_)));
+        removed?;
         self.print(&format!("Removed {name} and everything of it.\n")).await
     }
 }

@@ -30,9 +30,10 @@ impl Session<'_> {
             let reason = "give KEY=VALUE, such as path=/healthz interval=5".to_owned();
             return Err(CommandError::Usage { command: "checks:set".to_owned(), reason });
         }
-        let mut change = app.checks.clone();
-        words.iter().try_for_each(|word| change.set(word)).map_err(CommandError::NotACheck)?;
-        self.pipeline.set_checks(&app, &change, force, self.caller.name()).await?;
+        let set = |checks: &mut CheckChange| words.iter().try_for_each(|word| checks.set(word));
+        set(&mut app.checks.clone()).map_err(CommandError::NotACheck)?;
+        let change = |checks: &mut CheckChange| drop(set(checks));
+        self.pipeline.set_checks(&app, change, force, self.caller.name()).await?;
         self.changed = true;
         self.checks(name).await
     }
@@ -40,9 +41,16 @@ impl Session<'_> {
     pub(super) async fn checks_unset(&mut self, app: OfApp, force: bool) -> Result<(), CommandError> {
         let (name, keys) = app.split("checks:unset")?;
         let app = self.app(&name).await?;
-        let mut change = if keys.is_empty() { CheckChange::default() } else { app.checks.clone() };
-        keys.iter().try_for_each(|key| change.unset(key)).map_err(CommandError::NotACheck)?;
-        self.pipeline.set_checks(&app, &change, force, self.caller.name()).await?;
+        let unset = |checks: &mut CheckChange| keys.iter().try_for_each(|key| checks.unset(key));
+        unset(&mut app.checks.clone()).map_err(CommandError::NotACheck)?;
+        let change = |checks: &mut CheckChange| {
+            if keys.is_empty() {
+                *checks = CheckChange::default();
+            } else {
+                drop(unset(checks));
+            }
+        };
+        self.pipeline.set_checks(&app, change, force, self.caller.name()).await?;
         self.changed = true;
         self.checks(name).await
     }

@@ -62,8 +62,7 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<RolledBack, DeployError> {
-        let turn = self.turn(app, "rolling back", who).await;
-        let app = self.refreshed(app).await?;
+        let (app, turn) = self.begin(app, "rolling back", who).await?;
         let (current, source, today) = self.rollback_target(&app, to).await?;
         let config_changed = !keep_config && source.config != today;
         let config = if keep_config { today } else { source.config.clone() };

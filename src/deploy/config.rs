@@ -48,8 +48,8 @@ impl Pipeline {
         report: &Report,
         change: impl FnOnce(&mut ConfigVars) + Send,
     ) -> Result<Configured, DeployError> {
-        let turn = self.turn(app, "changing the config", who).await;
-        let stopped = self.refreshed(app).await?.stopped;
+        let (app, turn) = self.begin(app, "changing the config", who).await?;
+        let (app, stopped) = (&app, app.stopped);
         let Wanted { app: before, global, current } = self.wanted_config(app).await?;
         let mut vars = before.clone();
         change(&mut vars);

@@ -133,6 +133,19 @@ pub enum DeployError {
     /// The app is gone.
     #[error("no such app")]
     NoApp,
+    /// More processes than an app's network has addresses for, with those of a next
+    /// release beside them: so many of web, so many others.
+    #[error("{0} web processes and {1} others are too many")]
+    TooMany(u32, u32),
+    /// The app is being removed.
+    #[error("the app is being removed")]
+    BeingRemoved(AppName),
+    /// An app's removal has begun, and is gone on with.
+    #[error("the app is not wholly removed yet")]
+    HalfRemoved(AppName),
+    /// Another branch has become the one that deploys, while the push waited.
+    #[error("another branch deploys now")]
+    OtherBranch(String),
     /// Nothing was deployed yet.
     #[error("the app has no release")]
     NoRelease,

@@ -36,8 +36,10 @@ impl Pipeline {
             }
         };
         reached("committed");
-        let published =
-            self.routes.publish(&app.name, Some(self.route(&app, release.number, targets, "H14")));
+        let targets = self.still_running(&app, targets).await;
+        let outage = self.outage(&app, &release).await;
+        let route = self.route(&app, release.number, targets, outage);
+        let published = self.routes.publish(&app.name, Some(route));
         drop(publishing);
         reached("published");
         if !self.routes.acknowledged(published.version).await {
@@ -53,6 +55,32 @@ impl Pipeline {
         let pipeline = self.clone();
         self.background.spawn(async move { pipeline.retire_others(app, release, window, turn).await });
         Ok(())
+    }
+
+    /// Those targets whose processes have not ended since they were looked at. With the
+    /// publishing lock: whoever hears that one has ended publishes after this.
+    pub(super) async fn still_running(&self, app: &App, mut targets: Vec<Target>) -> Vec<Target> {
+        match self.states(app.id).await {
+            Ok(states) => targets.retain(|target| {
+                let is_it = |state: &ProcessState| {
+                    state.running
+                        && state.release == target.release
+                        && state.address.is_some_and(|address| address == target.address.ip())
+                };
+                states.iter().any(is_it)
+            }),
+            Err(error) => {
+                tracing::warn!(app = %app.name, %error, "it is not known which processes run still");
+            }
+        }
+        targets
+    }
+
+    /// What it means that a release has no target: that no web process is wanted, or
+    /// that none runs.
+    pub(super) async fn outage(&self, app: &App, release: &Release) -> &'static str {
+        let wanted = self.wanted(app, release).await.unwrap_or_default();
+        if wanted.iter().any(|process| process.kind.is_web()) { "H10" } else { "H14" }
     }
 
     /// The commit point; the window that it opens.

@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 /// that others wait for, only a process.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// How long git may take to move the branch of a release that is ready.
+const MOVE: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(60) };
+
 /// The one-time id of a push: 64 hex digits.
 pub type PushId = String;
 
@@ -76,9 +79,11 @@ impl Pipeline {
         protocol: Option<&str>,
         streams: &mut Streams,
     ) -> Result<bool, DeployError> {
-        let app = self.find(name).await?;
-        if let Some(app) = &app {
-            self.wait_idle(app, streams).await;
+        let mut app = self.find(name).await?;
+        if let Some(known) = &app {
+            self.wait_idle(known, streams).await;
+            // Whoever was waited for may have removed it.
+            app = self.find(name).await?;
         }
         let gone = streams.gone.child_token();
         let (id, push, inherited) = self.open_push(name, by, app.as_ref(), gone).await?;
@@ -106,9 +111,11 @@ impl Pipeline {
             app: name.clone(),
             repository,
             who: by.who,
+            is_first: app.is_none(),
             gone,
             group: OnceLock::new(),
             arrived: CancellationToken::new(),
+            ended: CancellationToken::new(),
             state: Mutex::new(State { lease, phase: Phase::Waiting, note: None }),
         };
         let (id, push) = self.pushes.insert(push)?;
@@ -119,6 +126,7 @@ impl Pipeline {
     /// that became no app's goes.
     pub(super) async fn close_push(self: &Arc<Self>, id: &str, push: &Push) -> Result<bool, DeployError> {
         self.pushes.remove(id);
+        push.ended.cancel();
         let promoted = self.settle(push).await;
         if self.find(&push.app).await?.is_none_or(|app| app.repository != push.repository) {
             let _ = tokio::fs::remove_dir_all(self.repository(&push.repository)).await;
@@ -223,7 +231,7 @@ impl Pipeline {
 
     async fn pre_receive(
         self: &Arc<Self>,
-        push: &Push,
+        push: &Arc<Push>,
         updates: &[RefUpdate],
         quarantine: Option<PathBuf>,
         report: &Report,
@@ -263,7 +271,25 @@ impl Pipeline {
         }
         let prepared = prepared?;
         state.phase = Phase::Prepared(Box::new(prepared), update);
+        self.expect_move(push);
         Ok(true)
+    }
+
+    /// Git moves the branch at once, unless its client reads nothing of what it is
+    /// told: that must not keep the app from everybody else.
+    fn expect_move(self: &Arc<Self>, push: &Arc<Push>) {
+        let (pipeline, push) = (self.clone(), push.clone());
+        self.background.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(MOVE) => {}
+                () = push.ended.cancelled() => return,
+                () = pipeline.stop.cancelled() => return,
+            }
+            if matches!(push.state.lock().await.phase, Phase::Prepared(..)) {
+                tracing::warn!(app = %push.app, "git does not move the branch; its push is dropped");
+                push.gone.cancel();
+            }
+        });
     }
 
     #[allow(clippy::too_many_arguments)] // one call, from right above
@@ -294,6 +320,9 @@ impl Pipeline {
         reached("turn-taken");
         // Whoever had the turn before may have destroyed it.
         let app = self.refreshed(&app).await?;
+        if let Some(branch) = app.deploy_branch.as_ref().filter(|branch| update.branch() != Some(branch)) {
+            return Err(DeployError::OtherBranch(branch.clone()));
+        }
         self.say_what_happened(&app, report).await?;
         let path = self.repository(&push.repository);
         let branch = update.branch().unwrap_or_default();
@@ -399,13 +428,15 @@ impl Pipeline {
     /// The app that a push is for, created if this is the first one.
     async fn app_of(&self, push: &Push, known: Option<App>) -> Result<App, DeployError> {
         let app = match known {
-            Some(app) => app,
-            None => match self.create(&push.app, &push.repository).await {
+            Some(app) => self.refreshed(&app).await?,
+            None if push.is_first => match self.create(&push.app, &push.repository).await {
                 Err(DeployError::Store(StoreError::NameTaken(_))) => {
                     self.find(&push.app).await?.ok_or(DeployError::NoApp)?
                 }
                 created => created?,
             },
+            // Removed since git began, with the repository that git writes to.
+            None => return Err(DeployError::NoApp),
         };
         if app.repository == push.repository {
             return Ok(app);

@@ -21,11 +21,15 @@ pub(super) struct Push {
     pub app: AppName,
     pub repository: String,
     pub who: String,
+    /// There was no such app when git began.
+    pub is_first: bool,
     pub gone: CancellationToken,
     /// Git's process group.
     pub group: OnceLock<u32>,
     /// Cancelled as soon as the hook has come.
     pub arrived: CancellationToken,
+    /// Cancelled when git has ended.
+    pub ended: CancellationToken,
     pub state: Mutex<State>,
 }
 

@@ -32,8 +32,17 @@ impl Pipeline {
         self.queue.cancel(app.id, who);
         let turn = self.turn(app, "being destroyed", "").await;
         let id = app.id;
-        self.store().write(move |db| store::apps::set_ending(db, id)).await?;
-        self.take_apart(app, turn).await
+        let begin = self.store().write(move |db| {
+            let there = store::apps::get(db, id)?.is_some();
+            if there { store::apps::set_ending(db, id).map(|()| true) } else { Ok(false) }
+        });
+        if !begin.await? {
+            return Err(DeployError::NoApp);
+        }
+        self.take_apart(app, turn).await.map_err(|error| {
+            tracing::error!(app = %app.name, %error, "it could not be removed completely; that is tried again");
+            DeployError::HalfRemoved(app.name.clone())
+        })
     }
 
     /// Routes first, state last.
@@ -82,8 +91,8 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<u32, DeployError> {
-        let turn = self.turn(app, "restarting", who).await;
-        let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
+        let (app, turn) = self.begin(app, "restarting", who).await?;
+        let current = self.current(&app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
         let vars = self.store().read(move |db| store::config::load(db, id)).await?;
         let again = Again {
@@ -94,7 +103,7 @@ impl Pipeline {
             who: who.to_owned(),
             evidence: None,
         };
-        self.repeat(app, again, turn, report).await
+        self.repeat(&app, again, turn, report).await
     }
 
     /// Changes counts per process type and starts or stops only the difference.
@@ -105,8 +114,8 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<BTreeMap<ProcessType, u32>, DeployError> {
-        let turn = self.turn(app, "scaling", who).await;
-        let current = self.current(app).await?;
+        let (app, turn) = self.begin(app, "scaling", who).await?;
+        let current = self.current(&app).await?;
         if let Some(current) = &current
             && let Some(unknown) = changes.keys().find(|kind| !current.processes.contains_key(kind))
         {
@@ -116,6 +125,7 @@ impl Pipeline {
         let id = app.id;
         let before = self.store().read(move |db| store::apps::formation(db, id)).await?;
         let counts = before.scaled(changes);
+        expect_addresses(&counts)?;
         let wanted = counts.clone();
         self.store()
             .write(move |db| {
@@ -123,9 +133,9 @@ impl Pipeline {
             })
             .await?;
         reached("committed");
-        let running = !self.refreshed(app).await?.stopped;
+        let running = !app.stopped;
         if let (Some(current), true) = (current, running)
-            && let Err(error) = self.adjust(app, current, report).await
+            && let Err(error) = self.adjust(&app, current, report).await
         {
             self.store().write(move |db| store::apps::set_formation(db, id, &before)).await?;
             return Err(error);
@@ -136,7 +146,7 @@ impl Pipeline {
 
     /// Stores the wish that nothing runs, and ends what does.
     pub async fn stop_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
-        let turn = self.turn(app, "stopping", who).await;
+        let (app, turn) = self.begin(app, "stopping", who).await?;
         let id = app.id;
         let stop = self.store().write(move |db| {
             store::windows::close(db, id)?;
@@ -146,7 +156,7 @@ impl Pipeline {
         let published = self.publish_running(id).await?;
         self.routes.acknowledged(published.version).await;
         let states = self.not_retiring(self.states(app.id).await?);
-        self.retire_web(app, &states).await;
+        self.retire_web(&app, &states).await;
         drop(turn);
         Ok(())
     }
@@ -159,8 +169,8 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<Option<u32>, DeployError> {
-        let turn = self.turn(app, "starting", who).await;
-        let current = self.current(app).await?.ok_or(DeployError::NoRelease)?;
+        let (app, turn) = self.begin(app, "starting", who).await?;
+        let current = self.current(&app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
         let read = move |db: &_| {
             let (config, global) = (store::config::load(db, id)?, store::config::load_global(db)?);
@@ -168,18 +178,18 @@ impl Pipeline {
         };
         let (config, global, sizes) = self.store().read(read).await?;
         let same = current.config == config && current.global == global && current.sizes == sizes;
-        let stopped = self.refreshed(app).await?.stopped;
+        let stopped = app.stopped;
         if stopped && !same {
             let (source, why, who) = (current, Why::Config, who.to_owned());
             let again = Again { source, config, sizes: None, why, who, evidence: None };
-            return self.repeat(app, again, turn, report).await.map(Some);
+            return self.repeat(&app, again, turn, report).await.map(Some);
         }
         self.store().write(move |db| store::apps::set_stopped(db, id, false)).await?;
-        if let Err(error) = self.adjust(app, current, report).await {
+        if let Err(error) = self.adjust(&app, current, report).await {
             if stopped {
                 self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
                 let begun = self.not_retiring(self.states(id).await?);
-                self.end_processes(app, &begun, Duration::ZERO).await;
+                self.end_processes(&app, &begun, Duration::ZERO).await;
             }
             return Err(error);
         }
@@ -225,7 +235,10 @@ impl Pipeline {
             .filter(|state| state.release != release.label() || !missing.contains(&state.process))
             .collect();
         let publishing = self.queue.publishing(app.id).await;
-        let published = self.routes.publish(&app.name, Some(self.route(app, release.number, targets, "H14")));
+        let targets = self.still_running(app, targets).await;
+        let outage = self.outage(app, &release).await;
+        let route = self.route(app, release.number, targets, outage);
+        let published = self.routes.publish(&app.name, Some(route));
         drop(publishing);
         reached("published");
         self.routes.acknowledged(published.version).await;
@@ -289,12 +302,24 @@ impl Pipeline {
         self.queue.take(app.id, activity).await
     }
 
+    /// The turn of an app, which is as it is then: whoever had it before may have
+    /// changed the app, or removed it.
+    pub(super) async fn begin(
+        &self,
+        app: &App,
+        step: &'static str,
+        who: &str,
+    ) -> Result<(App, Turn), DeployError> {
+        let turn = self.turn(app, step, who).await;
+        Ok((self.refreshed(app).await?, turn))
+    }
+
     /// Makes `branch` the one whose push deploys. It must not exist, or name what
     /// runs; `false` if it names something else.
     pub async fn set_deploy_branch(&self, app: &App, branch: &str) -> Result<bool, DeployError> {
-        let turn = self.turn(app, "changing the branch", "").await;
+        let (app, turn) = self.begin(app, "changing the branch", "").await?;
         let path = self.repository(&app.repository);
-        let current = self.current(app).await?.map(|release| release.commit);
+        let current = self.current(&app).await?.map(|release| release.commit);
         let there = repository::branch(&path, branch)?;
         if there.is_some() && there != current {
             return Ok(false);
@@ -315,11 +340,26 @@ impl Pipeline {
         Ok(self.store().read(move |db| store::releases::current(db, id)).await?)
     }
 
-    /// The app as it is stored now.
+    /// The app as it is stored now, unless it is gone, or going.
     pub(super) async fn refreshed(&self, app: &App) -> Result<App, DeployError> {
         let id = app.id;
-        self.store().read(move |db| store::apps::get(db, id)).await?.ok_or(DeployError::NoApp)
+        let read = move |db: &_| Ok((store::apps::get(db, id)?, store::apps::is_ending(db, id)?));
+        match self.store().read(read).await? {
+            (Some(app), false) => Ok(app),
+            (Some(app), true) => Err(DeployError::BeingRemoved(app.name)),
+            (None, _) => Err(DeployError::NoApp),
+        }
     }
+}
+
+/// Refuses counts with which no other release could be started beside this one: its
+/// web processes, and one for the release command.
+fn expect_addresses(counts: &BTreeMap<ProcessType, u32>) -> Result<(), DeployError> {
+    let (web, others): (Vec<_>, Vec<_>) = counts.iter().partition(|(kind, _)| kind.is_web());
+    let sum = |counts: Vec<(&ProcessType, &u32)>| counts.into_iter().map(|(_, count)| count).sum::<u32>();
+    let (web, others) = (sum(web), sum(others));
+    let fits = 2 * web + others < store::apps::ADDRESSES;
+    if fits { Ok(()) } else { Err(DeployError::TooMany(web, others)) }
 }
 
 /// A process as a target, if it has an address.

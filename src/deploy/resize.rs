@@ -21,8 +21,8 @@ impl Pipeline {
         if let Some((wanted, most)) = change.wanted().beyond(self.workers.settings.most) {
             return Err(DeployError::TooMuch { wanted, most });
         }
-        let turn = self.turn(app, "resizing", who).await;
-        let stopped = self.refreshed(app).await?.stopped;
+        let (app, turn) = self.begin(app, "resizing", who).await?;
+        let (app, stopped) = (&app, app.stopped);
         let current = self.current(app).await?;
         if let Some(current) = &current {
             expect_known(current, kinds)?;

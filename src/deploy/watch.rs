@@ -190,24 +190,26 @@ impl Pipeline {
     pub async fn set_checks(
         &self,
         app: &App,
-        change: &CheckChange,
+        change: impl FnOnce(&mut CheckChange),
         force: bool,
         who: &str,
     ) -> Result<(), DeployError> {
-        let turn = self.turn(app, "changing the checks", who).await;
-        let current = self.current(app).await?;
+        let (app, turn) = self.begin(app, "changing the checks", who).await?;
+        let mut checks = app.checks.clone();
+        change(&mut checks);
+        let current = self.current(&app).await?;
         let mut goes_on = false;
         if let Some(release) = current {
-            let how = change.over(&release.checks);
+            let how = checks.over(&release.checks);
             goes_on = how.goes_on();
             let web = if force { Vec::new() } else { its_web(&release, self.states(app.id).await?) };
             for state in web {
-                if let Some(Err(why)) = self.answer(app, &release, &state, &how).await {
+                if let Some(Err(why)) = self.answer(&app, &release, &state, &how).await {
                     return Err(DeployError::NotPassed(state.process.clone(), why));
                 }
             }
         }
-        let (id, checks) = (app.id, change.clone());
+        let id = app.id;
         self.store().write(move |db| store::apps::set_checks(db, id, &checks)).await?;
         // By force nobody was asked: who takes no requests does so until the next question.
         if !(force && goes_on) {

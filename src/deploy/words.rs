@@ -4,6 +4,8 @@ use super::DeployError;
 use super::error::Unhealthy;
 use super::room::Cramped;
 use crate::model::{AppName, MOST_WEBHOOKS, Problem, ProcessName, Release, Selection};
+use crate::store::StoreError;
+use crate::store::apps::ADDRESSES;
 use crate::webhook::Undelivered;
 use std::time::Duration;
 
@@ -20,11 +22,9 @@ impl DeployError {
             Self::Detect(error) => error.into(),
             Self::Git(error) => error.problem(),
             Self::Engine(error) => error.into(),
-            Self::Store(_) | Self::Internal(_) => Problem::new(
-                "Push rejected: the server could not keep its state.",
-                "This is a fault of the server; its log has the details.",
-                "Push again; if it stays, tell the server's administrator.",
-            ),
+            Self::Store(error) => of_the_store(error),
+            Self::Internal(_) => fault(),
+            Self::TooMany(web, others) => too_many(*web, *others),
             Self::Cancelled => Problem::new(
                 "Push rejected: it was cancelled.",
                 "",
@@ -82,6 +82,9 @@ impl DeployError {
                 unhealthy(&process.to_string(), *port, why, tail, advice.as_deref())
             }
             Self::NoApp => Problem::new("There is no such app.", "", "List them: paas apps"),
+            Self::BeingRemoved(app) => being_removed(app),
+            Self::HalfRemoved(app) => half_removed(app),
+            Self::OtherBranch(branch) => other_branch(branch),
             Self::NoRelease => Problem::new(
                 "The app has no release yet.",
                 "Nothing was deployed to it so far.",
@@ -151,6 +154,69 @@ impl DeployError {
             other => Problem::new(other.to_string(), "", ""),
         }
     }
+}
+
+fn of_the_store(error: &StoreError) -> Problem {
+    match error {
+        StoreError::NameTaken(app) => Problem::new(
+            format!("Push rejected: there is an app {app} already."),
+            "Somebody has made it a moment ago.",
+            "Push again, or take another name.",
+        ),
+        StoreError::NoAddress => Problem::new(
+            "Push rejected: the app's network has no address left.",
+            format!("It has {ADDRESSES}; a deploy needs one more for each web process."),
+            "Run fewer of them: paas ps:scale APP web=1",
+        ),
+        StoreError::NoPort | StoreError::NoSubnet => Problem::new(
+            format!("Push rejected: {error}."),
+            "Every app has a port and a network of its own.",
+            "Destroy an app, or ask the administrator for a larger range (server.toml).",
+        ),
+        _ => fault(),
+    }
+}
+
+fn fault() -> Problem {
+    Problem::new(
+        "Push rejected: the server could not keep its state.",
+        "This is a fault of the server; its log has the details.",
+        "Push again; if it stays, tell the server's administrator.",
+    )
+}
+
+fn too_many(web: u32, others: u32) -> Problem {
+    Problem::new(
+        format!("{web} web processes and {others} others are too many for one app."),
+        format!(
+            "Its network has {ADDRESSES} addresses, and a deploy starts each web process anew\nbeside the old one."
+        ),
+        "Nothing was changed. Have fewer, or larger ones: paas ps:resize APP web --memory 1G",
+    )
+}
+
+fn being_removed(app: &AppName) -> Problem {
+    Problem::new(
+        format!("{app} is being removed."),
+        "Somebody has destroyed it; what is left of it goes within a minute.",
+        "Take another name, or wait until it is gone: paas apps",
+    )
+}
+
+fn half_removed(app: &AppName) -> Problem {
+    Problem::new(
+        format!("{app} is not wholly removed yet: the engine did not do its part."),
+        "It takes no requests and no pushes any more.",
+        "The rest is removed within a minute, or when that is possible again.",
+    )
+}
+
+fn other_branch(branch: &str) -> Problem {
+    Problem::new(
+        format!("Push rejected: {branch} has become the branch that deploys."),
+        "That was changed while the push waited.",
+        format!("Nothing has changed. Push to {branch}, or push again to keep it as a branch."),
+    )
 }
 
 fn disk_full(cramped: &Cramped) -> Problem {
@@ -426,6 +492,13 @@ mod tests {
             DeployError::TooManyWebhooks,
             DeployError::NoWebhook(Undelivered::NoAddress),
             DeployError::NoWebhook(Undelivered::Private([169, 254, 169, 254].into())),
+            DeployError::BeingRemoved(AppName::parse("shop").unwrap()),
+            DeployError::HalfRemoved(AppName::parse("shop").unwrap()),
+            DeployError::OtherBranch("live".into()),
+            DeployError::TooMany(40, 2),
+            DeployError::Store(StoreError::NameTaken("shop".into())),
+            DeployError::Store(StoreError::NoAddress),
+            DeployError::Store(StoreError::NoPort),
             DeployError::Internal("x".into()),
         ];
         let text: Vec<String> = errors.iter().map(|error| error.problem().to_string()).collect();

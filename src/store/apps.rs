@@ -14,6 +14,9 @@ const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, creat
 /// Prefix length of an app's network: 61 addresses for processes.
 const SUBNET_BITS: u8 = 26;
 
+/// So many processes of an app can be there at once, by [`SUBNET_BITS`].
+pub const ADDRESSES: u32 = 61;
+
 /// What a new app is given from.
 #[derive(Clone)]
 pub struct Pools {

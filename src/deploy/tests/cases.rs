@@ -4,9 +4,16 @@ use super::apps::{Behaviour, Commit};
 use super::command::{Call, Command, observed};
 use super::promises;
 use super::world::{Carried, World, app_name};
-use crate::deploy::DeployError;
-use crate::model::{App, CheckChange, CheckKind};
+use crate::deploy::push::{Authorship, Hook};
+use crate::deploy::{DeployError, Pipeline, Report};
+use crate::git::RefUpdate;
+use crate::model::{App, CheckChange, CheckKind, CommitId};
+use crate::store;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// How long a request takes that is under way: longer than any command here.
 const WHILE: Duration = Duration::from_millis(1500);
@@ -191,14 +198,14 @@ fn an_unwell_process_takes_no_requests_after_a_restart_of_the_server_either() {
     let mut world = World::new().unwrap();
     world.does_all(good(1));
     world.does_all(Command::Scale { web: 2, worker: 0 });
-    let (pipeline, app, checks) = (world.pipeline.clone(), world.app(), every_second());
-    world.block_on(pipeline.set_checks(&app, &checks, false, "ada")).unwrap();
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    world.block_on(pipeline.set_checks(&app, |set| *set = every_second(), false, "ada")).unwrap();
     world.watch_health();
     world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Answers500));
     world.waits_until_routed(&["web.2"]);
 
     // checks:set by force is no reason to send it requests.
-    world.block_on(pipeline.set_checks(&world.app(), &checks, true, "ada")).unwrap();
+    world.block_on(pipeline.set_checks(&app, |_| {}, true, "ada")).unwrap();
     assert_eq!(pipeline.routes.table().routes[&app_name()].targets.len(), 1);
 
     drop(pipeline);
@@ -211,4 +218,196 @@ fn an_unwell_process_takes_no_requests_after_a_restart_of_the_server_either() {
     world.watch_health();
     world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Good));
     world.waits_until_routed(&["web.1", "web.2"]);
+}
+
+#[test]
+fn commands_that_waited_for_their_turn_find_the_app_as_it_is_then() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let timeout = pipeline.set_checks(&app, |checks| checks.timeout = Some(3), false, "ada");
+    let interval = pipeline.set_checks(&app, |checks| checks.interval = Some(7), false, "ada");
+    let both = world.block_on(async { tokio::join!(timeout, interval) });
+    assert!(matches!(both, (Ok(()), Ok(()))));
+    let checks = world.app().checks;
+    assert_eq!((checks.timeout, checks.interval), (Some(3), Some(7)), "neither has undone the other");
+
+    let (ada, bob) = (pipeline.destroy_app(&app, "ada"), pipeline.destroy_app(&app, "bob"));
+    let both = world.block_on(async { tokio::join!(ada, bob) });
+    assert!(matches!(both, (Ok(()), Err(DeployError::NoApp))), "{both:?}");
+    let report = Report::channel().0;
+    let scaled = world.block_on(pipeline.scale(&app, &[].into(), "ada", &report));
+    assert!(matches!(scaled, Err(DeployError::NoApp)), "{scaled:?}");
+    world.settles();
+}
+
+/// An app whose removal the engine has stopped there, if it did.
+fn half_removed(place: u8) -> Option<(World, App)> {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let app = world.app();
+    world.plan(super::Mishap::EngineFails, place);
+    let removed = world.tries(Command::Destroy);
+    super::script::end();
+    matches!(removed, Err(DeployError::HalfRemoved(_))).then_some((world, app))
+}
+
+#[test]
+fn an_app_that_is_being_removed_takes_no_push_and_no_command() {
+    let (mut world, app) = (0..40).find_map(half_removed).unwrap();
+    let pipeline = world.pipeline.clone();
+    let restarted = world.tries(Command::Restart);
+    assert!(matches!(restarted, Err(DeployError::BeingRemoved(_))), "{restarted:?}");
+    assert!(world.tries(good(2)).is_err());
+    let id = app.id;
+    assert_eq!(world.read(move |db| store::releases::list(db, id)).len(), 1, "no release was begun");
+    world.block_on(pipeline.adopt_all());
+    assert_eq!(world.block_on(pipeline.find(&app_name())).unwrap(), None);
+}
+
+/// The first hook of a push of this commit to a branch; what it says.
+async fn pushes(pipeline: &Arc<Pipeline>, id: &str, new: CommitId, branch: &str) -> bool {
+    let old = CommitId::parse(&"0".repeat(40)).unwrap();
+    let update = RefUpdate { old, new, name: format!("refs/heads/{branch}") };
+    let hook = Hook::PreReceive { updates: vec![update], quarantine: None };
+    pipeline.hook(id, hook, Report::channel().0, CancellationToken::new()).await
+}
+
+fn ada() -> Authorship {
+    Authorship { who: "ada".to_owned() }
+}
+
+#[test]
+fn a_push_that_outlives_its_app_does_not_bring_it_back() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let gone = CancellationToken::new();
+    let name = app_name();
+    let opened = pipeline.open_push(&name, ada(), Some(&app), gone);
+    let (id, push, _lease) = world.block_on(opened).unwrap();
+    let commit = Commit { number: 2, behaviour: Behaviour::Good };
+    let commit = commit.write(&pipeline.repository(&app.repository));
+    world.does_all(Command::Destroy);
+    assert!(!world.block_on(pushes(&pipeline, &id, commit, "topic")));
+    assert_eq!(world.block_on(pipeline.find(&app_name())).unwrap(), None);
+    world.block_on(pipeline.close_push(&id, &push)).unwrap();
+    world.does_all(good(1));
+}
+
+#[test]
+fn a_push_that_waited_does_not_undo_a_change_of_the_branch() {
+    let mut world = World::new().unwrap();
+    assert!(world.tries(Command::Push(Commit { number: 0, behaviour: Behaviour::BuildFails })).is_err());
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let name = app_name();
+    let opened = pipeline.open_push(&name, ada(), Some(&app), CancellationToken::new());
+    let (id, push, _lease) = world.block_on(opened).unwrap();
+    let commit = Commit { number: 2, behaviour: Behaviour::Good };
+    let commit = commit.write(&pipeline.repository(&app.repository));
+    let (agreed, ()) = world.block_on(async {
+        let turn = pipeline.turn(&app, "changing the branch", "bob").await;
+        let changes = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let number = app.id;
+            let set =
+                pipeline.workers.store.write(move |db| store::apps::set_deploy_branch(db, number, "live"));
+            set.await.unwrap();
+            drop(turn);
+        };
+        tokio::join!(pushes(&pipeline, &id, commit, "main"), changes)
+    });
+    assert!(!agreed);
+    world.block_on(pipeline.close_push(&id, &push)).unwrap();
+    assert_eq!(world.app().deploy_branch.as_deref(), Some("live"));
+}
+
+#[test]
+fn who_is_told_that_a_deploy_is_cancelled_never_sees_it_live() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, id) = (world.pipeline.clone(), world.app().id);
+    let mut cancelled = 0;
+    for place in 0..40 {
+        let told = Rc::new(Cell::new(false));
+        let (asked, pipeline) = (told.clone(), pipeline.clone());
+        super::script::plan(super::Mishap::Cancel, place, move |_| {
+            asked.set(pipeline.queue.cancel(id, "bob").is_some());
+        });
+        let command = if place % 2 == 0 { good(2 + place / 2 % 3) } else { Command::Restart };
+        let result = world.tries(command);
+        let struck = super::script::end();
+        world.settles();
+        if told.get() {
+            cancelled += 1;
+            assert!(result.is_err(), "{command:?}, cancelled at {struck:?}, went live");
+        }
+    }
+    assert!(cancelled > 9, "{cancelled} were cancelled");
+}
+
+#[test]
+fn a_process_that_ends_before_its_route_is_published_is_not_routed_to() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.notes().outage.store(true, std::sync::atomic::Ordering::Relaxed);
+    for place in 20..52 {
+        let engine = world.engine();
+        super::script::plan(super::Mishap::Cancel, place, move |_| {
+            let newest =
+                engine.state().containers.keys().max_by_key(|id| id[9..].parse::<u32>().ok()).cloned();
+            engine.die(&newest.unwrap_or_default());
+        });
+        let _ = world.tries(good(2 + place % 3));
+        let struck = super::script::end();
+        world.settles();
+        let table = world.table();
+        for target in &table.routes[&app_name()].targets {
+            assert!(world.engine().serves(target.address), "{target:?} ended at {struck:?}, place {place}");
+        }
+    }
+}
+
+#[test]
+fn the_last_lines_of_a_process_are_its_last() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.engine().state().prints = 20_000;
+    let lines = world.block_on(world.pipeline.last_lines(&world.engine().id("paas-shop-web-1-1")));
+    assert_eq!(lines.len(), 60);
+    assert_eq!((lines[0].as_str(), lines[59].as_str()), ("line 19940", "line 19999"));
+}
+
+#[test]
+fn a_push_whose_branch_git_does_not_move_gives_the_app_back() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, app, name) = (world.pipeline.clone(), world.app(), app_name());
+    let gone = CancellationToken::new();
+    let opened = pipeline.open_push(&name, ada(), Some(&app), gone.clone());
+    let (id, push, _lease) = world.block_on(opened).unwrap();
+    let repository = pipeline.repository(&app.repository);
+    let old = crate::git::repository::branch(&repository, "main").unwrap().unwrap();
+    let new = Commit { number: 2, behaviour: Behaviour::Good }.write(&repository);
+    let update = RefUpdate { old, new, name: "refs/heads/main".to_owned() };
+    let hook = Hook::PreReceive { updates: vec![update], quarantine: None };
+    let agreed = pipeline.hook(&id, hook, Report::channel().0, CancellationToken::new());
+    assert!(world.block_on(agreed));
+    let dropped = async { tokio::time::timeout(Duration::from_secs(20), gone.cancelled()).await };
+    assert!(world.block_on(dropped).is_ok(), "nobody has ended git");
+    assert!(!world.block_on(pipeline.close_push(&id, &push)).unwrap());
+    world.settles();
+    assert_eq!(world.runs(), ["web-1-1"]);
+    world.does_all(good(2));
+}
+
+#[test]
+fn more_processes_than_a_next_release_finds_addresses_for_are_refused() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    for (web, worker) in [(31, 0), (30, 1), (1, 59)] {
+        let scaled = world.tries(Command::Scale { web, worker });
+        assert!(matches!(scaled, Err(DeployError::TooMany(..))), "{web} and {worker}: {scaled:?}");
+    }
+    assert_eq!(world.runs(), ["web-1-1"]);
 }

@@ -65,6 +65,8 @@ pub(super) struct State {
     pub busy: BTreeMap<SocketAddr, Instant>,
     /// Web processes that are started answer with 500.
     pub sick: bool,
+    /// So many lines each process has printed.
+    pub prints: usize,
     /// How long processes other than web take to stop.
     pub slow: Duration,
     next: u64,
@@ -628,6 +630,13 @@ impl Engine for FakeEngine {
         _since: Option<i64>,
         follow: bool,
     ) -> BoxStream<'static, Result<LogLine, EngineError>> {
+        if !follow {
+            let line = |number| {
+                let text = format!("line {number}");
+                Ok(LogLine { nanos: 0, output: crate::engine::Output::Stdout, text })
+            };
+            return stream::iter((0..self.state().prints).map(line)).boxed();
+        }
         let ended = self.state().containers.get(container).map(|container| container.ended.clone());
         let ended = ended.filter(|_| follow);
         let silence = async move {
