@@ -13,6 +13,7 @@ pub mod ssh;
 pub mod command;
 pub mod deploy;
 // 5. workers
+pub mod acme;
 pub mod buildpack;
 pub mod engine;
 pub mod git;
@@ -24,7 +25,9 @@ pub mod webhook;
 // 6. leaves
 pub mod failpoint;
 pub mod frame;
+pub mod https;
 pub mod model;
 pub mod output;
 pub mod settings;
 pub mod spawn;
+pub mod x509;

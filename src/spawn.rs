@@ -53,6 +53,14 @@ pub fn iptables(action: &str, chain: &str, rule: &[&str]) -> Command {
     command
 }
 
+/// The administrator's program that writes DNS records: `PROGRAM PHASE NAME VALUE`.
+/// The three are ours: a fixed word, a checked name, and letters of base64.
+pub fn dns_hook(program: &Path, arguments: [&str; 3]) -> Command {
+    let mut command = clean(program);
+    command.args(arguments);
+    command
+}
+
 /// This same binary as `paas proxy --data-dir DIR …`, which outlives us: its own
 /// session, not killed on drop, output to the given files.
 pub fn proxy(

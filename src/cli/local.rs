@@ -87,7 +87,7 @@ fn unreachable(data_dir: &Path, error: &io::Error) -> String {
 fn converse(data_dir: &Path, argv: Vec<String>) -> io::Result<u32> {
     let mut stream = UnixStream::connect(settings::local_socket(data_dir))?;
     let reads_stdin = match argv.first().map(String::as_str) {
-        Some("keys:add") => true,
+        Some("keys:add" | "certs:add") => true,
         Some("config:set") => argv.iter().any(|word| word == "-"),
         _ => false,
     };

@@ -39,6 +39,16 @@ impl Change {
             Command::AppsBranch(app) => of_app("apps:branch", app, "").filter(Self::has_words),
             Command::AppsDestroy { app, confirm: Some(_) } => of_app("apps:destroy", app, ""),
             Command::BuildsCancel(app) => of_app("builds:cancel", app, ""),
+            Command::CertsAdd { app, server } => {
+                of_app("certs:add", app, if *server { " --default" } else { "" })
+            }
+            Command::CertsRemove { app, server: true } => {
+                plain(format!("certs:remove --default {}", app.all().join(" ")))
+            }
+            Command::CertsRemove { app, server: false } => of_app("certs:remove", app, ""),
+            Command::DomainsAdd(app) => of_app("domains:add", app, ""),
+            Command::DomainsRemove(app) => of_app("domains:remove", app, ""),
+            Command::HttpsSet(app) => of_app("https:set", app, ""),
             Command::ChecksSet { app, .. } => of_app("checks:set", app, ""),
             Command::ChecksUnset { app, .. } => of_app("checks:unset", app, ""),
             Command::ConfigSet { app, global, no_restart } => {

@@ -3,7 +3,9 @@
 use super::grammar::{Grammar, NoApp};
 use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
-use crate::model::{AppName, CommitId, EventKind, KeyFault, NameError, NotACheck, Problem};
+use crate::model::{
+    AppName, CommitId, DomainFault, EventKind, KeyFault, NameError, NotACheck, NotHttps, Problem,
+};
 use crate::sbom::SbomError;
 use crate::store::StoreError;
 use clap::CommandFactory;
@@ -96,6 +98,15 @@ pub enum CommandError {
     /// A word that is no setting of a check.
     #[error("not a check")]
     NotACheck(NotACheck),
+    /// A word that is no setting of HTTPS.
+    #[error("not a setting of HTTPS")]
+    NotHttps(NotHttps),
+    /// A name that the app can't have.
+    #[error("a name was refused")]
+    Domain(#[from] DomainFault),
+    /// No such certificate.
+    #[error("no such certificate")]
+    NoSuchCertificate(String),
     /// Not `vN`.
     #[error("not a release")]
     NotARelease(String),
@@ -218,6 +229,37 @@ impl CommandError {
         }
     }
 
+    /// The words for what `domains:…`, `https:set` and `certs:…` do not take.
+    fn of_a_name(&self) -> Problem {
+        let unchanged = |title: String| Problem::new(title, "", "Nothing was changed.");
+        match self {
+            Self::NotHttps(NotHttps { word, expected }) => {
+                unchanged(format!("{word:?} is no setting of HTTPS: {expected}."))
+            }
+            Self::Domain(fault) => unchanged(format!("{fault}.")),
+            Self::NoSuchCertificate(id) => {
+                Problem::new(format!("There is no certificate {id:?}."), "", "List them: ssh paas certs APP")
+            }
+            Self::Deploy(DeployError::Store(error)) => unchanged(format!("{error}.")),
+            other => unchanged(other.to_string()),
+        }
+    }
+
+    /// The words for what `keys:…` do not take.
+    fn of_a_key(&self) -> Problem {
+        match self {
+            Self::NotAKey(why) => Problem::new(
+                format!("This is no public SSH key: {why}."),
+                "",
+                "Give the content of a .pub file: paas keys:add NAME < ~/.ssh/id_ed25519.pub",
+            ),
+            Self::NoSuchKey(name) => {
+                Problem::new(format!("There is no key named {name}."), "", "List them: ssh paas keys")
+            }
+            other => Problem::new(other.to_string(), "", ""),
+        }
+    }
+
     /// Title, cause and next step.
     pub fn problem(&self) -> Problem {
         let plain = |title: String, next: &str| Problem::new(title, "", next);
@@ -266,17 +308,11 @@ impl CommandError {
             Self::NotASize(..) | Self::NotACount(_) | Self::NotAProcess(_) | Self::NotACheck(_) => {
                 self.of_a_formation()
             }
+            Self::NotHttps(_) | Self::Domain(_) | Self::NoSuchCertificate(_) => self.of_a_name(),
             Self::NotARelease(word) => {
                 plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
             }
-            Self::NotAKey(why) => Problem::new(
-                format!("This is no public SSH key: {why}."),
-                "",
-                "Give the content of a .pub file: paas keys:add NAME < ~/.ssh/id_ed25519.pub",
-            ),
-            Self::NoSuchKey(name) => {
-                plain(format!("There is no key named {name}."), "List them: ssh paas keys")
-            }
+            Self::NotAKey(_) | Self::NoSuchKey(_) => self.of_a_key(),
             Self::BranchElsewhere(branch, app) => Problem::new(
                 format!("{branch} names another commit than the one that runs."),
                 "The deploy branch must name what runs.",
@@ -301,6 +337,9 @@ impl CommandError {
             Self::InputNotText => plain("Standard input is not UTF-8 text.".into(), ""),
             Self::Deploy(DeployError::Store(StoreError::NameTaken(name))) => {
                 plain(format!("There is an app {name} already."), "")
+            }
+            Self::Deploy(DeployError::Store(StoreError::DomainTaken(_) | StoreError::NoDomain(_))) => {
+                self.of_a_name()
             }
             Self::Deploy(DeployError::Store(StoreError::KeyTaken(why))) => {
                 plain(format!("Not added: {why}."), "")

@@ -184,6 +184,36 @@ pub enum Command {
     /// End the deploy or restart that is being prepared
     #[command(name = "builds:cancel")]
     BuildsCancel(OfApp),
+    /// List certificates, of an app or all: certs [APP]
+    #[command(name = "certs")]
+    Certs {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Add a certificate with its key from standard input: cat chain.pem key.pem | certs:add APP
+    #[command(name = "certs:add")]
+    CertsAdd {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// The server's, shown for all names that have none
+        #[arg(long = "default")]
+        server: bool,
+    },
+    /// Remove a certificate: certs:remove APP ID
+    #[command(name = "certs:remove")]
+    CertsRemove {
+        /// The app, then the ID
+        #[command(flatten)]
+        app: OfApp,
+        /// One of the server's
+        #[arg(long = "default")]
+        server: bool,
+    },
     /// Show how web is asked whether it is well, and which processes are
     #[command(name = "checks")]
     Checks(OfApp),
@@ -269,6 +299,28 @@ pub enum Command {
         #[arg(long)]
         no_restart: bool,
     },
+    /// List an app's names, and how each does with HTTPS
+    #[command(name = "domains")]
+    Domains {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Let an app answer to more names: domains:add APP www.example.com *.example.com
+    #[command(name = "domains:add")]
+    DomainsAdd(OfApp),
+    /// Take names from an app: domains:remove APP www.example.com
+    #[command(name = "domains:remove")]
+    DomainsRemove(OfApp),
+    /// Show whether an app is reached by HTTPS alone
+    #[command(name = "https")]
+    Https(OfApp),
+    /// Set it: https:set APP redirect=off hsts=180d
+    #[command(name = "https:set")]
+    HttpsSet(OfApp),
     /// List or prepare base images
     #[command(name = "images")]
     Images {

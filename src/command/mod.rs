@@ -3,8 +3,10 @@
 mod apps;
 mod audit;
 mod builds;
+mod certs;
 mod checks;
 mod config;
+mod domains;
 mod error;
 mod grammar;
 mod images;
@@ -157,6 +159,14 @@ impl Session<'_> {
             Command::Checks(app) => self.checks(app.only("checks")?).await,
             Command::ChecksSet { app, force } => self.checks_set(app, force).await,
             Command::ChecksUnset { app, force } => self.checks_unset(app, force).await,
+            Command::Certs { app, listing } => self.certs(app, listing.json).await,
+            Command::CertsAdd { app, server } => self.certs_add(app, server).await,
+            Command::CertsRemove { app, server } => self.certs_remove(app, server).await,
+            Command::Domains { app, listing } => self.domains(app.only("domains")?, listing.json).await,
+            Command::DomainsAdd(app) => self.domains_add(app).await,
+            Command::DomainsRemove(app) => self.domains_remove(app).await,
+            Command::Https(app) => self.https(app.only("https")?).await,
+            Command::HttpsSet(app) => self.https_set(app).await,
             Command::Config { app, global, listing } => self.config(app, global, listing.json).await,
             Command::ConfigSet { app, global, no_restart } => {
                 self.config_set(app, global, effect(no_restart)).await

@@ -2,7 +2,8 @@
 
 use super::ProxyId;
 use crate::model::{CertificateTable, Challenges, FromProxy, ServedCertificate};
-use std::collections::HashMap;
+use arc_swap::ArcSwap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -13,6 +14,8 @@ pub struct Certificates {
     table: Arc<watch::Sender<Arc<CertificateTable>>>,
     challenges: Arc<watch::Sender<Arc<Challenges>>>,
     seen: Arc<watch::Sender<HashMap<ProxyId, Seen>>>,
+    /// Names that clients trust us for.
+    trusted: Arc<ArcSwap<HashSet<String>>>,
 }
 
 /// The versions that a proxy uses.
@@ -38,6 +41,7 @@ impl Certificates {
             table: Arc::new(watch::Sender::new(Arc::new(table))),
             challenges: Arc::new(watch::Sender::new(Arc::new(challenges))),
             seen: Arc::default(),
+            trusted: Arc::default(),
         }
     }
 
@@ -58,6 +62,8 @@ impl Certificates {
 
     /// Shows these from now on; the version in which it holds.
     pub fn publish(&self, certificates: Vec<ServedCertificate>) -> u64 {
+        let trusted = certificates.iter().filter(|one| one.trusted).flat_map(|one| &one.names);
+        self.trusted.store(Arc::new(trusted.map(ToString::to_string).collect()));
         self.table.send_if_modified(|table| {
             if table.certificates == certificates {
                 return false;
@@ -66,6 +72,13 @@ impl Certificates {
             true
         });
         self.table.borrow().version
+    }
+
+    /// Whether clients will trust what is shown to them for this name.
+    pub fn vouch_for(&self, host: &str) -> bool {
+        let trusted = self.trusted.load();
+        let wide = host.split_once('.').map(|(_, parent)| format!("*.{parent}"));
+        trusted.contains(host) || wide.is_some_and(|wide| trusted.contains(&wide))
     }
 
     /// Changes what is answered; the version in which it holds.
@@ -94,6 +107,11 @@ impl Certificates {
         let mut seen = self.seen.subscribe();
         let all = |all: &HashMap<ProxyId, Seen>| !all.is_empty() && all.values().all(&enough);
         tokio::time::timeout(within, seen.wait_for(all)).await.is_ok_and(|result| result.is_ok())
+    }
+
+    /// Whether any proxy that speaks TLS is connected.
+    pub fn followed(&self) -> bool {
+        !self.seen.borrow().is_empty()
     }
 
     /// A proxy that speaks TLS has connected.

@@ -16,6 +16,7 @@ impl Pipeline {
         let publishing = self.queue.publishing(app.id).await;
         self.routes.publish(&app.name, Some(self.route(&app, 0, Vec::new(), "H14")));
         drop(publishing);
+        self.orders.wake();
         Ok(app)
     }
 

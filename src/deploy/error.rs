@@ -4,9 +4,11 @@ use super::room::Cramped;
 use crate::buildpack::DetectError;
 use crate::engine::EngineError;
 use crate::git::GitError;
+use crate::https::HttpsError;
 use crate::model::{AppName, CommitId, Oversize, ProcessName, Selection};
 use crate::store::StoreError;
 use crate::webhook::Undelivered;
+use crate::x509::CertificateFault;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -185,6 +187,12 @@ pub enum DeployError {
     /// Some of what is stopped as a whole.
     #[error("the app is stopped")]
     AllStopped,
+    /// A certificate that is not taken.
+    #[error("certificate: {0}")]
+    Certificate(CertificateFault),
+    /// The host's certificates of authorities can't be read.
+    #[error("{0}")]
+    Https(#[from] HttpsError),
     /// A background task died.
     #[error("internal: {0}")]
     Internal(String),

@@ -2,6 +2,7 @@
 
 use super::collect::Collector;
 use super::crashes::Crashes;
+use super::issue::Orders;
 use super::pins::Pins;
 use super::pushes::Pushes;
 use super::queue::Queue;
@@ -47,6 +48,7 @@ pub struct Pipeline {
     pub routes: Routes,
     /// Certificates and challenges.
     pub certificates: Certificates,
+    pub(super) orders: Orders,
     pub(super) queue: Queue,
     pub(super) slots: Slots,
     pub(super) pushes: Pushes,
@@ -88,6 +90,7 @@ impl Pipeline {
             workers,
             routes: Routes::new(),
             certificates: Certificates::new(),
+            orders: Orders::default(),
             queue: Queue::default(),
             slots,
             pushes: Pushes::default(),
@@ -155,9 +158,16 @@ impl Pipeline {
     /// Where people reach an app.
     pub fn url(&self, name: &AppName) -> String {
         let settings = &self.workers.settings;
+        let host = format!("{name}.{}", settings.domain);
+        if let Some(https) = settings.https_listen.filter(|_| self.certificates.vouch_for(&host)) {
+            return match https.port() {
+                443 => format!("https://{host}"),
+                port => format!("https://{host}:{port}"),
+            };
+        }
         match settings.http_listen.port() {
-            80 => format!("http://{name}.{}", settings.domain),
-            port => format!("http://{name}.{}:{port}", settings.domain),
+            80 => format!("http://{host}"),
+            port => format!("http://{host}:{port}"),
         }
     }
 
@@ -200,5 +210,6 @@ impl Pipeline {
         self.background.spawn(self.clone().keep_in_order());
         self.background.spawn(self.clone().watch_health());
         self.background.spawn(self.clone().tell_webhooks());
+        self.background.spawn(self.clone().order_certificates());
     }
 }

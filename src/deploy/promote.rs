@@ -210,11 +210,10 @@ impl Pipeline {
 
     /// An app's route to `targets`, which are `release`'s (0: there is none).
     pub(super) fn route(&self, app: &App, release: u32, targets: Vec<Target>, outage: &str) -> Route {
-        let host = format!("{}.{}", app.name, self.workers.settings.domain);
         Route {
             app: app.name.clone(),
-            hosts: crate::model::Domain::parse(&host).into_iter().collect(),
-            https: crate::model::HttpsPolicy::default(),
+            hosts: self.names(app),
+            https: app.https.policy(),
             port: Some(app.port),
             release,
             targets,

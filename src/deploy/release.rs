@@ -81,7 +81,7 @@ impl Pipeline {
         drop(publishing);
         drop(turn);
         self.queue.forget(app.id);
-        Ok(())
+        self.publish_certificates().await
     }
 
     /// Replaces all processes by new ones of the same image with today's config.

@@ -81,6 +81,10 @@ impl DeployError {
             Self::Unhealthy { process, port, why, tail, advice } => {
                 unhealthy(&process.to_string(), *port, why, tail, advice.as_deref())
             }
+            Self::Certificate(fault) => {
+                Problem::new(format!("The certificate was not taken: {fault}."), "", "Nothing was changed.")
+            }
+            Self::Https(error) => Problem::new(format!("{error}."), "", "Nothing was changed."),
             Self::NoApp => Problem::new("There is no such app.", "", "List them: paas apps"),
             Self::BeingRemoved(app) => being_removed(app),
             Self::HalfRemoved(app) => half_removed(app),
@@ -476,6 +480,7 @@ mod tests {
             DeployError::TooMuch { wanted: "64G of memory".into(), most: "16G".into() },
             DeployError::ReleaseTime(Duration::from_secs(90)),
             DeployError::Oversize(AppName::parse("shop").unwrap(), Oversize::Count(1001)),
+            DeployError::Certificate(crate::x509::CertificateFault::OtherKey),
             DeployError::NoApp,
             DeployError::NoRelease,
             DeployError::NoSuchRelease(9, vec![4, 2]),

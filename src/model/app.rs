@@ -1,6 +1,8 @@
 //! Apps, and the people behind keys.
 
 use super::checks::CheckChange;
+use super::domain::Domain;
+use super::https::HttpsChoice;
 use super::name::{AppName, KeyName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -31,6 +33,10 @@ pub struct App {
     pub stopped: bool,
     /// What `checks:set` has said.
     pub checks: CheckChange,
+    /// What `https:set` has said.
+    pub https: HttpsChoice,
+    /// Names that it answers to besides that of the server.
+    pub domains: Vec<Domain>,
     /// Seconds since the epoch, UTC.
     pub created_at: i64,
 }

@@ -1,5 +1,6 @@
 //! Certificates as the proxies get them, and what they answer while one is ordered.
 
+use super::app::AppId;
 use super::domain::Domain;
 use super::name::HostName;
 use serde::{Deserialize, Serialize};
@@ -92,4 +93,42 @@ pub struct TlsChallenge {
     pub chain: String,
     /// Its key.
     pub key: PrivateKeyPem,
+}
+
+/// Where a certificate is from; the first is preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateOrigin {
+    /// Its user brought it.
+    Own,
+    /// It was ordered.
+    Acme,
+    /// It was made here, for names of this machine.
+    Selfmade,
+}
+
+/// A certificate as the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCertificate {
+    /// Eight hex digits of ours.
+    pub id: String,
+    /// Whose; `None`: the server's, for all names that have no other.
+    pub app: Option<AppId>,
+    /// Where it is from.
+    pub origin: CertificateOrigin,
+    /// What it is for.
+    pub names: Vec<Domain>,
+    /// PEM.
+    pub chain: String,
+    /// Its key.
+    pub key: PrivateKeyPem,
+    /// Who issued it.
+    pub issuer: String,
+    /// Whether clients trust it, as far as we know.
+    pub trusted: bool,
+    /// Seconds since the epoch.
+    pub not_before: i64,
+    /// Likewise.
+    pub not_after: i64,
+    /// When it was stored.
+    pub created_at: i64,
 }

@@ -7,6 +7,7 @@ pub mod config;
 pub mod dockerignore;
 pub mod domain;
 pub mod dotenv;
+pub mod https;
 pub mod name;
 pub mod pin;
 pub mod plan;
@@ -23,11 +24,13 @@ pub mod workload;
 
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
 pub use certificate::{
-    CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate, TlsChallenge,
+    CertificateOrigin, CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate,
+    StoredCertificate, TlsChallenge,
 };
 pub use checks::{AskedPort, CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
 pub use config::{ConfigVars, Oversize};
-pub use domain::Domain;
+pub use domain::{Domain, DomainFault};
+pub use https::{HttpsChoice, NotHttps};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use pin::BasePin;
 pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, RELEASE_TIME, Recipe, RunCommand, WantedVar};

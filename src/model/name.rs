@@ -149,6 +149,13 @@ name_type!(
     }
 );
 
+impl HostName {
+    /// Whether it is a name of this machine, for which no authority vouches.
+    pub fn is_local(&self) -> bool {
+        self.0 == "localhost" || self.0.ends_with(".localhost")
+    }
+}
+
 name_type!(
     /// What a person calls one of their public keys.
     KeyName, Key, |text| {

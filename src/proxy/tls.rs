@@ -7,7 +7,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, crypto};
 use std::collections::HashMap;
 use std::io;
@@ -200,8 +200,11 @@ fn provider() -> Arc<CryptoProvider> {
 
 fn challenge_config(challenge: &TlsChallenge) -> io::Result<ServerConfig> {
     let (chain, key) = pem(&challenge.chain, challenge.key.as_str())?;
-    let config = builder().map_err(io::Error::other)?.with_single_cert(chain, key);
-    let mut config = config.map_err(io::Error::other)?;
+    let key = provider().key_provider.load_private_key(key).map_err(io::Error::other)?;
+    // Its answer stands in a critical extension, which no ordinary check lets pass.
+    let shown = SingleCertAndKey::from(CertifiedKey::new(chain, key));
+    let builder = builder().map_err(io::Error::other)?;
+    let mut config = builder.with_cert_resolver(Arc::new(shown));
     config.alpn_protocols = vec![CHALLENGE.to_vec()];
     Ok(config)
 }

@@ -131,6 +131,8 @@ async fn run(
     // Recovery publishes the routes first: a proxy that connects earlier would
     // be told of a state that is just being put in order.
     pipeline.recover().await?;
+    pipeline.certify_localhost().await?;
+    pipeline.publish_certificates().await?;
     let follows =
         control::Follows { routes: pipeline.routes.clone(), certificates: pipeline.certificates.clone() };
     tokio::spawn(control::serve_proxies(proxies, follows, inner.clone()));

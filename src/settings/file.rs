@@ -26,6 +26,8 @@ pub(super) struct File {
     pub network_range: Option<String>,
     pub buildpacks: Option<PathBuf>,
     #[serde(default)]
+    pub acme: Acme,
+    #[serde(default)]
     pub logs: Logs,
     #[serde(default)]
     pub build: Build,
@@ -66,6 +68,21 @@ pub(super) struct Proxy {
     pub trusted: Option<Vec<String>>,
     /// Whether they speak the PROXY protocol.
     pub protocol: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Acme {
+    pub email: Option<String>,
+    /// `letsencrypt`, `letsencrypt-staging`, or a URL.
+    pub directory: Option<String>,
+    pub ca_file: Option<PathBuf>,
+    /// `["http-01", "tls-alpn-01"]`
+    pub challenges: Option<Vec<String>>,
+    pub dns_hook: Option<PathBuf>,
+    pub eab_key_id: Option<String>,
+    /// A file that has the key as the authority shows it, in base64url.
+    pub eab_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]

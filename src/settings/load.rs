@@ -197,6 +197,11 @@ pub fn local_socket(data_dir: &Path) -> PathBuf {
     super::Settings::run_dir_of(data_dir).join("paas.sock")
 }
 
+/// Authorities that this host trusts, as PEM.
+pub fn host_ca_bundle() -> &'static Path {
+    Path::new(HOST_CA_BUNDLE)
+}
+
 /// Reads everything there is and checks it.
 pub fn load(flags: &Flags) -> Result<Located, SettingsError> {
     let path = flags.config.clone().or_else(|| {
@@ -265,6 +270,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
     let http_listen = address(flags.http_listen, file.http_listen, 8080);
     let tls = flags.tls.as_deref().or(file.tls.as_deref());
     Ok(Settings {
+        acme: super::acme::resolve(file.acme)?,
         data_dir: absolute(flags.data_dir.clone().or(file.data_dir)),
         ssh_listen: address(flags.ssh_listen, file.ssh_listen, 2222),
         http_listen,
@@ -311,7 +317,7 @@ fn absolute(data_dir: Option<PathBuf>) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-fn value(name: &'static str, value: &str, expected: impl Into<String>) -> SettingsError {
+pub(super) fn value(name: &'static str, value: &str, expected: impl Into<String>) -> SettingsError {
     SettingsError::Value { place: None, name, value: value.to_owned(), expected: expected.into() }
 }
 

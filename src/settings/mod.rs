@@ -1,14 +1,16 @@
 //! The sole reader of environment and config file.
 
+mod acme;
 mod file;
 mod load;
 mod place;
 
+pub use acme::{AcmeSettings, ChallengeKind, External};
 #[cfg(debug_assertions)]
 pub use load::stop_at;
 pub use load::{
     DEFAULT_BUILDPACKS, Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment,
-    hook_variables, load, local_socket, notify_socket, proxy_environment,
+    hook_variables, host_ca_bundle, load, local_socket, notify_socket, proxy_environment,
 };
 
 use std::collections::BTreeMap;
@@ -111,6 +113,8 @@ pub struct Settings {
     pub http_listen: SocketAddr,
     /// HTTPS; `None`: off.
     pub https_listen: Option<SocketAddr>,
+    /// Where certificates are ordered; `None`: nowhere.
+    pub acme: Option<AcmeSettings>,
     /// Reserved for the API and the dashboard.
     pub api_listen: SocketAddr,
     /// Apps are `<name>.<domain>`.

@@ -1,15 +1,19 @@
 //! Apps, their formation, and the scarce things they hold: a port, a subnet, addresses.
 
 use super::{StoreError, now};
-use crate::model::{App, AppId, AppName, CheckChange, Formation, ProcessName, ProcessType, Release, Size};
+use crate::model::{
+    App, AppId, AppName, CheckChange, Formation, HttpsChoice, ProcessName, ProcessType, Release, Size,
+};
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, created_at, checks";
+const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, created_at, checks, https,
+    (SELECT json_group_array(domains.name ORDER BY domains.name) FROM domains WHERE domains.app = apps.id)";
 
 /// Prefix length of an app's network: 61 addresses for processes.
 const SUBNET_BITS: u8 = 26;
@@ -68,13 +72,15 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         port: row.get(4)?,
         stopped: row.get(5)?,
         created_at: row.get(6)?,
-        checks: checks(&row.get::<_, String>(7)?)?,
+        checks: json(7, &row.get::<_, String>(7)?)?,
+        https: json(8, &row.get::<_, String>(8)?)?,
+        domains: json(9, &row.get::<_, String>(9)?)?,
     })
 }
 
-fn checks(text: &str) -> rusqlite::Result<CheckChange> {
+fn json<T: DeserializeOwned>(column: usize, text: &str) -> rusqlite::Result<T> {
     serde_json::from_str(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(7, rusqlite::types::Type::Text, Box::new(error))
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
     })
 }
 
@@ -313,6 +319,13 @@ pub fn scale(db: &Connection, id: AppId, kind: &ProcessType, count: u32) -> Resu
 pub fn set_checks(db: &Connection, id: AppId, checks: &CheckChange) -> Result<(), StoreError> {
     let text = serde_json::to_string(checks)?;
     db.execute("UPDATE apps SET checks = ?2 WHERE id = ?1", params![id.0, text])?;
+    Ok(())
+}
+
+/// Stores what `https:set` has said.
+pub fn set_https(db: &Connection, id: AppId, https: &HttpsChoice) -> Result<(), StoreError> {
+    let text = serde_json::to_string(https)?;
+    db.execute("UPDATE apps SET https = ?2 WHERE id = ?1", params![id.0, text])?;
     Ok(())
 }
 

@@ -90,6 +90,12 @@ pub enum StoreError {
     /// A key of that name, or the same key under another name, exists.
     #[error("{0}")]
     KeyTaken(String),
+    /// A name that another app has.
+    #[error("{0} is another app's")]
+    DomainTaken(String),
+    /// A name that the app does not have.
+    #[error("{0} is not one of its names")]
+    NoDomain(String),
     /// No port is left in the range.
     #[error("no free port is left in port_range")]
     NoPort,

@@ -7,7 +7,9 @@
 pub mod apps;
 pub mod audit;
 pub mod bases;
+pub mod certificates;
 pub mod config;
+pub mod domains;
 mod error;
 pub mod facts;
 pub mod keys;
@@ -30,7 +32,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -42,6 +44,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("migrations/09-window.sql"),
     include_str!("migrations/10-stopped.sql"),
     include_str!("migrations/11-webhooks.sql"),
+    include_str!("migrations/12-domains.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -7,9 +7,10 @@ use paas::model::{
     ServedCertificate, TlsChallenge, ToProxy,
 };
 use paas::proxy::{self, Bound, ProxyLimits};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -51,6 +52,44 @@ struct Client {
     address: SocketAddr,
 }
 
+#[derive(Debug)]
+struct Anything;
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
 type Stream = tokio_rustls::client::TlsStream<TcpStream>;
 
 impl Client {
@@ -68,6 +107,12 @@ impl Client {
 
     fn offering(mut self, protocol: &str) -> Self {
         self.config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        self
+    }
+
+    /// As an authority, which only reads what it is shown.
+    fn trusting_anything(mut self) -> Self {
+        self.config.dangerous().set_certificate_verifier(Arc::new(Anything));
         self
     }
 
@@ -304,17 +349,29 @@ async fn challenges_are_answered_in_place_of_the_app_and_only_while_they_are_due
     assert!(text.contains("v1 GET /.well-known/acme-challenge/tok"), "{text}");
 }
 
+/// As authorities want it: with an extension that is critical.
+fn challenge_certificate(name: &str) -> ServedCertificate {
+    let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.custom_extensions = vec![rcgen::CustomExtension::new_acme_identifier(&[7; 32])];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let chain = params.self_signed(&key).unwrap().pem();
+    ServedCertificate { chain, key: PrivateKeyPem::new(key.serialize_pem()), ..certificate(&[name]) }
+}
+
 #[tokio::test]
 async fn a_challenge_by_tls_is_shown_to_those_who_ask_for_it_alone() {
     let (proxy, mut control) = Proxy::with(vec![]).await;
-    let (usual, special) = (certificate(&["shop.localhost"]), certificate(&["shop.localhost"]));
+    let usual = certificate(&["shop.localhost"]);
+    let special = challenge_certificate("shop.localhost");
     show(&mut control, 1, &[&usual]).await;
     let host = HostName::parse("shop.localhost").unwrap();
     let tls = vec![TlsChallenge { host, chain: special.chain.clone(), key: special.key.clone() }];
     answer(&mut control, Challenges { version: 1, http: vec![], tls }).await;
-    let authority = Client::new(proxy.https, &special).offering("acme-tls/1");
+    let authority = Client::new(proxy.https, &special).offering("acme-tls/1").trusting_anything();
     let mut stream = authority.connect("shop.localhost").await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"acme-tls/1"[..]));
+    let shown = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    assert_eq!(shown, CertificateDer::from_pem_slice(special.chain.as_bytes()).unwrap());
     // Nothing is served on it.
     let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n").await;
     let mut rest = Vec::new();

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)] // tests start processes and may panic
 
 mod app;
+mod authority;
 mod case;
 mod engine;
 mod http;
@@ -17,6 +18,7 @@ mod run;
 mod server;
 
 pub use app::TestApp;
+pub use authority::Authority;
 pub use case::{Case, Probe, Unrouted, cases};
 pub use engine::docker;
 pub use http::{Reply, get};
@@ -24,7 +26,7 @@ pub use own_engine::OwnEngine;
 pub use registry::ImageServer;
 pub use repository::Repository;
 pub use run::{Finished, Running};
-pub use server::{Server, alone, on_engine, shared};
+pub use server::{Server, alone, free_port, on_engine, shared};
 
 use std::time::{Duration, Instant};
 

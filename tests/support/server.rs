@@ -55,7 +55,7 @@ pub fn on_engine(url: &str) -> &'static Server {
 
 /// A free loopback port below the ephemeral ones, so that no outgoing
 /// connection takes it meanwhile.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let start = u16::try_from(std::process::id() % 2000).unwrap();
     static NEXT: Mutex<u16> = Mutex::new(0);
     let mut next = NEXT.lock().unwrap();

@@ -25,11 +25,13 @@ use std::sync::Arc;
 
 /// What is sealed: table, condition-free columns that name a row, and how the
 /// place of its value is written in SQL.
-pub(super) const SEALED: [Sealed; 4] = [
+pub(super) const SEALED: [Sealed; 6] = [
     Sealed { table: "config", row: "(app, key)", place: "'config', app, key", column: "value" },
     Sealed { table: "global_config", row: "(key)", place: "'global', 0, key", column: "value" },
     Sealed { table: "releases", row: "(id)", place: "'release', app, number", column: "vars" },
     Sealed { table: "webhooks", row: "(id)", place: "'webhook', app, id", column: "endpoint" },
+    Sealed { table: "certificates", row: "(id)", place: "'certificate', 0, id", column: "key" },
+    Sealed { table: "acme_accounts", row: "(directory)", place: "'acme', 0, directory", column: "account" },
 ];
 
 /// One of [`SEALED`].

@@ -1,0 +1,143 @@
+//! `domains…` and `https…`: the names of an app, and how it is reached by them.
+
+use super::grammar::OfApp;
+use super::table::{facts, table, time};
+use super::{CommandError, Session};
+use crate::deploy::NameState;
+use crate::model::{App, AppName, CertificateOrigin, Domain};
+use serde_json::json;
+
+impl Session<'_> {
+    pub(super) async fn domains(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {
+        let app = self.app(&name).await?;
+        let states = self.pipeline.name_states(&app).await?;
+        if as_json {
+            let all = states.iter().map(|(name, state)| {
+                let (until, problem) = match state {
+                    NameState::Covered { until, .. } => (Some(time(*until)), None),
+                    NameState::Failed { problem, .. } => (None, Some(problem.clone())),
+                    NameState::None(why) => (None, Some((*why).to_owned())),
+                    NameState::Due => (None, None),
+                };
+                json!({"name": name, "certificate": kind(state), "until": until, "problem": problem})
+            });
+            return self.print_json(&all.collect()).await;
+        }
+        let rows: Vec<Vec<String>> =
+            states.iter().map(|(name, state)| vec![name.to_string(), told(state)]).collect();
+        self.print(&table(&["NAME", "CERTIFICATE"], &rows)).await
+    }
+
+    pub(super) async fn domains_add(&mut self, app: OfApp) -> Result<(), CommandError> {
+        let (app, names) = self.named(app, "domains:add").await?;
+        let base = &self.pipeline.workers.settings.domain;
+        names.iter().try_for_each(|name| name.expect_free(&app.name, base))?;
+        let added = self.pipeline.add_domains(&app, names).await?;
+        let text = match &added[..] {
+            [] => format!("{} has these names already.\n", app.name),
+            added => added.iter().map(|name| format!("{} answers to {name}.\n", app.name)).collect(),
+        };
+        self.print(&text).await
+    }
+
+    pub(super) async fn domains_remove(&mut self, app: OfApp) -> Result<(), CommandError> {
+        let (app, names) = self.named(app, "domains:remove").await?;
+        let text: String =
+            names.iter().map(|name| format!("{} answers to {name} no more.\n", app.name)).collect();
+        self.pipeline.remove_domains(&app, names).await?;
+        self.print(&text).await
+    }
+
+    async fn named(&mut self, app: OfApp, command: &'static str) -> Result<(App, Vec<Domain>), CommandError> {
+        let (name, words) = app.split(command)?;
+        let app = self.app(&name).await?;
+        if words.is_empty() {
+            let reason = "give a name, such as www.example.com or *.example.com".to_owned();
+            return Err(CommandError::Usage { command: command.to_owned(), reason });
+        }
+        let names = words.iter().map(|word| Domain::given(word)).collect::<Result<Vec<_>, _>>()?;
+        Ok((app, names))
+    }
+
+    pub(super) async fn https(&mut self, name: AppName) -> Result<(), CommandError> {
+        let app = self.app(&name).await?;
+        let policy = app.https.policy();
+        let said = |given: bool| if given { "https:set" } else { "default" };
+        let hsts = if policy.hsts == 0 { "off".to_owned() } else { format!("{} s", policy.hsts) };
+        let redirect = if policy.redirect { "on" } else { "off" };
+        let lines = [
+            ("redirect", format!("{redirect} ({})", said(app.https.redirect.is_some()))),
+            ("hsts", format!("{hsts} ({})", said(app.https.hsts.is_some()))),
+        ];
+        self.print(&facts(&lines)).await
+    }
+
+    pub(super) async fn https_set(&mut self, app: OfApp) -> Result<(), CommandError> {
+        let (name, words) = app.split("https:set")?;
+        let app = self.app(&name).await?;
+        if words.is_empty() {
+            let reason = "give KEY=VALUE, such as redirect=off hsts=180d".to_owned();
+            return Err(CommandError::Usage { command: "https:set".to_owned(), reason });
+        }
+        let mut choice = app.https;
+        words.iter().try_for_each(|word| choice.set(word)).map_err(CommandError::NotHttps)?;
+        self.pipeline.set_https(&app, choice).await?;
+        self.https(name).await
+    }
+}
+
+fn kind(state: &NameState) -> &'static str {
+    match state {
+        NameState::Covered { origin, .. } => origin_word(*origin),
+        NameState::Failed { .. } => "failed",
+        NameState::Due => "ordered",
+        NameState::None(_) => "none",
+    }
+}
+
+/// Where a certificate is from, in a word.
+pub(super) fn origin_word(origin: CertificateOrigin) -> &'static str {
+    match origin {
+        CertificateOrigin::Own => "own",
+        CertificateOrigin::Acme => "acme",
+        CertificateOrigin::Selfmade => "self-signed",
+    }
+}
+
+fn told(state: &NameState) -> String {
+    match state {
+        NameState::Covered { origin, until } => format!("{}, until {}", origin_word(*origin), time(*until)),
+        NameState::Failed { problem, next_at } => {
+            format!("none: {problem}; tried again at {}", time(*next_at))
+        }
+        NameState::Due => "being ordered".to_owned(),
+        NameState::None(why) => format!("none: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_is_told() {
+        let (until, next_at) = (1_800_000_000, 1_800_000_060);
+        let states = [
+            NameState::Covered { origin: CertificateOrigin::Own, until },
+            NameState::Covered { origin: CertificateOrigin::Acme, until },
+            NameState::Covered { origin: CertificateOrigin::Selfmade, until },
+            NameState::Failed { problem: "the certificate authority says: no".to_owned(), next_at },
+            NameState::Due,
+            NameState::None("HTTPS is off (tls, https_listen)"),
+        ];
+        let lines = states.map(|state| format!("{}: {}", kind(&state), told(&state)));
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        own: own, until 2027-01-15T08:00:00Z
+        acme: acme, until 2027-01-15T08:00:00Z
+        self-signed: self-signed, until 2027-01-15T08:00:00Z
+        failed: none: the certificate authority says: no; tried again at 2027-01-15T08:01:00Z
+        ordered: being ordered
+        none: none: HTTPS is off (tls, https_listen)
+        ");
+    }
+}
