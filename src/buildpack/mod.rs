@@ -22,6 +22,7 @@ mod hint;
 mod hostile;
 mod instructions;
 mod line_ends;
+mod loopback;
 mod nginx;
 mod node;
 mod offered;

@@ -5,6 +5,7 @@ use minijinja::context;
 use super::draft::{Draft, exec};
 use super::error::{DetectError, Place};
 use super::gem_version::requirements;
+use super::loopback;
 use super::pack::Offer;
 use super::source::Files;
 use super::version::{self, Wanted, numbers};
@@ -45,6 +46,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         draft.config.extend(EnvKey::parse("SECRET_KEY_BASE").map(|key| (key, WantedVar::Secret)));
     }
     start(&mut draft, &gems)?;
+    draft.loopback = loopback::advice(draft.files, &[".rb", ".ru"], false);
     draft.finish(&offer, context! { manifests, install => has_gemfile, precompile })
 }
 

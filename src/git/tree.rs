@@ -112,7 +112,9 @@ impl PushedTree {
                     return Err(GitError::Link { path: entry.path.clone(), target });
                 }
                 let target = String::from_utf8_lossy(&self.content(index)?).into_owned();
-                if leads_out(&entry.path, &target) {
+                let is_link =
+                    |path: &str| self.entry(path).is_some_and(|entry| entry.kind == EntryKind::Symlink);
+                if leads_out(&entry.path, &target, &is_link) {
                     return Err(GitError::Link { path: entry.path.clone(), target });
                 }
             }
@@ -160,18 +162,29 @@ impl SourceTree for PushedTree {
     }
 }
 
-/// Whether a link's target, followed from the link's directory, leaves the root.
-fn leads_out(path: &str, target: &str) -> bool {
-    if target.starts_with('/') {
+/// Most parts of a link's target: each is looked up, for every link of a tree.
+const MOST_PARTS: usize = 100;
+
+/// Whether a link's target, followed from the link's directory, leaves the root. What
+/// goes up again behind another link may, wherever that leads.
+fn leads_out(path: &str, target: &str, is_link: &dyn Fn(&str) -> bool) -> bool {
+    if target.starts_with('/') || target.split('/').count() > MOST_PARTS {
         return true;
     }
-    let mut depth = path.matches('/').count();
+    let mut at = path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+    let mut linked = false;
     for part in target.split('/') {
         match part {
             "" | "." => {}
-            ".." if depth == 0 => return true,
-            ".." => depth -= 1,
-            _ => depth += 1,
+            ".." if linked || at.is_empty() => return true,
+            ".." => at.truncate(at.rfind('/').unwrap_or(0)),
+            part => {
+                if !at.is_empty() {
+                    at.push('/');
+                }
+                at.push_str(part);
+                linked = linked || is_link(&at);
+            }
         }
     }
     false
@@ -244,10 +257,14 @@ mod tests {
 
     #[test]
     fn links_may_point_about_inside_the_tree_only() {
-        assert!(!leads_out("a/b/link", "../../c"));
-        assert!(!leads_out("link", "dir/../file"));
-        assert!(leads_out("link", "../x"));
-        assert!(leads_out("a/link", "b/../../../x"));
-        assert!(leads_out("link", "/etc/passwd"));
+        let out = |path: &str, target: &str| leads_out(path, target, &|path: &str| path == "d/self");
+        assert!(!out("a/b/link", "../../c"));
+        assert!(!out("link", "dir/../file"));
+        assert!(!out("link", "d/self/file"));
+        assert!(out("link", "../x"));
+        assert!(out("a/link", "b/../../../x"));
+        assert!(out("link", "/etc/passwd"));
+        assert!(out("link", &"a/../".repeat(100)), "more than anybody needs");
+        assert!(out("link", "d/self/../.."), "d/self is a link to d: two up from it is above the root");
     }
 }

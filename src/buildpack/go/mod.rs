@@ -9,6 +9,7 @@ use minijinja::context;
 
 use super::draft::{Draft, exec};
 use super::error::{DetectError, Place};
+use super::loopback;
 use super::paas_toml::go_package;
 use crate::model::{BuildPlan, RunCommand};
 use module::{Module, binary};
@@ -39,6 +40,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     }
     let binaries: Vec<String> = packages.iter().map(|package| binary(package, &modules)).collect();
     start(&mut draft, &binaries, &modules)?;
+    draft.loopback = loopback::advice(draft.files, &[".go"], false);
     let cgo = sources.cgo || of_c.is_some();
     draft.finish(offer, context! { packages, vendored, cgo, loose, toolchain })
 }

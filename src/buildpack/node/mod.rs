@@ -23,6 +23,7 @@ use nodejs_semver::Version;
 
 use super::draft::{CONTEXT_ROOT, Draft};
 use super::error::{DetectError, Place};
+use super::loopback;
 use super::site::Site;
 use crate::model::BuildPlan;
 pub(super) use assets::assets;
@@ -38,6 +39,9 @@ const PREFIX: &str = "/opt/manager";
 
 /// Where an npm goes that takes the place of the first.
 const OTHER_PREFIX: &str = "/opt/npm";
+
+/// How its sources end.
+const SOURCES: [&str; 4] = [".js", ".mjs", ".cjs", ".ts"];
 
 /// The first Node that runs TypeScript by leaving out its types.
 const STRIPS_TYPES: (u64, u64) = (22, 18);
@@ -67,6 +71,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     };
     let start = start::decide(&mut draft, &manifest, &means)?;
     script::check(&draft, &manifest)?;
+    draft.loopback = loopback::advice(draft.files, &SOURCES, manifest.depends("fastify"));
     let development = start::development(&draft, &manifest);
     if let Some(output) = start.site.clone() {
         serve(&mut draft, output);

@@ -88,7 +88,7 @@ pub(super) fn folder(key: &str, text: &str, place: &Place) -> Result<String, Det
     if inside && path.len() <= 200 && path.bytes().all(plain) {
         return Ok(path.to_owned());
     }
-    Err(bad(place, key, text, &["a path below the root, of letters, digits and . _ - + @ /"]))
+    Err(bad(place, key, text, &["a plain path below the root"]))
 }
 
 #[cfg(test)]
