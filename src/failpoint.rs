@@ -44,9 +44,21 @@ pub fn reached(place: &'static str) {
 /// pipeline, which have a world of their own, end that world's server here.
 pub fn effect(what: &'static str) {
     #[cfg(test)]
-    in_tests::call(what);
+    let _ = in_tests::call(what);
     #[cfg(not(test))]
     let _ = what;
+}
+
+/// Whether what is about to be done shall fail: the tests of the pipeline can refuse
+/// a write.
+pub fn fails(what: &'static str) -> bool {
+    #[cfg(test)]
+    return in_tests::call(what);
+    #[cfg(not(test))]
+    {
+        let _ = what;
+        false
+    }
 }
 
 #[cfg(test)]
@@ -54,21 +66,20 @@ pub(crate) mod in_tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    type Hook = Rc<dyn Fn(&'static str)>;
+    type Hook = Rc<dyn Fn(&'static str) -> bool>;
 
     thread_local! {
         static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
     }
 
-    /// Has `hook` called at each place that this thread comes by.
+    /// Has `hook` called at each place that this thread comes by; it says whether what
+    /// is about to be done there shall fail.
     pub(crate) fn set(hook: Option<Hook>) {
         HOOK.with(|place| *place.borrow_mut() = hook);
     }
 
-    pub(super) fn call(what: &'static str) {
+    pub(super) fn call(what: &'static str) -> bool {
         let hook = HOOK.with(|place| place.borrow().clone());
-        if let Some(hook) = hook {
-            hook(what);
-        }
+        hook.is_some_and(|hook| hook(what))
     }
 }

@@ -23,6 +23,7 @@ pub mod sbom;
 pub mod store;
 pub mod webhook;
 // 6. leaves
+pub mod clock;
 pub mod failpoint;
 pub mod frame;
 pub mod https;

@@ -8,7 +8,7 @@ use paas::failpoint::PLACES;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
-use support::{Repository, Running, Server, TestApp, alone, docker, eventually};
+use support::{Repository, Running, Server, TestApp, alone, docker, eventually, files};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -118,11 +118,6 @@ impl Subject {
             usize::try_from(addresses) == Ok(processes)
         });
     }
-}
-
-fn files(folder: &PathBuf) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 const BOTH: [&str; 2] = ["web.1", "worker.1"];

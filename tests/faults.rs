@@ -100,11 +100,55 @@ fn a_database_that_another_process_holds_refuses_the_push_and_no_more() {
     let push = pushed_while(server, &repository, "web-started", || {
         database.execute_batch("BEGIN EXCLUSIVE").unwrap();
     });
-    push.fails().says(&["could not keep its state"]);
+    push.fails().says(&["another program holds the server's database"]);
     assert_eq!(app.page(), "second");
     assert_eq!(repository.on_server("refs/heads/main"), second);
     database.execute_batch("ROLLBACK").unwrap();
     repository.push(&["main"]).ok();
     agrees(&app, &repository, &repository.head(), "third");
     assert_ne!(first, second);
+}
+
+#[test]
+fn a_database_that_is_held_refuses_each_kind_of_change_in_words() {
+    let (server, _turn) = alone();
+    let (app, repository) = deployed(server, "faults-held");
+    let second = repository.say("second");
+    repository.push(&["main"]).ok();
+    let key = std::fs::read(server.home.join("id.pub")).unwrap();
+    let database = Connection::open(server.home.join("data/paas.db")).unwrap();
+    let before = app.ssh("releases", &["--json"]).ok().out();
+
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    // The writes within each are held by turns in deploy::tests.
+    let changes: [&[&str]; 5] = [
+        &["config:set", &app.name, "A=1"],
+        &["ps:scale", &app.name, "web=2"],
+        &["rollback", &app.name],
+        &["apps:create", "faults-new"],
+        &["apps:destroy", &app.name, "--confirm", &app.name],
+    ];
+    std::thread::scope(|scope| {
+        let begun = changes.map(|words| (words, scope.spawn(move || server.ssh(words))));
+        let key = scope.spawn(|| server.paas_with(&["keys:add", "another"], &key));
+        let held = "Another program holds the server's database.";
+        for (words, change) in begun {
+            println!("{words:?}");
+            change.join().unwrap().fails().says(&[held]);
+        }
+        key.join().unwrap().fails().says(&[held]);
+        // Nothing is waited for that only reads.
+        app.ssh("ps", &[]).ok();
+        assert_eq!(app.page(), "second");
+    });
+    database.execute_batch("ROLLBACK").unwrap();
+
+    assert_eq!(app.ssh("releases", &["--json"]).ok().out(), before);
+    app.ssh("config:get", &["A"]).fails();
+    server.paas(&["apps:info", "faults-new"]).fails();
+    assert!(!server.paas(&["keys"]).ok().out().contains("another"));
+    agrees(&app, &repository, &second, "second");
+    app.ssh("config:set", &["A=1"]).ok();
+    app.ssh("rollback", &["v1"]).ok();
+    assert_eq!(app.page(), "first");
 }

@@ -58,8 +58,7 @@ fn on_a_full_disk_no_build_is_begun() {
     server.configure("[build]\nfree_mib = 1000000000\n");
     let app = server.app("full");
     let repository = app.saying("never seen");
-    let refusal =
-        ["the server's disk is nearly full", "1000000000", "paas releases:prune", "[remote rejected]"];
+    let refusal = ["the server's disk is nearly full", "1000000000", "paas releases:prune"];
     repository.push(&["main"]).fails().says(&refusal).silent_about("Building");
     app.ssh("releases", &[]).silent_about("v1");
 

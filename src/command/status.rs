@@ -45,7 +45,7 @@ fn runs(account: &Account) -> String {
 fn now(account: &Account) -> String {
     let Some(activity) = &account.activity else { return "-".to_owned() };
     let release = activity.release.map_or(String::new(), |number| format!("v{number}: "));
-    format!("{release}{} (by {}, {} s)", activity.step, activity.who, crate::store::now() - activity.since)
+    format!("{release}{} (by {}, {} s)", activity.step, activity.who, activity.since.elapsed().as_secs())
 }
 
 fn row(account: &Account) -> Vec<String> {
@@ -63,7 +63,7 @@ fn as_value(account: &Account) -> serde_json::Value {
         "processes": account.processes.len(),
         "now": account.activity.as_ref().map(|activity| json!({
             "release": activity.release, "step": activity.step, "who": activity.who,
-            "seconds": crate::store::now() - activity.since,
+            "seconds": activity.since.elapsed().as_secs(),
         })),
     })
 }

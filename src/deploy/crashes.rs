@@ -6,33 +6,45 @@ use crate::engine::Event;
 use crate::model::{Announcement, App, ProcessState, Release, Restart, USUAL_ENDS};
 use std::collections::HashMap;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Seconds; ends that lie farther back are forgotten.
-const WINDOW: i64 = 600;
+/// Ends that lie farther back are forgotten.
+const WINDOW: Duration = Duration::from_secs(600);
 
-/// The engine pauses so long, in seconds, only after nine ends of short runs one
-/// after the other, of which an earlier server may have seen the most.
-const LONG_PAUSE: i64 = 24;
-const SHORT_RUN: i64 = 10;
+/// The engine pauses so long only after nine ends of short runs one after the
+/// other, of which an earlier server may have seen the most.
+const LONG_PAUSE: Duration = Duration::from_secs(24);
+const SHORT_RUN: Duration = Duration::from_secs(10);
 
 /// A process that has ended with 0 unseen, while no server looked, has done so
 /// at least this long ago, in seconds; before, its end may just not be noted yet.
 const UNSEEN: i64 = 30;
 
-/// When containers have ended, seconds since the epoch, by their ids.
+/// One that the engine shall start again, and that it does not, was ended by an engine
+/// that came up after it was killed: it takes what it ends then for ended by hand.
+/// Seconds after which that is certain.
+pub(super) const ABANDONED: i64 = 5;
+
+/// When containers have ended, by their ids.
 #[derive(Default)]
-pub(super) struct Crashes(HashMap<String, Vec<i64>>);
+pub(super) struct Crashes(HashMap<String, Vec<Instant>>);
 
 impl Crashes {
-    /// Notes the end of a run that began at `started`; whether it was one too many,
-    /// if there can be.
-    pub fn note(&mut self, container: &str, started: i64, at: i64, most: Option<usize>) -> bool {
+    /// Notes that a run has ended now; whether it was one end too many, if there can be.
+    /// How long the run was is the engine's word, `None` if its clock was set meanwhile.
+    pub fn note(
+        &mut self,
+        container: &str,
+        run: Option<Duration>,
+        now: Instant,
+        most: Option<usize>,
+    ) -> bool {
         let ends = self.0.entry(container.to_owned()).or_default();
-        ends.retain(|&end| at - end < WINDOW);
-        let paused = ends.last().is_some_and(|&end| started - end >= LONG_PAUSE);
-        ends.push(at);
-        let unseen = paused && (0..SHORT_RUN).contains(&(at - started));
+        ends.retain(|&end| now.duration_since(end) < WINDOW);
+        let since = ends.last().map(|&end| now.duration_since(end));
+        let paused = since.zip(run).is_some_and(|(since, run)| since >= LONG_PAUSE + run);
+        ends.push(now);
+        let unseen = paused && run.is_some_and(|run| run < SHORT_RUN);
         most.is_some_and(|most| ends.len() >= most || unseen && most <= USUAL_ENDS)
     }
 
@@ -65,13 +77,16 @@ fn verdict(restart: Restart, exit_code: i64, too_often: bool) -> Verdict {
 }
 
 /// Whether a process that is there and does not run is to be started by us: it
-/// was never begun, or was ended by a shutdown that nobody saw. The engine
-/// starts those again that it shall and that did not end with 0.
+/// was never begun, or was ended by a shutdown that nobody saw, or the engine has
+/// given up what it should start again. What we have given up bears another policy.
+/// An end that is still to come lies back too: the clock was set back since.
 pub(super) fn is_dead(state: &ProcessState, now: i64) -> bool {
     let never_began = state.started_at == 0;
     let unseen = state.restart == Restart::OnFailure && state.exit_code == Some(0);
+    let ended_for = (now - state.finished_at).abs();
+    let abandoned = state.restart != Restart::Never && !unseen && ended_for >= ABANDONED;
     let settled = state.running || state.restarting;
-    !settled && (never_began || unseen && now - state.finished_at >= UNSEEN)
+    !settled && (never_began || abandoned || unseen && ended_for >= UNSEEN)
 }
 
 impl Pipeline {
@@ -82,9 +97,10 @@ impl Pipeline {
         self.platform_line(app.id, &told(release, event, exit_code, out_of_memory));
         let _ = self.publish_running(app.id).await;
         let at = event.at / 1_000_000_000;
-        let started = state.map_or(at, |state| state.started_at);
+        let run = state.map_or(0, |state| at - state.started_at);
+        let run = u64::try_from(run).ok().map(Duration::from_secs);
         let most = release.gives_up_after(&event.process.kind);
-        let too_often = self.crashes().note(&event.container, started, at, most);
+        let too_often = self.crashes().note(&event.container, run, Instant::now(), most);
         let outcome = match verdict(release.restart(&event.process.kind), exit_code, too_often) {
             Verdict::Again | Verdict::Stays => Ok(()),
             Verdict::Done => self.engine().set_restart(&event.container, Restart::Never).await,
@@ -115,7 +131,7 @@ impl Pipeline {
             "{process} has crashed: it ended {} times within {} minutes and is not started again; \
              a new deploy or ps:restart {} starts it afresh",
             release.gives_up_after(&process.kind).unwrap_or(USUAL_ENDS),
-            WINDOW / 60,
+            WINDOW.as_secs() / 60,
             app.name
         );
         self.platform_line(app.id, &line);
@@ -130,7 +146,9 @@ impl Pipeline {
         states: &[ProcessState],
     ) -> Result<(), DeployError> {
         let now = crate::store::now();
-        for state in states.iter().filter(|state| state.running && now - state.started_at > WINDOW) {
+        // One that will have begun in the future began before the clock was set back.
+        let for_long = |state: &&ProcessState| (now - state.started_at).unsigned_abs() > WINDOW.as_secs();
+        for state in states.iter().filter(|state| state.running).filter(for_long) {
             let restart = release.restart(&state.process.kind);
             if state.restart != restart {
                 self.engine().set_restart(&state.container, restart).await?;
@@ -163,44 +181,56 @@ mod tests {
     use super::*;
     use crate::model::{AppId, ProcessName};
 
+    /// Notes ends of runs: container, seconds of the run, seconds on our own clock.
+    fn noting(most: Option<usize>) -> impl FnMut(&str, u64, u64) -> bool {
+        let (mut crashes, begun) = (Crashes::default(), Instant::now());
+        move |container, run, at| {
+            crashes.note(container, Some(Duration::from_secs(run)), begun + Duration::from_secs(at), most)
+        }
+    }
+
     #[test]
     fn ten_ends_in_ten_minutes_are_too_many() {
-        let mut crashes = Crashes::default();
-        let notes: Vec<bool> = (0..10).map(|at| crashes.note("a", at * 60 - 40, at * 60, Some(10))).collect();
+        let mut note = noting(Some(10));
+        let notes: Vec<bool> = (0..10).map(|n| note("a", 40, n * 60)).collect();
         assert_eq!(notes.iter().filter(|&&too_often| too_often).count(), 1);
         assert!(notes[9]);
+        let mut note = noting(Some(10));
+        assert!((0..100).all(|n| !note("a", 60, n * 67)), "nine in ten minutes");
+        assert!(!note("b", 10, 6700), "each for itself");
         let mut crashes = Crashes::default();
-        assert!(
-            (0..100).all(|at| !crashes.note("a", at * 67 - 60, at * 67, Some(10))),
-            "nine in ten minutes"
-        );
-        assert!(!crashes.note("b", 6690, 6700, Some(10)), "each for itself");
+        crashes.note("a", None, Instant::now(), Some(10));
         crashes.forget("a");
         assert!(!crashes.0.contains_key("a"));
     }
 
     #[test]
     fn a_new_server_sees_by_the_engines_pause_how_it_was_before() {
-        let mut crashes = Crashes::default();
-        assert!(!crashes.note("a", 99, 100, Some(10)), "who knows when it ended before");
-        assert!(crashes.note("a", 126, 127, Some(10)), "after a pause of 26 s, and a run of one");
-        assert!(
-            !crashes.note("b", 99, 100, Some(10)) && !crashes.note("b", 103, 104, Some(10)),
-            "a pause of 3 s"
-        );
-        assert!(
-            !crashes.note("c", 99, 100, Some(10)) && !crashes.note("c", 126, 200, Some(10)),
-            "a long run"
-        );
+        let mut note = noting(Some(10));
+        assert!(!note("a", 1, 100), "who knows when it ended before");
+        assert!(note("a", 1, 127), "after a pause of 26 s, and a run of one");
+        assert!(!note("b", 1, 100) && !note("b", 1, 104), "a pause of 3 s");
+        assert!(!note("c", 1, 100) && !note("c", 74, 200), "a long run");
     }
 
     #[test]
     fn a_type_says_how_often() {
-        let mut crashes = Crashes::default();
-        let mut often =
-            |most| (0..30).position(|at| crashes.note(&format!("{most:?}"), at * 9, at * 9 + 1, most));
+        let often = |most| {
+            let mut note = noting(most);
+            (0..30).position(|n| note("a", 1, n * 9))
+        };
         assert_eq!((often(Some(3)), often(Some(20)), often(None)), (Some(2), Some(19), None));
-        assert!(!crashes.note("a", 99, 100, Some(20)) && !crashes.note("a", 126, 127, Some(20)), "who knows");
+        let mut note = noting(Some(20));
+        assert!(!note("a", 1, 100) && !note("a", 1, 127), "who knows");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_gives_nothing_up() {
+        let (mut crashes, begun) = (Crashes::default(), Instant::now());
+        let mut note = |run, at| crashes.note("a", run, begun + Duration::from_secs(at), Some(10));
+        assert!(!note(Some(Duration::from_secs(1)), 100));
+        assert!(!note(None, 127), "an hour back in this run");
+        assert!(!note(Some(Duration::from_secs(3601)), 154), "an hour forth");
     }
 
     #[test]
@@ -244,9 +274,10 @@ mod tests {
             "done, or never to be begun again"
         );
         assert!(dead(Restart::OnFailure, 0, 900), "a shutdown ended it: its end was not noted");
+        assert!(dead(Restart::OnFailure, 0, 4500), "and the clock was set back since");
         assert!(!dead(Restart::OnFailure, 0, 990), "its end is being noted");
-        assert!(!dead(Restart::OnFailure, 3, 900), "given up");
-        assert!(!dead(Restart::Always, 0, 900), "given up");
+        assert!(dead(Restart::OnFailure, 3, 900) && dead(Restart::Always, 143, 900), "the engine was killed");
+        assert!(!dead(Restart::OnFailure, 3, 998) && !dead(Restart::Always, 0, 998), "it may be starting");
         assert!(is_dead(&ProcessState { started_at: 0, ..state(Restart::Always, 0, 0) }, 1000));
     }
 }

@@ -49,8 +49,7 @@ impl Pipeline {
         self.name_release(&app, &release);
         tracing::info!(app = %app.name, release = release.number, steps = turn.timings(), "deployed");
         if let Some(window) = window.clone() {
-            let left = Duration::from_secs(u64::try_from(window.until - store::now()).unwrap_or(0));
-            self.watch_over(app.clone(), window, left);
+            self.watch_over(app.clone(), window, self.watch_time(&release));
         }
         let pipeline = self.clone();
         self.background.spawn(async move { pipeline.retire_others(app, release, window, turn).await });

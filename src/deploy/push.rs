@@ -8,15 +8,15 @@ use super::queue::Activity;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::service::{self, HookEnvironment};
-use crate::git::{Lease, RefUpdate, Verdict, refs, repository};
+use crate::git::{GitError, Lease, RefUpdate, Verdict, refs, repository};
 use crate::model::{App, AppName, Problem};
 use crate::output::{self, Streams};
-use crate::store::{self, StoreError};
+use crate::store::StoreError;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,7 @@ impl Pipeline {
         protocol: Option<&str>,
         streams: &mut Streams,
     ) -> Result<bool, DeployError> {
+        self.expect_room_for_a_pack()?;
         let mut app = self.find(name).await?;
         if let Some(known) = &app {
             self.wait_idle(known, streams).await;
@@ -127,11 +128,11 @@ impl Pipeline {
     pub(super) async fn close_push(self: &Arc<Self>, id: &str, push: &Push) -> Result<bool, DeployError> {
         self.pushes.remove(id);
         push.ended.cancel();
-        let promoted = self.settle(push).await;
+        let settled = self.settle(push).await;
         if self.find(&push.app).await?.is_none_or(|app| app.repository != push.repository) {
             let _ = tokio::fs::remove_dir_all(self.repository(&push.repository)).await;
         }
-        Ok(promoted)
+        settled
     }
 
     async fn run_git(
@@ -159,26 +160,29 @@ impl Pipeline {
         let idle = tokio::spawn(drop_when_idle(received.clone(), push.arrived.clone(), gone.clone()));
         let mut given = std::mem::replace(streams, Streams::none());
         given.gone = gone;
-        let (status, given) = service::bridge(child, given, &received).await?;
-        *streams = given;
+        let ended = service::bridge(child, given, &received).await?;
+        *streams = ended.streams;
         idle.abort();
-        Ok(status.success())
+        if ended.disk_full && !push.arrived.is_cancelled() {
+            return Err(GitError::Io("receive", std::io::ErrorKind::StorageFull.into()).into());
+        }
+        Ok(ended.status.success())
     }
 
     /// After git has ended: nothing prepared may be left hanging. A branch that
     /// moved is promoted (the hook was killed in between), anything else undone.
-    async fn settle(self: &Arc<Self>, push: &Push) -> bool {
+    async fn settle(self: &Arc<Self>, push: &Push) -> Result<bool, DeployError> {
         let mut state = push.state.lock().await;
         let phase = std::mem::replace(&mut state.phase, Phase::Refused);
         let good = match phase {
-            Phase::Stored | Phase::Promoted | Phase::Waiting => true,
-            Phase::Refused | Phase::Failed => false,
+            Phase::Stored | Phase::Promoted | Phase::Waiting => Ok(true),
+            Phase::Refused | Phase::Failed => Ok(false),
             Phase::Prepared(prepared, update) => self.settle_prepared(push, *prepared, &update).await,
         };
         if self.pushes.is_last(&push.repository) && state.lease.lock().unwrap_or(false) {
             let path = self.repository(&push.repository);
             let swept = super::prepare::blocking(move || {
-                repository::sweep(&path).map_err(|error| crate::git::GitError::Io("sweep", error).into())
+                repository::sweep(&path).map_err(|error| GitError::Io("sweep", error).into())
             });
             if let Err(error) = swept.await {
                 tracing::warn!(app = %push.app, %error, "the repository could not be swept");
@@ -188,12 +192,19 @@ impl Pipeline {
         good
     }
 
-    async fn settle_prepared(self: &Arc<Self>, push: &Push, prepared: Prepared, update: &RefUpdate) -> bool {
+    async fn settle_prepared(
+        self: &Arc<Self>,
+        push: &Push,
+        prepared: Prepared,
+        update: &RefUpdate,
+    ) -> Result<bool, DeployError> {
         if self.has_moved(push, update) {
-            return self.go_live(push, prepared, update, &Report::channel().0).await;
+            return Ok(self.go_live(push, prepared, update, &Report::channel().0).await);
         }
         self.discard(&prepared.app, &prepared.release, &DeployError::Cancelled).await;
-        false
+        // Git has said that it could not write, and not why.
+        self.expect_room_for_a_pack()?;
+        Ok(false)
     }
 
     /// Whether the branch names the pushed commit now.
@@ -308,7 +319,7 @@ impl Pipeline {
             commit: Some(update.new.clone()),
             step: "detecting",
             who: push.who.clone(),
-            since: store::now(),
+            since: Instant::now(),
         };
         if let Some(before) = self.queue.activity(app.id).filter(|before| before.commit.is_some()) {
             report.step(&format!("Waiting for the deploy by {} to end", before.who));
@@ -329,7 +340,7 @@ impl Pipeline {
         let here = repository::branch(&path, branch)?;
         let moved = here.as_ref().map_or(!update.old.is_zero(), |here| *here != update.old);
         if moved || !take_lease(&mut state.lease, push.group.get().copied()).await? {
-            return Err(crate::git::GitError::Moved(branch.to_owned()).into());
+            return Err(GitError::Moved(branch.to_owned()).into());
         }
         let job = Job {
             app,
@@ -442,7 +453,7 @@ impl Pipeline {
             return Ok(app);
         }
         // Two first pushes at once: the other one's repository is the app's now.
-        Err(crate::git::GitError::Moved(push.app.to_string()).into())
+        Err(GitError::Moved(push.app.to_string()).into())
     }
 
     /// Waits while a deploy of this app runs, before git starts, so that git
@@ -468,10 +479,10 @@ impl Pipeline {
         let result = async {
             let app = self.find(name).await?.ok_or(DeployError::NoApp)?;
             let child = service::upload_pack(&self.repository(&app.repository), protocol)?;
-            let (status, _) =
+            let ended =
                 service::bridge(child, std::mem::replace(&mut streams, Streams::none()), &Arc::default())
                     .await?;
-            Ok::<_, DeployError>(status.success())
+            Ok::<_, DeployError>(ended.status.success())
         };
         match result.await {
             Ok(success) => u32::from(!success),

@@ -19,8 +19,8 @@ pub struct Activity {
     pub step: &'static str,
     /// Whose doing it is.
     pub who: String,
-    /// Seconds since the epoch, UTC.
-    pub since: i64,
+    /// When it began.
+    pub since: Instant,
 }
 
 /// Every app's place.

@@ -2,7 +2,7 @@
 //! and whenever the engine tells of a process that died or came back.
 
 use super::collect::Origin;
-use super::crashes::is_dead;
+use super::crashes::{ABANDONED, is_dead};
 use super::health::{self, Check};
 use super::prepare::Prepared;
 use super::processes::GRACE;
@@ -18,10 +18,13 @@ use futures_util::StreamExt;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often everything is compared.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// How soon everything is compared again after an engine has come back.
+const AGAIN: Duration = Duration::from_secs(ABANDONED.unsigned_abs() + 1);
 
 /// How long the end of another server's git is waited for.
 const HOLDERS: Duration = Duration::from_secs(5);
@@ -315,6 +318,14 @@ impl Pipeline {
                 Some(Err(error)) => {
                     tracing::warn!(%error, "looking at all apps again");
                     self.adopt_all().await;
+                    // And when it is certain what the engine does not start again.
+                    let pipeline = self.clone();
+                    self.background.spawn(async move {
+                        tokio::select! {
+                            () = tokio::time::sleep(AGAIN) => pipeline.adopt_all().await,
+                            () = pipeline.stop.cancelled() => {}
+                        }
+                    });
                 }
                 None => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -389,7 +400,7 @@ impl Pipeline {
 
 fn order_activity() -> Activity {
     let step = "being put in order";
-    Activity { release: None, commit: None, step, who: String::new(), since: store::now() }
+    Activity { release: None, commit: None, step, who: String::new(), since: Instant::now() }
 }
 
 /// Ends who still writes to a repository, and removes what they left, or the

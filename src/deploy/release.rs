@@ -13,7 +13,7 @@ use crate::store;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Pipeline {
     /// Creates an app with nothing deployed.
@@ -147,6 +147,8 @@ impl Pipeline {
     /// Stores the wish that nothing runs, and ends what does.
     pub async fn stop_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
         let (app, turn) = self.begin(app, "stopping", who).await?;
+        // First: once the wish is written down, nothing may refuse it.
+        let states = self.not_retiring(self.states(app.id).await?);
         let id = app.id;
         let stop = self.store().write(move |db| {
             store::windows::close(db, id)?;
@@ -155,7 +157,6 @@ impl Pipeline {
         stop.await?;
         let published = self.publish_running(id).await?;
         self.routes.acknowledged(published.version).await;
-        let states = self.not_retiring(self.states(app.id).await?);
         self.retire_web(&app, &states).await;
         drop(turn);
         Ok(())
@@ -298,7 +299,7 @@ impl Pipeline {
 
     pub(super) async fn turn(&self, app: &App, step: &'static str, who: &str) -> Turn {
         let activity =
-            Activity { release: None, commit: None, step, who: who.to_owned(), since: store::now() };
+            Activity { release: None, commit: None, step, who: who.to_owned(), since: Instant::now() };
         self.queue.take(app.id, activity).await
     }
 

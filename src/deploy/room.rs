@@ -32,6 +32,13 @@ impl Pipeline {
         }
     }
 
+    /// The same of the data alone, before git is let write to it: what it says of a
+    /// full disk is for those who know git.
+    pub(super) fn expect_room_for_a_pack(&self) -> Result<(), DeployError> {
+        let cramped = self.cramped("repositories and state", &self.workers.settings.data_dir);
+        cramped.map_or(Ok(()), |cramped| Err(DeployError::DiskFull(cramped)))
+    }
+
     fn cramped(&self, what: &'static str, path: &Path) -> Option<Cramped> {
         // The engine may be another machine's: then it is that one's affair.
         let space = Space::of(path).ok()?;

@@ -41,7 +41,7 @@ impl Pipeline {
     }
 
     /// For how long a release is watched.
-    fn watch_time(&self, release: &Release) -> Duration {
+    pub(super) fn watch_time(&self, release: &Release) -> Duration {
         let own = release.watch.map(|seconds| Duration::from_secs(seconds.into()));
         own.unwrap_or(self.workers.settings.watch)
     }

@@ -4,8 +4,8 @@ use super::DeployError;
 use super::error::Unhealthy;
 use super::room::Cramped;
 use crate::model::{AppName, MOST_WEBHOOKS, Problem, ProcessName, Release, Selection};
-use crate::store::StoreError;
 use crate::store::apps::ADDRESSES;
+use crate::store::{Obstacle, StoreError};
 use crate::webhook::Undelivered;
 use std::time::Duration;
 
@@ -162,6 +162,7 @@ impl DeployError {
 
 fn of_the_store(error: &StoreError) -> Problem {
     match error {
+        _ if error.obstacle().is_some() => kept_from_writing(error),
         StoreError::NameTaken(app) => Problem::new(
             format!("Push rejected: there is an app {app} already."),
             "Somebody has made it a moment ago.",
@@ -221,6 +222,21 @@ fn other_branch(branch: &str) -> Problem {
         "That was changed while the push waited.",
         format!("Nothing has changed. Push to {branch}, or push again to keep it as a branch."),
     )
+}
+
+fn kept_from_writing(error: &StoreError) -> Problem {
+    match error.obstacle() {
+        Some(Obstacle::Held) => Problem::new(
+            "Push rejected: another program holds the server's database.",
+            "It has kept paas.db locked for more than 5 s: a backup, or an open sqlite3.",
+            "Nothing has changed. End it on the server, then do this again.",
+        ),
+        _ => Problem::new(
+            "Push rejected: the server's disk is full.",
+            "Its state could not be written down.",
+            "Nothing has changed. Make room on the server, then do this again.",
+        ),
+    }
 }
 
 fn disk_full(cramped: &Cramped) -> Problem {

@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// The system's words for `ENOSPC`, as git and libgit2 pass them on.
+pub(super) const NO_ROOM: &str = "No space left on device";
+
 /// Errors of this module. Paths are as they stand in the tree, unescaped.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -62,6 +65,15 @@ pub enum GitError {
 }
 
 impl GitError {
+    /// Whether the repository's disk has no room left.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Git(error) => error.message().contains(NO_ROOM),
+            Self::Io(_, error) => error.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+
     /// Whether what was asked for is not in the repository.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Git(error) if error.code() == git2::ErrorCode::NotFound)

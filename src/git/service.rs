@@ -1,6 +1,7 @@
 //! Git's own receive-pack and upload-pack as children, bridged to a session.
 
 use super::GitError;
+use super::error::NO_ROOM;
 use crate::output::Streams;
 use crate::spawn;
 use std::ffi::OsStr;
@@ -8,12 +9,15 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 /// Largest pack that is taken, bytes.
 const MAX_PACK: u64 = 4 << 30;
+
+/// Bytes; what git says at once is not longer, unless it sends objects.
+const MESSAGE: usize = 4096;
 
 /// Ids of fsck that real histories violate without harm; as errors they would
 /// refuse half of the old repositories on earth.
@@ -103,21 +107,32 @@ fn start(mut command: Command, protocol: Option<&str>) -> Result<Child, GitError
     command.spawn().map_err(|error| GitError::Io("start git", error))
 }
 
+/// A git that has ended.
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// It said that a disk is full. Its own, if no hook of ours has said so.
+    pub disk_full: bool,
+    /// What is left of the session.
+    pub streams: Streams,
+}
+
 /// Carries the session's bytes to git and back until git has ended and all that
 /// it said is delivered. `received` counts the user's bytes. When the user goes away, git's whole group is ended.
 pub async fn bridge(
     mut child: Child,
     streams: Streams,
     received: &Arc<AtomicU64>,
-) -> Result<(ExitStatus, Streams), GitError> {
+) -> Result<Ended, GitError> {
     let Streams { stdin, mut stdout, mut stderr, gone } = streams;
     let group = child.id();
     let input = child.stdin.take();
     let received = received.clone();
     let feeding = tokio::spawn(async move { feed(stdin, input, &received).await });
     let (child_out, child_err) = (child.stdout.take(), child.stderr.take());
+    let full = AtomicBool::new(false);
     let output = async {
-        tokio::join!(drain(child_out, &mut stdout), drain(child_err, &mut stderr));
+        tokio::join!(drain(child_out, &mut stdout, &full), drain(child_err, &mut stderr, &full));
     };
     tokio::select! {
         () = output => {}
@@ -126,7 +141,7 @@ pub async fn bridge(
     let status = child.wait().await.map_err(|error| GitError::Io("wait for git", error))?;
     feeding.abort();
     let stdin = Box::new(tokio::io::empty());
-    Ok((status, Streams { stdin, stdout, stderr, gone }))
+    Ok(Ended { status, disk_full: full.into_inner(), streams: Streams { stdin, stdout, stderr, gone } })
 }
 
 async fn feed(
@@ -136,21 +151,34 @@ async fn feed(
 ) {
     let Some(mut into) = into else { return };
     // An error here is git having read enough; its exit status tells the story.
-    let _ = copy(&mut from, &mut into, received).await;
+    let count = |bytes: &[u8]| {
+        received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    };
+    let _ = copy(&mut from, &mut into, count).await;
     let _ = into.shutdown().await;
 }
 
-async fn drain(from: Option<impl AsyncRead + Unpin>, into: &mut (impl AsyncWrite + Unpin + ?Sized)) {
-    if let Some(mut from) = from {
-        let _ = copy(&mut from, into, &AtomicU64::new(0)).await;
-    }
+/// Carries what git says, and notes whether that is of a full disk.
+async fn drain(
+    from: Option<impl AsyncRead + Unpin>,
+    into: &mut (impl AsyncWrite + Unpin + ?Sized),
+    full: &AtomicBool,
+) {
+    let Some(mut from) = from else { return };
+    let look = |bytes: &[u8]| {
+        // Messages are short, and packs are not for reading.
+        let message =
+            bytes.len() < MESSAGE && bytes.windows(NO_ROOM.len()).any(|at| at == NO_ROOM.as_bytes());
+        full.fetch_or(message, Ordering::Relaxed);
+    };
+    let _ = copy(&mut from, into, look).await;
 }
 
-/// As `tokio::io::copy`, with a buffer as large as a pipe.
+/// As `tokio::io::copy`, with a buffer as large as a pipe; `look` sees all that passes.
 async fn copy(
     from: &mut (impl AsyncRead + Unpin + ?Sized),
     into: &mut (impl AsyncWrite + Unpin + ?Sized),
-    copied: &AtomicU64,
+    look: impl Fn(&[u8]),
 ) -> std::io::Result<()> {
     use tokio::io::AsyncReadExt;
     let mut buffer = vec![0; 64 << 10];
@@ -159,7 +187,7 @@ async fn copy(
         if length == 0 {
             return into.flush().await;
         }
-        copied.fetch_add(length as u64, Ordering::Relaxed);
+        look(&buffer[..length]);
         into.write_all(&buffer[..length]).await?;
         into.flush().await?;
     }

@@ -44,6 +44,11 @@ impl GitError {
                 format!("{branch} has moved since your push began."),
                 "Fetch, merge and push again.",
             ),
+            error if error.is_disk_full() => Problem::new(
+                "Push rejected: the server's disk is full.",
+                "The repository could not be written.",
+                "Nothing has changed. Make room on the server, then do this again.",
+            ),
             Self::Git(_) | Self::Io(..) => Problem::new(
                 "Push rejected: the repository could not be read.",
                 "This is a fault of the server; its log has the details.",
@@ -69,6 +74,7 @@ mod tests {
             GitError::LfsPointers { count: 2, first: "logo.png".into() },
             GitError::Moved("main".into()),
             GitError::Io("read", std::io::Error::other("x")),
+            GitError::Io("write", std::io::ErrorKind::StorageFull.into()),
         ];
         let text: Vec<String> = errors.iter().map(|error| error.problem().to_string()).collect();
         insta::assert_snapshot!(text.join("\n\n"));

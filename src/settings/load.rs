@@ -153,6 +153,16 @@ pub fn stop_at() -> Option<String> {
     std::fs::read_to_string(variable("PAAS_STOP_AT_FILE")?).ok()
 }
 
+/// Seconds that a test wants the state's clock to be ahead, as it says in the file
+/// that it names; see `clock`.
+#[cfg(debug_assertions)]
+pub fn clock_ahead() -> i64 {
+    static FILE: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let file = FILE.get_or_init(|| variable("PAAS_CLOCK_FILE")).as_ref();
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
 /// What a hook finds in git's environment.
 pub struct HookVariables {
     /// The push's one-time id.

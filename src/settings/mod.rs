@@ -6,12 +6,12 @@ mod load;
 mod place;
 
 pub use acme::{AcmeSettings, ChallengeKind, External};
-#[cfg(debug_assertions)]
-pub use load::stop_at;
 pub use load::{
     DEFAULT_BUILDPACKS, Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment,
     hook_variables, host_ca_bundle, load, local_socket, notify_socket, proxy_environment,
 };
+#[cfg(debug_assertions)]
+pub use load::{clock_ahead, stop_at};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -32,13 +32,15 @@ pub fn known(db: &Connection) -> Result<Vec<KnownBase>, StoreError> {
     Ok(statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Notes a base; what was ours under this name stays so.
+/// Notes a base; what was ours under this name stays so. A new one is newer than
+/// those that are known, whatever the clock says.
 pub fn remember(db: &Connection, base: &KnownBase) -> Result<(), StoreError> {
     let KnownBase { pin, ours } = base;
     db.execute(
-        "INSERT INTO bases (reference, name, image_id, digest, made_at, ours) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        "INSERT INTO bases (reference, name, image_id, digest, made_at, ours) VALUES (?1, ?2, ?3, ?4,
+                max(?5, (SELECT coalesce(max(made_at), 0) + 1 FROM bases WHERE name = ?2)), ?6)
          ON CONFLICT (reference) DO UPDATE SET name = ?2, image_id = ?3, digest = coalesce(?4, digest),
-                made_at = ?5, ours = max(ours, ?6)",
+                made_at = max(made_at, ?5), ours = max(ours, ?6)",
         params![pin.reference, pin.name, pin.image_id, pin.digest, pin.made_at, ours],
     )?;
     Ok(())
@@ -126,6 +128,18 @@ mod tests {
         let told: Vec<(&str, bool)> =
             known.iter().map(|base| (base.pin.reference.as_str(), base.ours)).collect();
         assert_eq!(told, [("a-2", false), ("a", true)]);
+    }
+
+    #[tokio::test]
+    async fn a_base_that_is_made_after_the_clock_was_set_back_is_the_newest() {
+        let known = with_app(|db, _| {
+            remember(db, &KnownBase { pin: pin("a", "", 5000), ours: true })?;
+            remember(db, &KnownBase { pin: pin("a", "-2", 1400), ours: true })?;
+            remember(db, &KnownBase { pin: pin("a", "-2", 1400), ours: true })?;
+            known(db)
+        })
+        .await;
+        assert_eq!(known[0].pin.reference, "a-2");
     }
 
     #[tokio::test]

@@ -119,7 +119,28 @@ impl From<serde_json::Error> for StoreError {
     }
 }
 
+/// What keeps the state from being written, though nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// No room is left on its disk.
+    DiskFull,
+    /// Another program holds it.
+    Held,
+}
+
 impl StoreError {
+    /// Whether something is in the way that goes away.
+    pub fn obstacle(&self) -> Option<Obstacle> {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+        let Self::Sqlite(error) = self else { return None };
+        match error.sqlite_error()? {
+            error if matches!(error.code, DatabaseBusy | DatabaseLocked) => Some(Obstacle::Held),
+            // The journal's index could not be made larger.
+            error if error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => Some(Obstacle::DiskFull),
+            error => (error.code == DiskFull).then_some(Obstacle::DiskFull),
+        }
+    }
+
     pub(super) fn opening(path: &Path, error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         let (path, reason) = (path.to_owned(), error.to_string());

@@ -18,10 +18,11 @@ mod secrets;
 pub mod webhooks;
 pub mod windows;
 
-pub use error::StoreError;
+pub use crate::clock::now;
+pub use error::{Obstacle, StoreError};
 pub use secrets::{Rotated, SecretKeyId};
 
-use crate::failpoint::effect;
+use crate::failpoint::{effect, fails};
 use crate::settings::KeyPlace;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
@@ -49,6 +50,9 @@ const MIGRATIONS: [&str; 12] = [
 
 /// How long a statement waits for another process (a backup, a curious admin).
 const BUSY: Duration = Duration::from_secs(5);
+
+/// A write that tests can refuse.
+pub(crate) const WRITE: &str = "a write";
 
 /// The fact that the files have to be tidied.
 const TIDY: &str = "tidy";
@@ -116,10 +120,20 @@ impl Store {
         change: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (answer, result) = oneshot::channel();
+        #[cfg(test)]
+        let ahead = crate::clock::in_tests::ahead();
         let job: Job = Box::new(move |connection| {
+            #[cfg(test)]
+            crate::clock::in_tests::set_ahead(ahead);
             let _ = answer.send(in_transaction(connection, change));
         });
         effect("before a write");
+        if fails(WRITE) {
+            return Err(StoreError::Sqlite(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+                None,
+            )));
+        }
         self.writer.send(job).map_err(|_| StoreError::Closed)?;
         let written = result.await.map_err(|_| StoreError::Closed)?;
         effect("after a write");
@@ -249,11 +263,6 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     open().map_err(|error| StoreError::opening(path, error))
-}
-
-/// Seconds since the epoch, UTC.
-pub fn now() -> i64 {
-    jiff::Timestamp::now().as_second()
 }
 
 #[cfg(test)]

@@ -11,4 +11,6 @@ if [ -n "$pid" ]; then
     while kill -0 "$pid" 2>/dev/null && [ $tries -lt 300 ]; do tries=$((tries + 1)); sleep 0.1; done
     kill -KILL "$pid" 2>/dev/null
 fi
+# One that was killed leaves its root mounted.
+umount -l "$home/data" 2>/dev/null
 rm -rf "$home"

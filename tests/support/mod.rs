@@ -10,7 +10,7 @@ mod app;
 mod authority;
 mod case;
 mod engine;
-mod http;
+pub mod http;
 mod own_engine;
 mod registry;
 mod repository;
@@ -26,8 +26,9 @@ pub use own_engine::OwnEngine;
 pub use registry::ImageServer;
 pub use repository::Repository;
 pub use run::{Finished, Running};
-pub use server::{Server, alone, free_port, on_engine, shared};
+pub use server::{Server, alone, free_port, on_engine, on_small_disk, shared};
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Polls until `condition` holds; panics with `what` after `limit`.
@@ -38,4 +39,10 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
         assert!(Instant::now() < end, "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// All files below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

@@ -8,6 +8,8 @@
 use super::run::{Finished, run};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -46,7 +48,7 @@ impl OwnEngine {
         std::io::BufReader::new(reaper.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
         let engine = Self { home, flags, _reaper: reaper };
-        engine.spawn();
+        engine.start_again();
         engine
     }
 
@@ -63,14 +65,41 @@ impl OwnEngine {
 
     /// Stops it as a supervisor does, which stops every container, and starts it again.
     pub fn restart(&self) {
-        let pid = std::fs::read_to_string(self.home.join("engine.pid")).unwrap();
-        let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-        super::eventually("the engine ends on SIGTERM", LIMIT, || !self.home.join("engine.pid").exists());
-        self.spawn();
+        self.stop();
+        self.start_again();
     }
 
-    fn spawn(&self) {
+    /// Stops it as a supervisor does, and every container with it.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGTERM);
+        super::eventually("the engine ends on SIGTERM", LIMIT, || !self.home.join("engine.pid").exists());
+    }
+
+    /// Kills it; what runs in it runs on until another is there.
+    pub fn kill(&self) {
+        let pid = self.signal(Signal::SIGKILL);
+        super::eventually("the engine ends on SIGKILL", LIMIT, || {
+            !Path::new(&format!("/proc/{pid}")).exists()
+        });
+        let _ = std::fs::remove_file(self.home.join("engine.pid"));
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(self.home.join("engine.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn signal(&self, signal: Signal) -> Pid {
+        let pid = std::fs::read_to_string(self.home.join("engine.pid")).unwrap();
+        let pid = Pid::from_raw(pid.trim().parse().unwrap());
+        kill(pid, signal).unwrap();
+        pid
+    }
+
+    /// Starts it after `stop` or `kill`.
+    pub fn start_again(&self) {
         let log = self.home.join("engine.log");
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let at = |name: &str| self.home.join(name).display().to_string();

@@ -26,4 +26,6 @@ if [ -n "$pid" ]; then
     while kill -0 "$pid" 2>/dev/null && [ $tries -lt 150 ]; do tries=$((tries + 1)); sleep 0.1; done
     kill -KILL "$pid" 2>/dev/null
 fi
+# A test may have put its data on a disk of its own.
+umount "$home/data" 2>/dev/null
 rm -rf "$home"

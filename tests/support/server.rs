@@ -3,6 +3,7 @@
 use super::app::TestApp;
 use super::http::{self, Reply};
 use super::run::{Finished, Running, run};
+use nix::mount::MsFlags;
 use std::fmt::Write as _;
 use std::io::BufRead;
 use std::net::TcpListener;
@@ -53,6 +54,19 @@ pub fn on_engine(url: &str) -> &'static Server {
     Box::leak(Box::new(Server::start(Some(url.to_owned()))))
 }
 
+/// A server whose data is on a disk of so many MiB.
+pub fn on_small_disk(mib: u32) -> &'static Server {
+    let server = Server::prepared(None, |home| {
+        let data = home.join("data");
+        std::fs::create_dir(&data).unwrap();
+        let size = format!("size={mib}m,mode=700");
+        // The reaper takes it away.
+        nix::mount::mount(Some("tmpfs"), &data, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            .unwrap();
+    });
+    Box::leak(Box::new(server))
+}
+
 /// A free loopback port below the ephemeral ones, so that no outgoing
 /// connection takes it meanwhile.
 pub fn free_port() -> u16 {
@@ -70,6 +84,11 @@ pub fn free_port() -> u16 {
 
 impl Server {
     fn start(engine: Option<String>) -> Self {
+        Self::prepared(engine, |_| {})
+    }
+
+    /// Starts it after something was done to its directory.
+    fn prepared(engine: Option<String>, prepare: impl FnOnce(&Path)) -> Self {
         let home = tempfile::Builder::new().prefix("paas-test.").tempdir().unwrap().keep();
         let mut reaper = Command::new("flock")
             .args(["/tmp/paas-tests.lock", "sh"])
@@ -83,6 +102,7 @@ impl Server {
         let mut line = String::new();
         std::io::BufReader::new(reaper.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
+        prepare(&home);
         let server = Self {
             home,
             ssh_port: free_port(),

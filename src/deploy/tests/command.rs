@@ -32,6 +32,10 @@ pub(super) enum Command {
     Dies(u8),
     /// Somebody removes a container.
     Removed(u8),
+    /// A power failure loses the last move of the branch, or all but that.
+    Astray(Commit),
+    /// The clock is set so many hours ahead of the true time.
+    Clock(i8),
 }
 
 /// A command, and what goes wrong after so many places.
@@ -41,6 +45,14 @@ pub(super) struct Step {
     pub mishap: Option<(Mishap, u8)>,
     /// The server that follows a crash is killed too, after so many places.
     pub again: Option<u8>,
+}
+
+impl Step {
+    /// Whether it is written down before it is done, and cannot be taken back.
+    pub fn is_left_written(self) -> bool {
+        let early = matches!(self.command, Command::Scale { .. } | Command::Start);
+        early && matches!(self.mishap, Some((Mishap::StoreHeld, _)))
+    }
 }
 
 /// As it would be written in a test.
@@ -86,7 +98,7 @@ impl Command {
         let runs = now.commit.is_some();
         match self {
             Self::Push(commit) => pushed(commit, world, now),
-            Self::Minute => Forecast::Leads(now.clone()),
+            Self::Minute | Self::Clock(_) => Forecast::Leads(now.clone()),
             _ if !now.there => Forecast::LeftOut,
             Self::Destroy => Forecast::Leads(Wanted::default()),
             Self::Scale { web, worker } => {
@@ -106,9 +118,21 @@ impl Command {
                 }
                 None => Forecast::LeftOut,
             },
+            Self::Astray(commit) if Some(name_of(commit, world)) == now.commit => Forecast::LeftOut,
             Self::Restart | Self::Start => Forecast::Leads(Wanted { stopped: false, ..now.clone() }),
             Self::Dies(_) | Self::Removed(_) if now.stopped || now.web + now.worker == 0 => Forecast::LeftOut,
-            Self::Dies(_) | Self::Removed(_) => Forecast::Leads(now.clone()),
+            Self::Dies(_) | Self::Removed(_) | Self::Astray(_) => Forecast::Leads(now.clone()),
+        }
+    }
+
+    /// The place from which on a crash must not undo it.
+    pub fn decided_at(self) -> Option<&'static str> {
+        match self {
+            Self::Push(_) => Some("after git has moved the branch"),
+            Self::Rollback(_) => Some("branch-moved"),
+            Self::Config(_) | Self::Restart => Some("ready"),
+            Self::Scale { .. } => Some("committed"),
+            _ => None,
         }
     }
 
@@ -140,11 +164,23 @@ impl Command {
                 pipeline.adopt_all().await;
                 return Ok(());
             }
+            Self::Clock(hours) => {
+                crate::clock::in_tests::set_ahead(i64::from(hours) * 3600);
+                return Ok(());
+            }
             _ => {}
         }
         let app = pipeline.find(&app_name()).await?.ok_or(DeployError::NoApp)?;
         match self {
-            Self::Push(_) | Self::Minute => Ok(()),
+            Self::Push(_) | Self::Minute | Self::Clock(_) => Ok(()),
+            Self::Astray(commit) => {
+                let path = pipeline.repository(&app.repository);
+                let zero = || CommitId::parse(&"0".repeat(40)).unwrap();
+                let there = repository::branch(&path, "main")?.unwrap_or_else(zero);
+                repository::move_branch(&path, "main", &there, &commit.write(&path))?;
+                pipeline.adopt_all().await;
+                Ok(())
+            }
             Self::Rollback(_) => pipeline.rollback(&app, *target, false, "ada", &report).await.map(|_| ()),
             Self::Scale { web, worker } => {
                 let changes = [("web", web), ("worker", worker)]

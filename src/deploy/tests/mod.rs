@@ -15,6 +15,7 @@ mod command;
 mod engine;
 mod promises;
 mod script;
+mod two;
 pub(crate) mod world;
 
 use apps::{Behaviour, Commit};
@@ -57,6 +58,8 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => Just(Command::Minute),
         1 => (0..4u8).prop_map(Command::Dies),
         1 => (0..4u8).prop_map(Command::Removed),
+        1 => (-1..=1i8).prop_map(Command::Clock),
+        1 => commits().prop_map(Command::Astray),
     ]
 }
 
@@ -64,6 +67,8 @@ fn steps() -> impl Strategy<Value = Step> {
     let mishaps = prop_oneof![
         6 => Just(Mishap::Crash),
         2 => Just(Mishap::EngineFails),
+        2 => Just(Mishap::StoreFails),
+        1 => Just(Mishap::StoreHeld),
         1 => Just(Mishap::Cancel),
         1 => Just(Mishap::Leave),
     ];
@@ -75,12 +80,12 @@ fn steps() -> impl Strategy<Value = Step> {
     })
 }
 
-/// Does one step, and checks the promises.
-fn take(mut world: World, step: Step) -> Result<World, String> {
+/// Does one step, and checks the promises; whether its mishap happened.
+fn take(mut world: World, step: Step) -> Result<(World, bool), String> {
     let now = observed(&world);
     let forecast = step.command.forecast(&world, &now);
     let (leads, refused) = match forecast {
-        Forecast::LeftOut => return Ok(world),
+        Forecast::LeftOut => return Ok((world, false)),
         Forecast::Leads(wanted) => (Some(wanted), now.clone()),
         Forecast::Refused(wanted) => (None, wanted),
     };
@@ -95,8 +100,8 @@ fn take(mut world: World, step: Step) -> Result<World, String> {
         outcome = Carried::Killed;
     }
     let struck = script::end();
-    let at = |text: String| match struck {
-        Some(place) => format!("{text} (at: {place})"),
+    let at = |text: String| match &struck {
+        Some(struck) => format!("{text} (at: {})", struck.place),
         None => text,
     };
     let result = match outcome {
@@ -110,6 +115,11 @@ fn take(mut world: World, step: Step) -> Result<World, String> {
         world = minute(world)?;
     }
     let then = observed(&world);
+    let decided = struck.as_ref().zip(step.command.decided_at());
+    let decided = result.is_none() && decided.is_some_and(|(struck, place)| struck.is_after(place));
+    if let Some(leads) = leads.as_ref().filter(|leads| decided && **leads != then) {
+        return Err(at(format!("it was undone though it was decided: {then:?}, not {leads:?}")));
+    }
     judge(
         step,
         struck.is_some(),
@@ -121,7 +131,7 @@ fn take(mut world: World, step: Step) -> Result<World, String> {
     )
     .map_err(at)?;
     promises::kept(&world, &then).map_err(at)?;
-    Ok(world)
+    Ok((world, struck.is_some()))
 }
 
 /// Whether things are as they should be now.
@@ -138,8 +148,15 @@ fn judge(
         Some(Ok(())) if leads.is_none() => return Err("it should have been refused".to_owned()),
         Some(Err(error)) if !struck && leads.is_some() => return Err(format!("it was refused: {error}")),
         Some(Ok(())) => leads.into_iter().collect(),
-        // The wish is kept, and carried out when the engine is well again.
-        Some(Err(_)) if struck && step.command == Command::Destroy => leads.into_iter().collect(),
+        // The wish is kept, and carried out when the engine is well again; unless it was
+        // the wish that could not be written down.
+        Some(Err(_)) if struck && step.command == Command::Destroy => {
+            let unwritten = step.mishap.is_some_and(|(mishap, _)| mishap.is_the_stores());
+            leads.into_iter().chain(unwritten.then_some(before)).collect()
+        }
+        // The counts are written first, and put back if the processes do not come up: from
+        // then on held, they stand, and are made true within a minute.
+        Some(Err(_)) if struck && step.is_left_written() => leads.into_iter().chain([before]).collect(),
         // A first push that fails has made the app or not.
         Some(Err(_)) if struck => vec![refused, before],
         Some(Err(_)) => vec![refused],
@@ -171,17 +188,73 @@ fn again(world: World, step: Step) -> Result<World, String> {
         return Ok(world);
     }
     take(world, Step { mishap: None, again: None, ..step })
+        .map(|(world, _)| world)
         .map_err(|why| format!("the same push again: {why}"))
 }
 
-fn run(steps: &[Step]) -> Result<(), String> {
-    let mut world = World::new()?;
+/// Does them one after the other; whether the last one's mishap happened.
+fn run(steps: &[Step]) -> Result<bool, String> {
+    let (mut world, mut struck) = (World::new()?, false);
     for (number, step) in steps.iter().enumerate() {
         let said = |why: String| format!("step {}, {step:?}: {why}", number + 1);
-        world = take(world, *step).map_err(said)?;
+        (world, struck) = take(world, *step).map_err(said)?;
         world = again(world, *step).map_err(said)?;
     }
-    Ok(())
+    Ok(struck)
+}
+
+/// Each command, on an app that has a worker and a release to go back to.
+fn at_every_place(mishap: Mishap) {
+    let good = |number| Commit { number, behaviour: Behaviour::Good };
+    let each = [
+        Command::Push(good(2)),
+        Command::Push(Commit { number: 2, behaviour: Behaviour::Exits }),
+        Command::Rollback(None),
+        Command::Scale { web: 2, worker: 0 },
+        Command::Scale { web: 0, worker: 2 },
+        Command::Config(1),
+        Command::Restart,
+        Command::Stop,
+        Command::Destroy,
+    ];
+    let plain = |command| Step { command, mishap: None, again: None };
+    let before = [Command::Push(good(0)), Command::Push(good(1)), Command::Scale { web: 1, worker: 1 }];
+    let sequences = each.map(|command| (before.map(plain).to_vec(), command)).into_iter().chain([
+        (vec![], Command::Push(good(0))),
+        ([Command::Push(good(0)), Command::Stop].map(plain).to_vec(), Command::Start),
+        ([Command::Push(good(0)), Command::Stop, Command::Config(1)].map(plain).to_vec(), Command::Start),
+        ([Command::Push(good(0)), Command::Stop].map(plain).to_vec(), Command::Push(good(1))),
+    ]);
+    for (before, command) in sequences {
+        for place in 0.. {
+            let step = Step { command, mishap: Some((mishap, place)), again: None };
+            match run(&[before.clone(), vec![step]].concat()) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(why) => panic!("{before:?}, then {why}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crash_at_any_place_breaks_no_promise() {
+    at_every_place(Mishap::Crash);
+}
+
+#[test]
+fn an_engine_that_fails_at_any_call_breaks_no_promise() {
+    at_every_place(Mishap::EngineFails);
+}
+
+#[test]
+fn a_write_that_fails_anywhere_breaks_no_promise() {
+    at_every_place(Mishap::StoreFails);
+}
+
+#[test]
+fn a_database_that_is_held_from_anywhere_on_breaks_no_promise() {
+    at_every_place(Mishap::StoreHeld);
 }
 
 #[test]
@@ -191,7 +264,8 @@ fn no_sequence_of_commands_and_mishaps_breaks_a_promise() {
     let cases = if asked { default.cases } else { CASES };
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..default };
     let sequences = prop::collection::vec(steps(), 1..=STEPS);
-    let outcome = TestRunner::new(config).run(&sequences, |steps| run(&steps).map_err(TestCaseError::fail));
+    let outcome =
+        TestRunner::new(config).run(&sequences, |steps| run(&steps).map(|_| ()).map_err(TestCaseError::fail));
     if let Err(failure) = outcome {
         panic!("{failure}");
     }

@@ -7,6 +7,7 @@
 
 use super::engine::{FakeEngine, Notes};
 use super::script::{self, Mishap};
+use crate::clock;
 use crate::deploy::{Pipeline, Workers};
 use crate::logs::Logs;
 use crate::model::{AppName, FromProxy, ImageSource, RouteTable, Target};
@@ -71,6 +72,7 @@ impl World {
 
     /// The same, where the release before stands by for a while after a promotion.
     pub fn watching(watch: &str) -> Result<Self, String> {
+        clock::in_tests::set_ahead(0);
         let memory = Path::new("/dev/shm");
         let home = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let home = home.unwrap();
@@ -180,7 +182,7 @@ impl World {
                 }
             }
             Mishap::Leave => gone.cancel(),
-            Mishap::EngineFails => {}
+            Mishap::EngineFails | Mishap::StoreFails | Mishap::StoreHeld => {}
         });
     }
 
