@@ -57,7 +57,8 @@ fn an_app_reaches_itself_but_neither_the_host_nor_another_app() {
         "the host's port {port} is open to the app"
     );
     let neighbour = inspect(&other.containers()[0], ".IPAddress");
-    assert!(ask(format!("{neighbour}:8000")).starts_with("cut off"), "another app is open to the app");
+    let answer = ask(format!("{neighbour}:8000"));
+    assert!(answer.starts_with("cut off"), "another app ({neighbour}) is open to the app: {answer}");
 }
 
 /// A Dockerfile whose app says whether a step of its build could reach the host.
