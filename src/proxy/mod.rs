@@ -246,8 +246,10 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
     // others that this proxy still has requests.
     let _lock = handover.close(succeeded).await;
     tokio::select! {
-        () = drain(&shared, succeeded) => {}
+        // First, or one without requests is gone before it has said that it retires.
+        biased;
         _ = &mut upkeep => {}
+        () = drain(&shared, succeeded) => {}
     }
     Ok(())
 }
