@@ -4,13 +4,28 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixListener;
 
 /// The longest document of a frame that [`read`] and [`write`] let pass, in bytes.
 pub const LIMIT: usize = 64 * 1024 * 1024;
 
 /// Memory taken on the word of a length alone; more only as the bytes arrive.
 const TRUSTED: usize = 64 * 1024;
+
+/// A socket for our own user and root alone; one that a killed process left is
+/// replaced. That nobody is alive there is known by that process's lock.
+pub fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
 
 /// The next message, or `None` if the peer closed between two messages.
 ///

@@ -75,6 +75,13 @@ pub fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpsError> {
     all.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
+/// Speaks TLS with servers that one of these authorities vouches for.
+pub fn connector(roots: RootCertStore) -> Result<TlsConnector, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()).into())
+}
+
 impl Client {
     /// Trusts the authorities in `bundle` (if it is there) and those in `further`.
     pub fn new(bundle: &Path, further: Option<&Path>) -> Result<Self, HttpsError> {
@@ -89,12 +96,8 @@ impl Client {
                 return Err(HttpsError::Roots { path: path.to_owned(), cause });
             }
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config
-            .map_err(|error| HttpsError::Roots { path: bundle.to_owned(), cause: io::Error::other(error) })?;
-        let config = config.with_root_certificates(store).with_no_client_auth();
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+        let failed = |error| HttpsError::Roots { path: bundle.to_owned(), cause: io::Error::other(error) };
+        Ok(Self { connector: connector(store).map_err(failed)? })
     }
 
     /// Sends a request on a connection of its own; the whole answer.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::DetectError;
-use super::tests::planned;
+use super::sketch::planned;
 use crate::model::Dockerfile;
 
 /// Words that mean something to one of those who read what we write.

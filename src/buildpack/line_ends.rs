@@ -62,7 +62,7 @@ fn is_broken(entry: &SourceEntry, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::tests::planned;
+    use super::super::sketch::planned;
 
     #[test]
     fn scripts_alone_are_mended() {

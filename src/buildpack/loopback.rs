@@ -65,7 +65,7 @@ fn unnamed(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::tests::planned;
+    use super::super::sketch::planned;
 
     fn told(files: &[(&str, &str)]) -> Option<String> {
         planned(files).unwrap().loopback

@@ -37,6 +37,8 @@ mod registry;
 mod render;
 mod ruby;
 mod site;
+#[cfg(test)]
+mod sketch;
 mod source;
 mod stages;
 #[cfg(test)]

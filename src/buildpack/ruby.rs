@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(numbers("3.1.2"), Some(vec![3, 1, 2]));
         let lock = "GEM\n\nRUBY VERSION\n   ruby 3.1.2p20\n\nBUNDLED WITH\n   2.3.7\n";
         let plan =
-            crate::buildpack::tests::said(&[("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")]);
+            crate::buildpack::sketch::said(&[("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")]);
         assert!(plan.contains("Ruby 3.1, from Gemfile.lock"), "{plan}");
     }
 
@@ -256,14 +256,14 @@ mod tests {
             [("Gemfile", gemfile), ("Gemfile.lock", ""), ("config.ru", ""), file]
         };
         let (version, tools) = ((".ruby-version", "3.1.6\n"), (".tool-versions", "ruby 3.1.6\n"));
-        let near = crate::buildpack::tests::said(&app("gem 'rack'\n", version));
+        let near = crate::buildpack::sketch::said(&app("gem 'rack'\n", version));
         assert!(near.contains(".ruby-version asks for 3.1.6; 3.1.2 is used"), "{near}");
         for files in [
             app("ruby file: \".ruby-version\"\n", version),
             app("ruby file: '.tool-versions'\n", tools),
             app("ruby '3.1.6'\n", ("x", "")),
         ] {
-            let error = crate::buildpack::tests::planned(&files).unwrap_err();
+            let error = crate::buildpack::sketch::planned(&files).unwrap_err();
             assert!(matches!(error, DetectError::NoSuchVersion { .. }), "{error}");
         }
     }
@@ -291,7 +291,7 @@ mod tests {
             ("config.ru", ""),
             ("config/puma.rb", ""),
         ];
-        let text = crate::buildpack::tests::detected(&files);
+        let text = crate::buildpack::sketch::detected(&files);
         assert!(text.contains("rake assets:precompile, for Rails"), "{text}");
         assert!(text.contains("bundle exec rake assets:precompile\n"), "{text}");
         assert!(text.contains("COPY --chown=1000:1000 --from=build /app ./"), "{text}");
@@ -302,10 +302,10 @@ mod tests {
     fn other_bundlers_and_javascript_are_told() {
         let lock = "GEM\n  specs:\n    execjs (2.8.1)\n    rack (2.2.22)\n\nBUNDLED WITH\n   2.5.3\n";
         let files = |lock| [("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")];
-        let text = crate::buildpack::tests::detected(&files(lock));
+        let text = crate::buildpack::sketch::detected(&files(lock));
         assert!(text.contains("Gemfile.lock is of Bundler 2.5.3"), "{text}");
         assert_eq!(text.matches("--no-install-recommends nodejs &&").count(), 2, "{text}");
-        let text = crate::buildpack::tests::detected(&files("BUNDLED WITH\n   2.3.15\n"));
+        let text = crate::buildpack::sketch::detected(&files("BUNDLED WITH\n   2.3.15\n"));
         assert!(!text.contains("Bundler") && !text.contains("nodejs"), "{text}");
     }
 

@@ -1,6 +1,6 @@
 //! What a repository's own Dockerfile becomes where no registry can be reached.
 
-use super::tests::planned;
+use super::sketch::planned;
 use crate::model::Dockerfile;
 
 /// The copy that is built.

@@ -1,6 +1,6 @@
 //! `apps…` and `releases`.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::{facts, table, time};
 use super::{CommandError, Session};
 use crate::deploy::{Account, DeployError};

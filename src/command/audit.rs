@@ -1,7 +1,8 @@
 //! `audit`: who changed what. Every command that changes something is written
 //! down before it is carried out, and then how it ended.
 
-use super::grammar::{Command, OfApp};
+use super::grammar::Command;
+use super::of_app::OfApp;
 use super::rights::{Right, authorise};
 use super::table::{table, time};
 use super::{CommandError, Session};

@@ -1,7 +1,6 @@
 //! `builds`: what was built lately and on what, and which of it should be built anew.
 
-use super::grammar::NoApp;
-use super::grammar::OfApp;
+use super::of_app::{NoApp, OfApp};
 use super::table::{table, time};
 use super::{CommandError, Session};
 use crate::deploy::{Staleness, moment};

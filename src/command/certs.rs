@@ -1,7 +1,7 @@
 //! `certs…`: certificates of an app, and those of the server for all names.
 
 use super::domains::origin_word;
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Right, Session, authorise};
 use crate::model::{App, StoredCertificate};

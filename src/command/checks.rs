@@ -1,6 +1,6 @@
 //! `checks`: how web is asked whether it is well.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::facts;
 use super::{CommandError, Session};
 use crate::deploy::{Condition, ProcessLine};

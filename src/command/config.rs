@@ -1,6 +1,7 @@
 //! `config…`: config vars of an app, or of all apps.
 
-use super::grammar::{ExportFormat, OfApp};
+use super::grammar::ExportFormat;
+use super::of_app::OfApp;
 use super::{CommandError, Right, Session, authorise};
 use crate::deploy::{Configured, ConfiguredAll, Effect};
 use crate::model::{App, ConfigVars, EnvKey, dotenv};

@@ -1,6 +1,6 @@
 //! `domains…` and `https…`: the names of an app, and how it is reached by them.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::{facts, table, time};
 use super::{CommandError, Session};
 use crate::deploy::NameState;

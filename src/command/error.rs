@@ -1,6 +1,7 @@
 //! What a command can be refused for, and what the user is told.
 
-use super::grammar::{Grammar, NoApp};
+use super::grammar::Grammar;
+use super::of_app::NoApp;
 use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
 use crate::model::{

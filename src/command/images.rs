@@ -1,6 +1,6 @@
 //! `images`: the bases that apps are built on.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::table;
 use super::{CommandError, Right, Session, authorise};
 use crate::buildpack;

@@ -12,6 +12,7 @@ mod grammar;
 mod images;
 mod keys;
 mod logs;
+mod of_app;
 mod ps;
 mod releases;
 mod rights;

@@ -1,6 +1,6 @@
 //! `ps…`: processes.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session, sizes};
 use crate::deploy::{Account, Condition, Pipeline, ProcessLine};

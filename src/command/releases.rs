@@ -1,6 +1,6 @@
 //! `releases…`, `rollback` and `builds…`.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session};
 use crate::deploy::{ImageVerdict, KeptFor, RolledBack};

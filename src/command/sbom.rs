@@ -3,7 +3,8 @@
 //! Nothing is kept for it: `refs/releases/vN` keeps the commit, and the same
 //! commit gives the same bill.
 
-use super::grammar::{OfApp, SbomFormat};
+use super::grammar::SbomFormat;
+use super::of_app::OfApp;
 use super::releases::at_most_one;
 use super::table::{table, time};
 use super::{CommandError, Session};

@@ -1,7 +1,7 @@
 //! `ps:resize`: what each process of a type gets.
 
 use super::config::outcome;
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::table;
 use super::{CommandError, Session};
 use crate::model::{App, Cpu, Limits, Memory, ProcessType, Release, SizeChange};

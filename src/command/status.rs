@@ -1,6 +1,6 @@
 //! `status`: what is being built and run.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::table;
 use super::{CommandError, Session};
 use crate::deploy::Account;
@@ -9,7 +9,7 @@ use serde_json::json;
 impl Session<'_> {
     pub(super) async fn status(&mut self, app: OfApp, as_json: bool) -> Result<(), CommandError> {
         let accounts = match app.split("status") {
-            Err(super::grammar::NoApp::Missing(_)) => self.pipeline.accounts().await?,
+            Err(super::of_app::NoApp::Missing(_)) => self.pipeline.accounts().await?,
             Err(error) => return Err(error.into()),
             Ok((name, _)) => {
                 let app = self.app(&name).await?;

@@ -1,6 +1,6 @@
 //! `webhooks…`: who else is told what happens to an app.
 
-use super::grammar::OfApp;
+use super::of_app::OfApp;
 use super::table::{table, time};
 use super::{CommandError, Session};
 use crate::deploy::Told;

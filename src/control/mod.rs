@@ -7,23 +7,10 @@ pub mod wire;
 pub use local::serve as serve_local;
 pub use proxies::{Follows, serve as serve_proxies};
 
+use crate::frame;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tokio::net::{UnixListener, UnixStream};
-
-/// Opens a socket that only our own user (and root) may connect to. A socket
-/// that a killed server left is replaced; that no server is alive there is known
-/// by the lock on the data directory.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
 
 /// The user that the proxy has under systemd.
 const PROXY_USER: &str = "paas-proxy";
@@ -31,7 +18,7 @@ const PROXY_USER: &str = "paas-proxy";
 /// Opens the socket for proxies: for our own user, and for the proxy's where
 /// there is one and we may say so.
 pub fn listen_for_proxies(path: &Path) -> io::Result<UnixListener> {
-    let listener = listen(path)?;
+    let listener = frame::listen(path)?;
     if nix::unistd::geteuid().is_root()
         && let Some(uid) = proxy_user()
     {

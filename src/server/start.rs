@@ -6,6 +6,7 @@ use super::proxy_process::{self, ProxyProcess};
 use crate::control;
 use crate::deploy::{Pipeline, Workers};
 use crate::engine::{DockerEngine, EngineError};
+use crate::frame;
 use crate::logs::Logs;
 use crate::model::ImageSource;
 use crate::settings::{ImageSourceChoice, Settings};
@@ -197,7 +198,7 @@ async fn open(settings: &Settings) -> Result<Opened, ServerError> {
     let store = Store::open(&data.join("paas.db"), &settings.secrets_key())?;
     let logs = Logs::open(&data.join("logs"), settings.logs)?;
     let ssh = listen("SSH", "--ssh-listen", settings.ssh_listen).await?;
-    let control = socket(&settings.socket(), control::listen)?;
+    let control = socket(&settings.socket(), frame::listen)?;
     make_directory(&settings.proxy_dir())?;
     let proxies = socket(&settings.proxy_socket(), control::listen_for_proxies)?;
     Ok(Opened { ssh, control, proxies, key, store, logs, _lock: lock })

@@ -1,17 +1,19 @@
 //! The sole reader of environment and config file.
 
 mod acme;
+mod environment;
 mod file;
 mod load;
 mod place;
 
 pub use acme::{AcmeSettings, ChallengeKind, External};
-pub use load::{
-    DEFAULT_BUILDPACKS, Flags, HookVariables, Located, SettingsError, engine_sockets, flags_from_environment,
-    hook_variables, host_ca_bundle, load, local_socket, notify_socket, proxy_environment,
+pub use environment::{
+    HookVariables, engine_sockets, flags_from_environment, hook_variables, host_ca_bundle, local_socket,
+    notify_socket, proxy_environment,
 };
 #[cfg(debug_assertions)]
-pub use load::{clock_ahead, stop_at};
+pub use environment::{clock_ahead, stop_at};
+pub use load::{DEFAULT_BUILDPACKS, Flags, Located, SettingsError, load};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -232,7 +234,7 @@ impl Settings {
     pub fn secrets_key(&self) -> KeyPlace {
         let name = "secrets.key";
         let credential =
-            load::credentials().map(|directory| directory.join(name)).filter(|path| path.exists());
+            environment::credentials().map(|directory| directory.join(name)).filter(|path| path.exists());
         credential.map_or_else(|| KeyPlace::File(self.data_dir.join(name)), KeyPlace::Credential)
     }
 

@@ -2,6 +2,7 @@
 
 use super::signature::sign;
 use super::{Place, Undelivered};
+use crate::https;
 use crate::model::Delivery;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -11,15 +12,15 @@ use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 /// From the first byte of the connection to the status.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Courier {
     allowed: Vec<IpNet>,
     ca_bundle: Option<Vec<u8>>,
-    tls: OnceLock<Option<Arc<ClientConfig>>>,
+    tls: OnceLock<Option<TlsConnector>>,
 }
 
 impl Courier {
@@ -40,14 +41,12 @@ impl Courier {
     }
 
     /// How TLS is spoken; made when it is needed first.
-    fn tls(&self) -> Option<Arc<ClientConfig>> {
+    fn tls(&self) -> Option<TlsConnector> {
         let make = || {
             let mut roots = RootCertStore::empty();
             let bundle = self.ca_bundle.as_deref().map(CertificateDer::pem_slice_iter);
             roots.add_parsable_certificates(bundle.into_iter().flatten().filter_map(Result::ok));
-            let provider = Arc::new(crypto::ring::default_provider());
-            let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-            Some(Arc::new(config.ok()?.with_root_certificates(roots).with_no_client_auth()))
+            https::connector(roots).ok()
         };
         self.tls.get_or_init(make).clone()
     }
@@ -84,7 +83,7 @@ impl Courier {
         let tls = self.tls().ok_or_else(|| Undelivered::Tls("it cannot be set up".into()))?;
         let broken = |error: &dyn std::fmt::Display| Undelivered::Tls(error.to_string());
         let name = ServerName::try_from(place.host.clone()).map_err(|error| broken(&error))?;
-        let stream = TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| broken(&error))?;
+        let stream = tls.connect(name, tcp).await.map_err(|error| broken(&error))?;
         exchange(stream, request).await
     }
 }

@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_no_program() {
-        let web = crate::buildpack::tests::web(&[
+        let web = crate::buildpack::sketch::web(&[
             ("go.mod", "module example.com/shop\n\ngo 1.21\n"),
             ("magefile.go", "//go:build mage\n\npackage main\n"),
             ("cmd/server/main.go", "package main\n"),

@@ -59,7 +59,7 @@ fn common_root(files: Files<'_>, texts: &[String], to: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use crate::buildpack::tests::web;
+    use crate::buildpack::sketch::web;
 
     fn started(build: &str, settings: &str, more: &[(&str, &str)]) -> String {
         let manifest = format!(

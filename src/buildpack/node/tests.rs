@@ -1,7 +1,7 @@
 //! Decisions for the templates that people start from.
 #![allow(clippy::unwrap_used)]
 
-use crate::buildpack::tests::{planned, said};
+use crate::buildpack::sketch::{planned, said};
 use crate::model::{BuildPlan, Dockerfile, ProcessType};
 
 fn plan(files: &[(&str, &str)]) -> BuildPlan {

@@ -1,7 +1,7 @@
 //! Plans of Python apps: what is said, and what would be run.
 #![allow(clippy::unwrap_used)]
 
-use super::super::tests::{detected, planned, said, web};
+use super::super::sketch::{detected, planned, said, web};
 use crate::buildpack::DetectError;
 use crate::model::Dockerfile;
 

@@ -4,7 +4,7 @@ use super::apps::{Behaviour, Commit};
 use super::command::{Call, Command, observed};
 use super::promises;
 use super::world::{Carried, World, app_name};
-use crate::deploy::push::{Authorship, Hook};
+use crate::deploy::{Authorship, Hook};
 use crate::deploy::{DeployError, Pipeline, Report};
 use crate::git::RefUpdate;
 use crate::model::{App, CheckChange, CheckKind, CommitId};

@@ -4,7 +4,7 @@ use super::apps::{Behaviour, Commit};
 use super::script::Mishap;
 use super::world::{World, app_name};
 use crate::deploy::config::Effect;
-use crate::deploy::push::{Authorship, Hook};
+use crate::deploy::{Authorship, Hook};
 use crate::deploy::{DeployError, Pipeline, Report};
 use crate::git::{RefUpdate, repository};
 use crate::model::{App, CommitId, EnvKey, ProcessType, Release, ReleaseState, Scale};

@@ -2,18 +2,20 @@
 //! network and answer as the image says; it keeps Docker's promises, and its
 //! refusals too.
 
+mod acts;
+
 use super::apps::{Behaviour, Serving};
+use super::containers::{Container, Image, State};
 use super::script;
 use crate::engine::{
-    Answer, AppImage, BuildFailure, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event,
-    EventKind, Identity, LogLine, Refusal,
+    Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event, EventKind, Identity,
+    LogLine, Refusal,
 };
-use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessName, ProcessState, Restart, Workload};
+use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessState, Restart, Workload};
 use crate::settings::BuildSettings;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use ipnet::Ipv4Net;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,68 +24,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// The port that the images expose.
-const PORT: u16 = 7311;
-
-#[derive(Clone)]
-pub(super) struct Container {
-    pub app: AppId,
-    pub release: u32,
-    pub process: ProcessName,
-    pub address: std::net::Ipv4Addr,
-    pub name: String,
-    pub image: String,
-    behaviour: Behaviour,
-    port: u16,
-    pub running: bool,
-    restart: Restart,
-    size: (i64, i64),
-    exit_code: Option<i64>,
-    restarts: i64,
-    started_at: i64,
-    serving: Option<Arc<Serving>>,
-    ended: CancellationToken,
-}
-
-#[derive(Clone)]
-pub(super) struct Image {
-    pub id: String,
-    pub app: AppId,
-    behaviour: Behaviour,
-}
-
-/// What outlives the server.
-#[derive(Clone, Default)]
-pub(super) struct State {
-    pub containers: BTreeMap<String, Container>,
-    /// By reference.
-    pub images: BTreeMap<String, Image>,
-    pub networks: BTreeMap<AppId, Ipv4Net>,
-    /// Where the proxy sends requests.
-    pub routed: BTreeSet<SocketAddr>,
-    /// Until when a request to a process is under way.
-    pub busy: BTreeMap<SocketAddr, Instant>,
-    /// Web processes that are started answer with 500.
-    pub sick: bool,
-    /// So many lines each process has printed.
-    pub prints: usize,
-    /// How long processes other than web take to stop.
-    pub slow: Duration,
-    next: u64,
-}
-
 /// What must never happen, noted where it is seen.
 #[derive(Clone, Default)]
 pub(super) struct Notes {
     pub broken: Arc<Mutex<Vec<String>>>,
     /// The command at hand takes the app off the air.
     pub outage: Arc<AtomicBool>,
-}
-
-impl State {
-    fn is_busy(&self, at: SocketAddr) -> bool {
-        self.busy.get(&at).is_some_and(|until| *until > Instant::now())
-    }
 }
 
 impl Notes {
@@ -220,212 +166,6 @@ impl FakeEngine {
     async fn alive(&self) {
         if self.dead.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
-        }
-    }
-
-    /// Creates a container of a name that may be taken by a former one.
-    fn create(&self, workload: &Workload) -> Result<HalfMade<'_>, EngineError> {
-        let mut state = self.state();
-        let network = state.networks.get(&workload.app);
-        if !network.is_some_and(|network| network.contains(&workload.address)) {
-            return Err(refused("start container", 404, "network not found"));
-        }
-        let found = state.images.values().find(|image| image.id == workload.image);
-        let sick = state.sick && workload.process.kind.is_web();
-        let behaviour = found.map(|image| if sick { Behaviour::Answers500 } else { image.behaviour });
-        let Some(behaviour) = behaviour else {
-            return Err(refused("create container", 404, &format!("No such image: {}", workload.image)));
-        };
-        let Workload { app_name, process, release, .. } = workload;
-        let name = format!("paas-{app_name}-{}-{release}-{}", process.kind, process.index);
-        let former = state.containers.iter().find(|(_, container)| container.name == name);
-        let former = former.map(|(id, _)| id.clone());
-        state.next += 1;
-        let id = format!("container{}", state.next);
-        let port = workload.env.iter().find(|(key, _)| key == "PORT").and_then(|(_, port)| port.parse().ok());
-        let container = Container {
-            app: workload.app,
-            release: *release,
-            process: process.clone(),
-            address: workload.address,
-            name,
-            image: workload.image.clone(),
-            behaviour,
-            port: port.unwrap_or(0),
-            running: false,
-            restart: workload.restart,
-            size: (workload.limits.memory, workload.limits.nano_cpus),
-            exit_code: None,
-            restarts: 0,
-            started_at: 0,
-            serving: None,
-            ended: CancellationToken::new(),
-        };
-        state.containers.insert(id.clone(), container);
-        drop(state);
-        if let Some(former) = former {
-            self.check_unused(&former, "replaced");
-            self.take_out(&former);
-        }
-        Ok(HalfMade { engine: self, id, kept: false })
-    }
-
-    /// Nothing is ended that is in use, or may come to be.
-    fn check_unused(&self, id: &str, what: &str) {
-        let state = self.state();
-        let Some(container) = state.containers.get(id).filter(|container| container.running) else { return };
-        if container.process.kind.is_web() && state.is_busy(container.at()) {
-            let text = format!("{} was {what} while a request to it was under way", container.name);
-            self.notes.broken.lock().unwrap().push(text);
-        }
-        if let Some(at) = state.routed.iter().find(|at| container.listens_at(**at)) {
-            self.notes.unless_outage(|| format!("{} was {what} while {at} took requests", container.name));
-        }
-    }
-
-    fn time_to_stop(&self, id: &str) -> Duration {
-        let state = self.state();
-        let found = state.containers.get(id).filter(|container| !container.process.kind.is_web());
-        found.map_or(Duration::ZERO, |_| state.slow)
-    }
-
-    async fn start_container(&self, workload: &Workload) -> Result<String, EngineError> {
-        self.begin("create container").await?;
-        let made = self.create(workload)?;
-        self.done("container created").await;
-        let container = self.state().containers.get(&made.id).cloned();
-        let Some(Container { behaviour, address, port, .. }) = container else {
-            return Err(refused("start container", 404, "No such container"));
-        };
-        let serving = if workload.process.kind.is_web() {
-            Serving::start(behaviour, (address, port).into()).await
-        } else {
-            None
-        };
-        self.change(&made.id, |container| {
-            container.begins(serving);
-            EventKind::Started
-        });
-        if workload.process.kind.is_web() && behaviour == Behaviour::Exits {
-            self.die(&made.id);
-        }
-        self.done("container started").await;
-        Ok(made.keep())
-    }
-
-    async fn build_image(&self, mut request: BuildRequest) -> Result<BuiltImage, EngineError> {
-        self.begin("build").await?;
-        let mut tar = Vec::new();
-        while let Some(chunk) = request.context.next().await {
-            tar.extend_from_slice(&chunk.map_err(|source| EngineError::Context { source })?);
-        }
-        let (behaviour, id) = Behaviour::of_context(&tar);
-        if request.cancel.is_cancelled() {
-            return Err(EngineError::Cancelled);
-        }
-        if behaviour == Behaviour::BuildFails {
-            return Err(EngineError::Build(Box::new(BuildFailure {
-                step: Some("[1/1] RUN false".to_owned()),
-                exit_code: Some(1),
-                message: "it does not build".to_owned(),
-                lines: Vec::new(),
-            })));
-        }
-        let app = request.labels.get(crate::engine::LABEL_APP).and_then(|number| number.parse().ok());
-        let image = Image { id: id.clone(), app: AppId(app.unwrap_or(0)), behaviour };
-        self.state().images.insert(request.tag, image);
-        self.done("built").await;
-        Ok(BuiltImage {
-            id,
-            exposed_ports: vec![PORT],
-            user: String::new(),
-            check: None,
-            has_command: true,
-            size: 1,
-        })
-    }
-
-    /// As Docker: the last name of an image stays while a container is made of it.
-    fn untag(&self, reference: &str) -> Result<(), EngineError> {
-        let mut state = self.state();
-        let Some(image) = state.images.get(reference).cloned() else { return Ok(()) };
-        let names = state.images.values().filter(|other| other.id == image.id).count();
-        let used = state.containers.values().any(|container| container.image == image.id);
-        if names == 1 && used {
-            return Err(refused("remove image", 409, "a container is using its referenced image"));
-        }
-        state.images.remove(reference);
-        Ok(())
-    }
-}
-
-/// A container that goes with its guard, unless it is kept or the server is killed.
-struct HalfMade<'a> {
-    engine: &'a FakeEngine,
-    id: String,
-    kept: bool,
-}
-
-impl HalfMade<'_> {
-    fn keep(mut self) -> String {
-        self.kept = true;
-        self.id.clone()
-    }
-}
-
-impl Drop for HalfMade<'_> {
-    fn drop(&mut self) {
-        if !self.kept && !self.engine.dead.load(Ordering::Relaxed) {
-            self.engine.take_out(&self.id);
-        }
-    }
-}
-
-impl Container {
-    fn begins(&mut self, serving: Option<Serving>) {
-        self.running = true;
-        self.exit_code = None;
-        self.started_at = 1;
-        self.serving = serving.map(Arc::new);
-        self.ended = CancellationToken::new();
-    }
-
-    fn ends(&mut self, code: i64) {
-        self.running = false;
-        self.exit_code = Some(code);
-        self.serving = None;
-        self.ended.cancel();
-    }
-
-    pub fn at(&self) -> SocketAddr {
-        SocketAddr::from((self.address, self.port))
-    }
-
-    fn listens_at(&self, at: SocketAddr) -> bool {
-        self.process.kind.is_web() && self.at() == at
-    }
-
-    fn event(&self, id: &str, kind: EventKind) -> Event {
-        let (app, release, process) = (self.app, self.release, self.process.clone());
-        Event { at: 0, app, release, process, container: id.to_owned(), kind }
-    }
-
-    fn state(&self, id: &str) -> ProcessState {
-        ProcessState {
-            container: id.to_owned(),
-            app: self.app,
-            release: self.release,
-            process: self.process.clone(),
-            address: Some(self.address),
-            running: self.running,
-            restarting: false,
-            restart: self.restart,
-            size: self.size,
-            finished_at: 0,
-            exit_code: self.exit_code,
-            oom_killed: false,
-            restarts: self.restarts,
-            started_at: self.started_at,
         }
     }
 }

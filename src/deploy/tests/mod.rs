@@ -12,6 +12,7 @@
 mod apps;
 mod cases;
 mod command;
+mod containers;
 mod engine;
 mod promises;
 mod script;

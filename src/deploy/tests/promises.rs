@@ -1,7 +1,7 @@
 //! The four promises, and that nothing is left over.
 
 use super::command::Wanted;
-use super::engine::{Container, State};
+use super::containers::{Container, State};
 use super::world::{World, app_name};
 use crate::git::repository;
 use crate::model::{App, Release, ReleaseState};

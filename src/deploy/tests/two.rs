@@ -5,7 +5,7 @@ use super::command::{Command, Step, observed};
 use super::world::{World, app_name};
 use super::{promises, take};
 use crate::deploy::Report;
-use crate::deploy::push::{Authorship, Hook};
+use crate::deploy::{Authorship, Hook};
 use crate::git::{Lease, RefUpdate, repository};
 use crate::model::CommitId;
 use tokio_util::sync::CancellationToken;

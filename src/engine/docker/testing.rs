@@ -1,6 +1,6 @@
 //! What the tests against the real engine share: an app of their own, with a
 //! tiny image, which takes everything along when it goes, on a panic too.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 use super::DockerEngine;
 use crate::engine::{BuildLine, BuildRequest, BuiltImage, EngineError, LABEL_APP, LABEL_NAME};
@@ -11,6 +11,9 @@ use futures_util::StreamExt;
 use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,17 +30,39 @@ pub(super) struct TestApp {
     pub(super) subnet: Ipv4Net,
 }
 
+/// Waits for this process to end, however it ends; `Drop` is not run when it is killed.
+static REAPER: OnceLock<Child> = OnceLock::new();
+
+fn reaper() -> Child {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/docker-reaper.sh");
+    Command::new("sh")
+        .args([script, &(first_id() / 1000).to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
+/// A thousand ids are this process's.
+fn first_id() -> i64 {
+    9_000_000_000 + i64::from(std::process::id() % 100_000) * 1000
+}
+
 impl TestApp {
     /// An app without image and network.
     pub(super) async fn bare() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(number < 1000, "the next app's id is another process's");
         let process = std::process::id();
+        REAPER.get_or_init(reaper);
         let octets = [10, 200 + u8::try_from(process % 55).unwrap(), u8::try_from(number / 4).unwrap(), 0];
         let address = Ipv4Addr::from(u32::from(Ipv4Addr::from(octets)) + 64 * (number % 4));
         Self {
             engine: DockerEngine::connect(None).await.expect("the tests need a Docker engine"),
-            id: AppId(9_000_000_000 + i64::from(process % 100_000) * 1000 + i64::from(number)),
+            id: AppId(first_id() + i64::from(number)),
             name: AppName::parse(&format!("test-{process}-{number}")).unwrap(),
             subnet: Ipv4Net::new(address, 26).unwrap(),
         }

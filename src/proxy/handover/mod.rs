@@ -16,7 +16,6 @@ use crate::frame;
 use crate::model::{RouteTable, Target};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -192,22 +191,11 @@ impl Handover {
 
 /// The socket where successors ask; without it there is a proxy all the same.
 pub(super) fn listen(path: &Path) -> Option<UnixListener> {
-    open(path)
+    frame::listen(path)
         .inspect_err(
             |error| warn!(path = %path.display(), %error, "this proxy can't be upgraded without a restart"),
         )
         .ok()
-}
-
-/// For our own user and root alone.
-fn open(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
 }
 
 fn is_ours(stream: &UnixStream) -> bool {
