@@ -183,7 +183,7 @@ fn an_own_certificate_is_checked_shown_at_once_and_removed() {
     add("A".repeat(400_000)).fails().says(&["longer than"]);
     let (stranger, its) = own(&["stranger.example"]);
     add(format!("{stranger}{its}")).fails().says(&["stranger.example", "domains:add"]);
-    add(format!("{certificate}{key}")).ok().says(&["Added", "www.own.example"]);
+    add(format!("{certificate}{key}")).ok().says(&["Added", "www.own.example", "No authority"]);
 
     let root = server.home.join("own.pem");
     std::fs::write(&root, &certificate).unwrap();

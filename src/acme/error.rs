@@ -55,8 +55,8 @@ impl AcmeError {
         matches!(self, Self::Refused { problem, .. } if kind(problem) == "accountDoesNotExist")
     }
 
-    /// For how many seconds nothing at all is to be ordered.
-    pub fn pause(&self) -> Option<i64> {
+    /// After how many seconds it is to be asked again, if it says that we ask too often.
+    pub fn retry_after(&self) -> Option<i64> {
         match self {
             Self::Refused { problem, retry_after } if kind(problem) == "rateLimited" => {
                 Some(retry_after.unwrap_or(3600))
@@ -64,6 +64,11 @@ impl AcmeError {
             Self::Refused { retry_after, .. } => *retry_after,
             _ => None,
         }
+    }
+
+    /// Whether that is for its own sake, whatever the name.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Refused { problem, .. } if problem.status == Some(503))
     }
 }
 

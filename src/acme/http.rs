@@ -4,35 +4,45 @@ use super::AcmeError;
 use crate::https::Client;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::RETRY_AFTER;
+use hyper::header::RETRY_AFTER as RETRY_AFTER_HEADER;
 use hyper::{Request, Response, StatusCode};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// The client, and for how long the authority last wished to be left alone.
+tokio::task_local! {
+    /// For how many seconds the authority wished to be left alone in its last answer:
+    /// an error of the ACME client has no room for it, and orders run side by side.
+    static RETRY_AFTER: Cell<Option<i64>>;
+}
+
+/// Within this, what goes wrong is explained with the time that the authority names.
+pub(super) async fn asking<T>(work: impl Future<Output = T>) -> T {
+    RETRY_AFTER.scope(Cell::new(None), work).await
+}
+
+/// What went wrong, with the time that the authority named.
+pub(super) fn explain(error: Error) -> AcmeError {
+    AcmeError::new(error, RETRY_AFTER.try_with(Cell::take).ok().flatten())
+}
+
+fn note(response: &Response<Bytes>) {
+    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    let after = response.headers().get(RETRY_AFTER_HEADER).filter(|_| busy.contains(&response.status()));
+    let seconds = after.and_then(|value| seconds(value.to_str().ok()?));
+    // Nobody asks outside of `asking`.
+    let _ = RETRY_AFTER.try_with(|noted| noted.set(seconds));
+}
+
+/// The client.
 #[derive(Clone)]
 pub(super) struct Http {
     client: Client,
-    retry_after: Arc<Mutex<Option<i64>>>,
 }
 
 impl Http {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, retry_after: Arc::default() }
-    }
-
-    /// What went wrong, with the time that the authority named.
-    pub(super) fn explain(&self, error: Error) -> AcmeError {
-        let retry_after = self.retry_after.lock().unwrap_or_else(PoisonError::into_inner).take();
-        AcmeError::new(error, retry_after)
-    }
-
-    fn note(&self, response: &Response<Bytes>) {
-        let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
-        let after = response.headers().get(RETRY_AFTER).filter(|_| busy.contains(&response.status()));
-        let seconds = after.and_then(|value| seconds(value.to_str().ok()?));
-        *self.retry_after.lock().unwrap_or_else(PoisonError::into_inner) = seconds;
+        Self { client }
     }
 }
 
@@ -56,7 +66,7 @@ impl HttpClient for Http {
             let body = body.collect().await.map_err(|error| Error::Other(Box::new(error)))?.to_bytes();
             let request = Request::from_parts(parts, Full::new(body));
             let response = http.client.send(request).await.map_err(|error| Error::Other(Box::new(error)))?;
-            http.note(&response);
+            note(&response);
             let (parts, body) = response.into_parts();
             Ok(BytesResponse { parts, body: Box::new(body) })
         })

@@ -10,14 +10,13 @@ pub use order::{Answerer, Proof};
 
 use crate::https::Client;
 use crate::settings::AcmeSettings;
-use http::Http;
+use http::{Http, asking, explain};
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 use std::path::Path;
 
 /// An authority and our account there.
 pub struct Authority {
     account: Account,
-    http: Http,
 }
 
 impl Authority {
@@ -30,23 +29,23 @@ impl Authority {
         let client = Client::new(bundle, settings.ca_file.as_deref())?;
         let http = Http::new(client);
         let known = match stored {
-            Some(text) => Self::known(&http, text).await?,
+            Some(text) => asking(Self::known(&http, text)).await?,
             None => None,
         };
         if let Some(account) = known {
-            return Ok((Self { account, http }, None));
+            return Ok((Self { account }, None));
         }
-        let (account, credentials) = Self::create(&http, settings).await?;
+        let (account, credentials) = asking(Self::create(&http, settings)).await?;
         let text = serde_json::to_string(&credentials).map_err(instant_acme::Error::from);
-        let text = text.map_err(|error| http.explain(error))?;
-        Ok((Self { account, http }, Some(text)))
+        let text = text.map_err(explain)?;
+        Ok((Self { account }, Some(text)))
     }
 
     /// The stored account; `None` if it does not read.
     async fn known(http: &Http, text: &str) -> Result<Option<Account>, AcmeError> {
         let Ok(credentials) = serde_json::from_str::<AccountCredentials>(text) else { return Ok(None) };
         let builder = Account::builder_with_http(Box::new(http.clone()));
-        builder.from_credentials(credentials).await.map(Some).map_err(|error| http.explain(error))
+        builder.from_credentials(credentials).await.map(Some).map_err(explain)
     }
 
     async fn create(
@@ -61,6 +60,6 @@ impl Authority {
         let key = external.map(|external| ExternalAccountKey::new(external.id.clone(), &external.key));
         let builder = Account::builder_with_http(Box::new(http.clone()));
         let made = builder.create(&new, settings.directory.clone(), key.as_ref()).await;
-        made.map_err(|error| http.explain(error))
+        made.map_err(explain)
     }
 }

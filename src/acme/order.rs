@@ -1,6 +1,7 @@
 //! One order: prove that a name is ours, and get its certificate.
 
 use super::error::told;
+use super::http::{asking, explain};
 use super::{AcmeError, Authority};
 use crate::model::{Domain, HttpChallenge, PrivateKeyPem, TlsChallenge};
 use crate::settings::ChallengeKind;
@@ -49,7 +50,7 @@ impl Authority {
         answerer: &dyn Answerer,
     ) -> Result<Certificate, AcmeError> {
         let mut presented = Vec::new();
-        let ordered = self.prove_and_fetch(name, kind, answerer, &mut presented).await;
+        let ordered = asking(self.prove_and_fetch(name, kind, answerer, &mut presented)).await;
         for proof in &presented {
             answerer.withdraw(proof).await;
         }
@@ -63,7 +64,6 @@ impl Authority {
         answerer: &dyn Answerer,
         presented: &mut Vec<Proof>,
     ) -> Result<Certificate, AcmeError> {
-        let explain = |error| self.http.explain(error);
         let identifiers = [Identifier::Dns(name.to_string())];
         let mut order = self.account.new_order(&NewOrder::new(&identifiers)).await.map_err(explain)?;
         self.prove(&mut order, name, kind, answerer, presented).await?;
@@ -88,7 +88,6 @@ impl Authority {
         answerer: &dyn Answerer,
         presented: &mut Vec<Proof>,
     ) -> Result<(), AcmeError> {
-        let explain = |error| self.http.explain(error);
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization.map_err(explain)?;

@@ -11,6 +11,10 @@ use serde_json::json;
 /// Longest chain with its key on standard input, bytes.
 const LONGEST: u64 = 256 << 10;
 
+/// Said of a certificate that browsers will warn of.
+const UNKNOWN: &str =
+    "No authority that this server knows vouches for it, so plain requests are not sent on to HTTPS.\n";
+
 impl Session<'_> {
     /// The app that a command is about; `None` for the server.
     async fn owner(
@@ -72,7 +76,9 @@ impl Session<'_> {
             more => format!(" It replaces {more} others."),
         };
         let until = time(stored.not_after);
-        self.print(&format!("Added {} for {}, until {until}.{instead}\n", stored.id, names.join(", "))).await
+        let doubt = if stored.trusted { "" } else { UNKNOWN };
+        self.print(&format!("Added {} for {}, until {until}.{instead}\n{doubt}", stored.id, names.join(", ")))
+            .await
     }
 
     pub(super) async fn certs_remove(&mut self, app: OfApp, server: bool) -> Result<(), CommandError> {

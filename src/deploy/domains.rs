@@ -3,14 +3,17 @@
 
 use super::{DeployError, Pipeline};
 use crate::model::{
-    App, AppId, CertificateOrigin, Domain, HttpsChoice, ServedCertificate, StoredCertificate,
+    App, AppId, CertificateOrigin, Domain, HttpsChoice, MOST_DOMAINS, ServedCertificate, StoredCertificate,
 };
 use crate::store::{self, StoreError};
 use crate::x509::{self, CertificateFault};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a change waits for the proxies.
 const PROXIES: Duration = Duration::from_secs(5);
+/// Between two looks at which certificates count.
+const LOOK: Duration = Duration::from_secs(60);
 /// Renew the certificate of localhost this long before its end, in seconds.
 const MONTH: i64 = 30 * 86_400;
 
@@ -47,6 +50,9 @@ impl Pipeline {
     /// Gives an app names; returns those that it did not have yet. One that is
     /// refused changes nothing.
     pub async fn add_domains(&self, app: &App, names: Vec<Domain>) -> Result<Vec<Domain>, DeployError> {
+        if app.domains.len() + names.len() > MOST_DOMAINS {
+            return Err(DeployError::TooManyNames);
+        }
         let id = app.id;
         let added = self.store().write(move |db| {
             let mut added = Vec::new();
@@ -158,6 +164,19 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Certificates end without anybody's doing: shows others then, and renews our own.
+    pub(super) async fn watch_certificates(self: Arc<Self>) {
+        while self.stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            let looked = match self.certify_localhost().await {
+                Ok(()) => self.publish_certificates().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = looked {
+                tracing::error!(%error, "it could not be looked which certificates count");
+            }
+        }
+    }
+
     /// Makes a certificate for this machine's own names, for which no authority vouches.
     pub async fn certify_localhost(&self) -> Result<(), DeployError> {
         let settings = &self.workers.settings;
@@ -201,7 +220,7 @@ impl Pipeline {
             if let Some(why) = self.orders_none(name) {
                 return NameState::None(why);
             }
-            let failed = failed.iter().find(|failed| failed.name == *name);
+            let failed = failed.iter().find(|failed| failed.name == *name && !failed.problem.is_empty());
             failed.map_or(NameState::Due, |failed| NameState::Failed {
                 problem: failed.problem.clone(),
                 next_at: failed.next_at,
@@ -244,7 +263,7 @@ pub(super) fn stored(
         chain: read.chain,
         key: read.key,
         issuer: read.issuer,
-        trusted: origin != CertificateOrigin::Selfmade,
+        trusted: read.trusted && origin != CertificateOrigin::Selfmade,
         not_before: read.not_before,
         not_after: read.not_after,
         created_at: store::now(),

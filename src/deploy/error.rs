@@ -184,6 +184,9 @@ pub enum DeployError {
     /// The app has as many webhooks as it may.
     #[error("too many webhooks")]
     TooManyWebhooks,
+    /// More than [`crate::model::MOST_DOMAINS`].
+    #[error("too many names")]
+    TooManyNames,
     /// Some of what is stopped as a whole.
     #[error("the app is stopped")]
     AllStopped,

@@ -2,7 +2,7 @@
 
 use super::collect::Collector;
 use super::crashes::Crashes;
-use super::issue::Orders;
+use super::orders::Orders;
 use super::pins::Pins;
 use super::pushes::Pushes;
 use super::queue::Queue;
@@ -211,5 +211,6 @@ impl Pipeline {
         self.background.spawn(self.clone().watch_health());
         self.background.spawn(self.clone().tell_webhooks());
         self.background.spawn(self.clone().order_certificates());
+        self.background.spawn(self.clone().watch_certificates());
     }
 }

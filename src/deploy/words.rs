@@ -3,7 +3,7 @@
 use super::DeployError;
 use super::process_words::{no_process, unhealthy};
 use super::room::Cramped;
-use crate::model::{AppName, MOST_WEBHOOKS, Problem, Release};
+use crate::model::{AppName, MOST_DOMAINS, MOST_WEBHOOKS, Oversize, Problem, Release};
 use crate::store::apps::ADDRESSES;
 use crate::store::{Obstacle, StoreError};
 use crate::webhook::Undelivered;
@@ -67,11 +67,7 @@ impl DeployError {
                 "It was ended with everything that it had started.",
                 "Nothing has changed. Make it faster, or give it more time in paas.toml:\n  [deploy]\n  release_timeout = \"30m\"",
             ),
-            Self::Oversize(app, why) => Problem::new(
-                format!("Push rejected: too much config: {app} would have {why}."),
-                "",
-                "Nothing was changed. Keep large values in a file or a database.",
-            ),
+            Self::Oversize(app, why) => oversize(app, why),
             Self::Unhealthy { process, port, why, tail, advice } => {
                 unhealthy(&process.to_string(), *port, why, tail, advice.as_deref())
             }
@@ -111,6 +107,7 @@ impl DeployError {
             Self::NoProcessType(..) | Self::NoProcess(..) | Self::AllStopped => self.of_processes(),
             Self::CutOff => cut_off(),
             Self::NoWebhook(_) | Self::TooManyWebhooks => self.of_webhooks(),
+            Self::TooManyNames => too_many_names(),
         }
     }
 
@@ -191,6 +188,22 @@ fn too_many(web: u32, others: u32) -> Problem {
             "Its network has {ADDRESSES} addresses, and a deploy starts each web process anew\nbeside the old one."
         ),
         "Nothing was changed. Have fewer, or larger ones: paas ps:resize APP web --memory 1G",
+    )
+}
+
+fn too_many_names() -> Problem {
+    Problem::new(
+        format!("An app has at most {MOST_DOMAINS} names of its own."),
+        "",
+        "Remove one: paas domains:remove APP NAME. Or add a wildcard: '*.example.com'",
+    )
+}
+
+fn oversize(app: &AppName, why: &Oversize) -> Problem {
+    Problem::new(
+        format!("Push rejected: too much config: {app} would have {why}."),
+        "",
+        "Nothing was changed. Keep large values in a file or a database.",
     )
 }
 
@@ -313,7 +326,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::deploy::error::Unhealthy;
-    use crate::model::{Oversize, ProcessName, Selection};
+    use crate::model::{ProcessName, Selection};
 
     fn selection(word: &str) -> Selection {
         Selection::parse(word).unwrap()
@@ -363,6 +376,8 @@ mod tests {
             DeployError::CutOff,
             DeployError::TooManyWebhooks,
             DeployError::NoWebhook(Undelivered::NoAddress),
+            DeployError::NoWebhook(Undelivered::Own),
+            DeployError::TooManyNames,
             DeployError::NoWebhook(Undelivered::Private([169, 254, 169, 254].into())),
             DeployError::BeingRemoved(AppName::parse("shop").unwrap()),
             DeployError::HalfRemoved(AppName::parse("shop").unwrap()),

@@ -4,6 +4,9 @@ use super::name::{AppName, HostName, NameError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// Names of its own that an app may have.
+pub const MOST_DOMAINS: usize = 500;
+
 /// Longest part of a refused name that is repeated to the user, in characters.
 const ECHO: usize = 60;
 

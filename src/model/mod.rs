@@ -29,7 +29,7 @@ pub use certificate::{
 };
 pub use checks::{AskedPort, CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
 pub use config::{ConfigVars, Oversize};
-pub use domain::{Domain, DomainFault};
+pub use domain::{Domain, DomainFault, MOST_DOMAINS};
 pub use https::{HttpsChoice, NotHttps};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use pin::BasePin;

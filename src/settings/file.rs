@@ -64,7 +64,7 @@ pub(super) struct Webhooks {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Proxy {
-    /// `["10.0.0.0/8"]`
+    /// `["192.0.2.7"]`
     pub trusted: Option<Vec<String>>,
     /// Whether they speak the PROXY protocol.
     pub protocol: Option<bool>,

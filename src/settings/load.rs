@@ -167,6 +167,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
     let domain = flags.domain.clone().or(file.domain).unwrap_or_else(|| "localhost".to_owned());
     let http_listen = address(flags.http_listen, file.http_listen, 8080);
     let tls = flags.tls.as_deref().or(file.tls.as_deref());
+    let apps = network_range(file.network_range.as_deref())?;
     Ok(Settings {
         acme: super::acme::resolve(file.acme)?,
         data_dir: absolute(flags.data_dir.clone().or(file.data_dir)),
@@ -180,7 +181,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         image_source: image_source(flags.image_source.as_deref().or(file.image_source.as_deref()))?,
         log_format: log_format(flags.log_format.as_deref().or(file.log_format.as_deref()))?,
         port_range: port_range(file.port_range.as_deref())?,
-        network_range: network_range(file.network_range.as_deref())?,
+        network_range: apps,
         logs: log_settings(&file.logs)?,
         build: build_settings(file.build)?,
         allow: allow(file.builds.allow)?,
@@ -191,7 +192,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         retention: retention(&file.releases)?,
         audit_keep: audit_keep(&file.audit)?,
         webhooks_allow: webhooks_allow(&file.webhooks)?,
-        front: front(&file.proxy)?,
+        front: front(&file.proxy, apps)?,
         file: None,
     })
 }
@@ -287,15 +288,25 @@ fn watch(file: &super::file::Deploy) -> Result<Duration, SettingsError> {
     fits.then_some(watch).ok_or_else(|| value("deploy.watch", text, "use at most 1h; 0 for none"))
 }
 
-/// Load balancers and their kin, as networks or single addresses.
-fn front(file: &super::file::Proxy) -> Result<Front, SettingsError> {
+/// Load balancers and their kin, as networks or single addresses. No app is one: it
+/// could say of others where their requests come from.
+fn front(file: &super::file::Proxy, apps: ipnet::Ipv4Net) -> Result<Front, SettingsError> {
     let net = |text: &String| {
         let net = text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(Into::into));
         net.map_err(|_| {
-            value("proxy.trusted", text, "use networks or addresses, such as [\"10.0.0.0/8\", \"192.0.2.1\"]")
+            value(
+                "proxy.trusted",
+                text,
+                "use networks or addresses, such as [\"192.0.2.0/28\", \"2001:db8::1\"]",
+            )
         })
     };
     let trusted = file.trusted.iter().flatten().map(net).collect::<Result<Vec<_>, _>>()?;
+    let apps = ipnet::IpNet::from(apps);
+    if let Some(wide) = trusted.iter().find(|net| net.contains(&apps) || apps.contains(*net)) {
+        let expected = format!("apps have addresses in it ({apps}); name the load balancers alone");
+        return Err(value("proxy.trusted", &wide.to_string(), expected));
+    }
     let protocol = file.protocol.unwrap_or(false);
     if protocol && trusted.is_empty() {
         return Err(value("proxy.protocol", "true", "name those that speak it in proxy.trusted"));
@@ -455,6 +466,7 @@ mod tests {
                 "[limits]\nmax_memory_mib = 1",
                 "[limits]\nmax_cpus = 0.0",
                 "[proxy]\ntrusted = [\"10.0.0.0/33\"]",
+                "[proxy]\ntrusted = [\"10.0.0.0/8\"]",
                 "[proxy]\nprotocol = true",
             ]
             .map(refused)

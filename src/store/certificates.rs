@@ -4,6 +4,12 @@ use super::StoreError;
 use crate::model::{AppId, CertificateOrigin, Domain, PrivateKeyPem, StoredCertificate};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+/// Failures are remembered for so many seconds after the next attempt was due.
+const FORGET: i64 = 7 * 86_400;
+
+/// Four attempts an hour: authorities forgive five failures.
+const SOON: i64 = 900;
+
 const COLUMNS: &str = "id, app, origin, names, chain, unseal('certificate', 0, id, key), issuer, trusted, not_before, not_after, created_at";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredCertificate> {
@@ -98,11 +104,24 @@ pub fn failed_orders(db: &Connection) -> Result<Vec<FailedOrder>, StoreError> {
     .collect()
 }
 
-/// Writes down that an order failed.
+/// Writes down that an order failed. What failed long ago for a name that nobody has
+/// any more is forgotten.
 pub fn note_failure(db: &Connection, order: &FailedOrder) -> Result<(), StoreError> {
+    db.execute("DELETE FROM orders WHERE next_at < ?1", [super::now() - FORGET])?;
     db.execute(
         "INSERT OR REPLACE INTO orders (name, failures, next_at, problem) VALUES (?1, ?2, ?3, ?4)",
         params![order.name.to_string(), order.failures, order.next_at, order.problem],
+    )?;
+    Ok(())
+}
+
+/// Somebody who adds a name again has mended something: it is not left waiting for a
+/// day. Nor is it ordered at once, or adding and removing would be a way round the waiting.
+pub fn order_sooner(db: &Connection, name: &Domain) -> Result<(), StoreError> {
+    let soon = super::now() + SOON;
+    db.execute(
+        "UPDATE orders SET next_at = min(next_at, ?2) WHERE name = ?1",
+        params![name.to_string(), soon],
     )?;
     Ok(())
 }

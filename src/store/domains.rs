@@ -23,6 +23,7 @@ pub fn add(db: &Connection, app: AppId, name: &Domain) -> Result<bool, StoreErro
                 "INSERT INTO domains (name, app, created_at) VALUES (?1, ?2, ?3)",
                 params![text, app.0, now()],
             )?;
+            super::certificates::order_sooner(db, name)?;
             Ok(true)
         }
     }
@@ -32,9 +33,6 @@ pub fn add(db: &Connection, app: AppId, name: &Domain) -> Result<bool, StoreErro
 pub fn remove(db: &Connection, app: AppId, name: &Domain) -> Result<bool, StoreError> {
     let text = name.to_string();
     let removed = db.execute("DELETE FROM domains WHERE name = ?1 AND app = ?2", params![text, app.0])?;
-    if removed > 0 {
-        super::certificates::forget_order(db, name)?;
-    }
     Ok(removed > 0)
 }
 

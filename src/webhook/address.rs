@@ -9,6 +9,9 @@ use std::time::Duration;
 /// How long a name's resolution may take.
 const RESOLVE: Duration = Duration::from_secs(5);
 
+/// Where the proxy serves the world: another app of this server may be told.
+const PUBLIC_PORTS: [u16; 2] = [80, 443];
+
 /// Longest address.
 const LONGEST: usize = 2000;
 
@@ -99,11 +102,26 @@ impl Place {
         if found.is_empty() {
             return Err(Undelivered::NoAddress);
         }
-        match found.iter().find(|address| !may_go_to(address.ip(), allowed)) {
-            Some(address) => Err(Undelivered::Private(address.ip())),
-            None => Ok(found),
+        if let Some(address) = found.iter().find(|address| !may_go_to(address.ip(), allowed)) {
+            return Err(Undelivered::Private(address.ip()));
         }
+        if !PUBLIC_PORTS.contains(&self.port) && found.iter().any(|one| is_own(one.ip(), allowed)) {
+            return Err(Undelivered::Own);
+        }
+        Ok(found)
     }
+}
+
+/// Whether it is an address of this machine. What listens there on other ports may be
+/// kept from the world by a firewall in front, which we would be behind.
+fn is_own(ip: IpAddr, allowed: &[IpNet]) -> bool {
+    let ip = inner(ip);
+    let own = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|interface| interface.address);
+    let mut own = own.filter_map(|address| {
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+    });
+    !allowed.iter().any(|net| net.contains(&ip)) && own.any(|own| own == ip)
 }
 
 /// Whether messages may go to this address.

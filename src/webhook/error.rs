@@ -15,6 +15,9 @@ pub enum Undelivered {
     /// It is in the server's own network.
     #[error("its host is in a private network ({0})")]
     Private(IpAddr),
+    /// It is the server's own address, and no port on which it serves the world.
+    #[error("its host is this server, which takes messages on the ports 80 and 443 alone")]
+    Own,
     /// Nobody accepts connections there.
     #[error("no connection")]
     NoConnection,

@@ -33,6 +33,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// Who issued it, in the certificate's words.
     pub issuer: String,
+    /// Whether one of those vouches for it whom clients trust.
+    pub trusted: bool,
 }
 
 /// Reads a chain and a key, in any order of the two, and checks that clients will take
@@ -47,7 +49,10 @@ pub fn read(text: &str, roots: &[CertificateDer<'_>], now: i64) -> Result<Certif
     let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
     expect_key(&ders, key)?;
     expect_order(&parsed)?;
-    expect_complete(&parsed, roots)?;
+    let trusted = is_vouched_for(&parsed, roots);
+    if !trusted {
+        expect_complete(&parsed)?;
+    }
     parsed.iter().enumerate().try_for_each(|(index, one)| expect_valid(one, index, now))?;
     let leaf = &parsed[0];
     let names = names(leaf);
@@ -61,6 +66,7 @@ pub fn read(text: &str, roots: &[CertificateDer<'_>], now: i64) -> Result<Certif
         not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
         issuer: issuer(leaf),
+        trusted,
     })
 }
 
@@ -74,6 +80,7 @@ pub fn issued(chain: String, key: PrivateKeyPem) -> Result<Certificate, Certific
         not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
         issuer: issuer(&leaf),
+        trusted: true,
         chain,
         key,
     })
@@ -184,17 +191,17 @@ fn expect_order(chain: &[X509Certificate<'_>]) -> Result<(), CertificateFault> {
     Ok(())
 }
 
-/// The last one vouches for itself, or somebody whom clients trust does.
-fn expect_complete(
-    chain: &[X509Certificate<'_>],
-    roots: &[CertificateDer<'_>],
-) -> Result<(), CertificateFault> {
+/// Somebody whom clients trust vouches for the last one, or it is one of these.
+fn is_vouched_for(chain: &[X509Certificate<'_>], roots: &[CertificateDer<'_>]) -> bool {
+    let Some(last) = chain.last() else { return false };
+    let mut roots = roots.iter().filter_map(|root| parse(root, 0).ok());
+    roots.any(|root| has_issued(&root, last))
+}
+
+/// The last one vouches for itself. Whoever brings it may have clients that know it.
+fn expect_complete(chain: &[X509Certificate<'_>]) -> Result<(), CertificateFault> {
     let Some(last) = chain.last() else { return Err(CertificateFault::NoCertificate) };
-    let trusted = || {
-        let mut roots = roots.iter().filter_map(|root| parse(root, 0).ok());
-        roots.any(|root| has_issued(&root, last))
-    };
-    if has_issued(last, last) || trusted() {
+    if has_issued(last, last) {
         return Ok(());
     }
     Err(CertificateFault::Incomplete { issuer: issuer(last) })
