@@ -90,6 +90,11 @@ impl Manifest {
         self.names.contains(name)
     }
 
+    /// What is asked for of a dependency.
+    pub fn spec(&self, name: &str) -> Option<&str> {
+        self.dependencies().find(|(depends, _)| *depends == name).map(|(_, spec)| spec)
+    }
+
     /// Whether a package is there for development only.
     pub fn develops_with(&self, name: &str) -> bool {
         let section = |section: &str| self.value.get(section).and_then(|map| map.get(name)).is_some();

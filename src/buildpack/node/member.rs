@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::framework::{self, Served};
+use super::framework::{self, Program, Served};
 use super::install;
 use super::line;
 use super::manager::Tool;
@@ -15,6 +15,9 @@ use crate::model::RunCommand;
 
 /// Most packages that are looked at.
 const MOST: usize = 200;
+
+/// Largest manifest of theirs that is read.
+const LARGEST: u64 = 128 << 10;
 
 /// Parts of a repository that are not what it is for.
 const BESIDE: [&str; 7] = ["docs", "storybook", "playground", "example", "examples", "e2e", "demo"];
@@ -35,13 +38,14 @@ fn folders(files: Files<'_>, manifest: &Manifest) -> Vec<String> {
 
 /// Names of the packages of a workspace.
 pub(super) fn names(files: Files<'_>, manifest: &Manifest) -> BTreeSet<String> {
-    let member = |folder: &String| Manifest::at(files, &format!("{folder}/{}", manifest::FILE)).ok();
-    let members = folders(files, manifest);
-    members.iter().filter_map(|folder| Some(member(folder)?.text(&["name"])?.to_owned())).collect()
+    let members = all(files, manifest);
+    members.iter().filter_map(|member| Some(member.manifest.text(&["name"])?.to_owned())).collect()
 }
 
 fn manifest_of(files: Files<'_>, folder: &str) -> Option<Manifest> {
-    Manifest::at(files, &format!("{folder}/{}", manifest::FILE)).ok()
+    let path = format!("{folder}/{}", manifest::FILE);
+    files.tree.entry(&path).filter(|entry| entry.size <= LARGEST)?;
+    Manifest::at(files, &path).ok()
 }
 
 /// Folders of packages that have a script, if this is a workspace.
@@ -53,6 +57,66 @@ pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -
         member.is_some_and(|member| member.script(script).is_some_and(|line| !develops(line)))
     };
     folders(files, manifest).into_iter().filter(has).collect()
+}
+
+/// A package of the workspace that a process is of.
+pub(super) struct Member {
+    pub folder: String,
+    pub manifest: Manifest,
+}
+
+/// Every package beside the root's.
+pub(super) fn all(files: Files<'_>, manifest: &Manifest) -> Vec<Member> {
+    let member = |folder: String| Some(Member { manifest: manifest_of(files, &folder)?, folder });
+    folders(files, manifest).into_iter().filter_map(member).collect()
+}
+
+/// What a package's framework starts, where no start script does.
+pub(super) struct Framework {
+    pub folder: String,
+    pub name: &'static str,
+    pub command: RunCommand,
+    pub env: &'static [(&'static str, &'static str)],
+}
+
+/// Packages that a framework makes servers of.
+pub(super) fn programs(files: Files<'_>, manifest: &Manifest) -> Vec<Framework> {
+    let program = |Member { folder, manifest }: Member| {
+        let below = Subfolder::of(files.tree, &folder)?;
+        let Some(Served::Program(program)) = framework::find(Files { tree: &below }, &manifest) else {
+            return None;
+        };
+        let (name, env) = (program.name, program.env);
+        let command = RunCommand::Shell(below_root(&folder, &of_program(&manifest, program)?));
+        Some(Framework { folder, name, command, env })
+    };
+    let mut found: Vec<_> = all(files, manifest).into_iter().filter_map(program).collect();
+    if found.len() > 1 {
+        found.retain(|program| !beside(&program.folder));
+    }
+    found
+}
+
+/// The command of a framework's server, or the app's own for production. What
+/// the build traces for an image of its own is not where it is in a lone app.
+fn of_program(manifest: &Manifest, program: Program) -> Option<String> {
+    let own = ["start:prod", "start:production"].into_iter().find_map(|name| manifest.script(name));
+    let command = match own.and_then(line::direct) {
+        Some(RunCommand::Exec(words)) => words.join(" "),
+        Some(RunCommand::Shell(line)) if !line.contains("exec ") => line,
+        _ if program.insists => "next start".to_owned(),
+        _ => program.command.to_string(),
+    };
+    (!command.is_empty()).then_some(command)
+}
+
+/// A command in the folder of a package, where its own programs are found.
+fn below_root(folder: &str, command: &str) -> String {
+    format!("cd {folder} && PATH=$PWD/node_modules/.bin:$PATH && exec {command}")
+}
+
+fn beside(folder: &str) -> bool {
+    folder.split('/').any(|part| BESIDE.contains(&part))
 }
 
 /// Packages whose build ends in a site, where no package starts anything: the folder
@@ -67,7 +131,6 @@ pub(super) fn sites(files: Files<'_>, manifest: &Manifest) -> Vec<(String, Outpu
     };
     let mut found: Vec<_> = folders(files, manifest).into_iter().filter_map(site).collect();
     if found.len() > 1 {
-        let beside = |folder: &str| folder.split('/').any(|part| BESIDE.contains(&part));
         found.retain(|(folder, _)| !beside(folder));
     }
     found

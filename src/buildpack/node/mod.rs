@@ -5,6 +5,7 @@ mod build;
 mod compiled;
 mod framework;
 mod install;
+mod keep;
 mod line;
 mod lock;
 mod manager;
@@ -28,6 +29,7 @@ use super::site::Site;
 use crate::model::BuildPlan;
 pub(super) use assets::assets;
 use install::{Install, Purpose};
+use keep::Run;
 use manager::{Manager, Tool};
 use manifest::Manifest;
 pub(super) use page::is_page;
@@ -72,7 +74,8 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let start = start::decide(&mut draft, &manifest, &means)?;
     script::check(&draft, &manifest)?;
     draft.loopback = loopback::advice(draft.files, &SOURCES, manifest.depends("fastify"));
-    let development = start::development(&draft, &manifest);
+    let run = Run::of(&draft, &manifest);
+    let (development, kept) = (run.development(&start), run.needs_manager());
     if let Some(output) = start.site.clone() {
         serve(&mut draft, output);
     }
@@ -83,12 +86,9 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         None => Purpose::Run,
     };
     let install = has_manifest.then(|| install::plan(&draft, &manifest, &manager, purpose));
-    if let Some(package) = &development {
-        draft.warn(format!(
-            "{package} runs in production but is a development dependency: these stay in the image"
-        ));
+    if let Some(needed) = &development {
+        draft.warn(format!("{needed} but is a development dependency: these stay in the image"));
     }
-    let kept = start::needs_manager(&draft, &manifest);
     let other_npm = manager::other_npm(&manager, &node)?.filter(|_| install.is_some());
     let values = values(&draft, &manifest, &manager, install.as_ref(), &build, &start, kept);
     let values = context! { other_npm => other_npm.as_ref().map(refetch), ..values };
@@ -178,10 +178,26 @@ fn values(
         frozen => manager.lock.is_some(),
         kept => kept && manager.package.is_some(),
         apart,
-        next => manifest.depends("next"),
-        adapts => manifest.depends("@sveltejs/adapter-auto"),
+        next => next_caches(draft, manifest),
+        adapts => member::all(draft.files, manifest)
+            .iter()
+            .map(|member| &member.manifest)
+            .chain([manifest])
+            .any(|manifest| manifest.depends("@sveltejs/adapter-auto")),
         whole_site => start.site.as_ref().is_some_and(|site| site.folder == "."),
     }
+}
+
+/// Caches of what Next builds, one per package: where they are, and what they are
+/// called.
+fn next_caches(draft: &Draft<'_>, manifest: &Manifest) -> Vec<(String, String)> {
+    const MOST: usize = 8;
+    let members = member::all(draft.files, manifest).into_iter();
+    let members = members.filter(|member| member.manifest.depends("next")).map(|member| member.folder);
+    let named =
+        |folder: String| (format!("/app/{folder}/.next/cache"), format!("next-{}", folder.replace('/', "-")));
+    let root = manifest.depends("next").then(|| ("/app/.next/cache".to_owned(), "next".to_owned()));
+    root.into_iter().chain(members.map(named)).take(MOST).collect()
 }
 
 fn tool_key(tool: Tool) -> &'static str {

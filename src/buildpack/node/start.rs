@@ -244,7 +244,7 @@ fn by_node(files: Files<'_>, command: RunCommand) -> RunCommand {
 fn member_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Result<(), DetectError> {
     let members = member::with_script(draft.files, manifest, "start");
     match members.as_slice() {
-        [] => Err(nothing("web: node myserver.js")),
+        [] => member_program(draft, manifest, means),
         [folder] => {
             draft.web(
                 member::start(means.tool, folder),
@@ -268,6 +268,27 @@ fn member_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Re
             Ok(())
         }
     }
+}
+
+/// The server of the framework that a package of the workspace is made with.
+fn member_program(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Result<(), DetectError> {
+    let mut programs = if means.builds { member::programs(draft.files, manifest) } else { Vec::new() };
+    let folders: Vec<String> = programs.iter().map(|program| program.folder.clone()).collect();
+    if let [first, _, ..] = folders.as_slice() {
+        let line = || programs.first().map(|program| format!("web: {}", program.command));
+        let Some(chosen) = member::obvious(&folders, &member::STARTED) else {
+            return Err(nothing(&line().unwrap_or_else(|| format!("web: cd {first} && node server.js"))));
+        };
+        draft.warn(format!(
+            "{} packages are made with a framework; {chosen} is started, for its name: a Procfile chooses another",
+            folders.len()
+        ));
+        programs.retain(|program| program.folder == *chosen);
+    }
+    let program = programs.pop().ok_or_else(|| nothing("web: node myserver.js"))?;
+    draft.web(program.command, &format!("as {} is started, in {}/", program.name, program.folder));
+    draft.env.extend(program.env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    Ok(())
 }
 
 /// The one site that a package of the workspace builds, or the one whose name says so.
@@ -328,42 +349,4 @@ fn built(main: &str, means: &Means) -> Option<String> {
     let main = main.strip_prefix("./").unwrap_or(main);
     let ends = [".js", ".mjs", ".cjs"].iter().any(|end| main.ends_with(end));
     (means.builds && ends && FOLDERS.iter().any(|folder| main.starts_with(folder))).then(|| main.to_owned())
-}
-
-/// The dependency for development that the processes run, if any: then those
-/// stay in the image.
-pub(super) fn development(draft: &Draft<'_>, manifest: &Manifest) -> Option<String> {
-    const PROGRAMS: [(&str, &str); 8] = [
-        ("tsc", "typescript"),
-        ("ng", "@angular/cli"),
-        ("nest", "@nestjs/cli"),
-        ("babel-node", "@babel/node"),
-        ("vue-cli-service", "@vue/cli-service"),
-        ("dotenv", "dotenv-cli"),
-        ("remix", "@remix-run/dev"),
-        ("esr", "esbuild-runner"),
-    ];
-    let commands = draft.processes.values().chain(draft.release.as_ref());
-    let words: Vec<String> =
-        commands.flat_map(|command| line::words_of(manifest, &command.to_string())).collect();
-    words.into_iter().find_map(|word| {
-        let named = PROGRAMS
-            .iter()
-            .find(|(program, _)| *program == word)
-            .map_or(word.as_str(), |(_, package)| package);
-        let mut parts = named.split('/');
-        let first = parts.next().unwrap_or_default();
-        let package = match parts.next() {
-            Some(second) if first.starts_with('@') => format!("{first}/{second}"),
-            _ => first.to_owned(),
-        };
-        manifest.develops_with(&package).then_some(package)
-    })
-}
-
-/// Whether the processes run a manager that the base image lacks.
-pub(super) fn needs_manager(draft: &Draft<'_>, manifest: &Manifest) -> bool {
-    let commands = draft.processes.values().chain(draft.release.as_ref());
-    let mut words = commands.flat_map(|command: &RunCommand| line::words_of(manifest, &command.to_string()));
-    words.any(|word| ["pnpm", "pnpx", "yarn", "bun", "bunx"].contains(&word.as_str()))
 }

@@ -455,3 +455,99 @@ fn the_site_of_a_workspace_is_served() {
     );
     assert!(dockerfile(&[vitepress, ("guide/index.md", "")]).contains("/app/guide/.vitepress/dist/"));
 }
+
+#[test]
+fn next_keeps_what_reads_its_configuration() {
+    let config = ("next.config.ts", "export default {};\n");
+    let app = |next: &str, start: &str| {
+        format!(
+            r#"{{"scripts": {{"build": "next build", "start": "{start}"}}, "dependencies": {{"next": "{next}"}}, "devDependencies": {{"typescript": "^5"}}}}"#
+        )
+    };
+    let keeps = |manifest: &str, config: (&str, &str)| {
+        let files = [("package.json", manifest), config, ("server.js", "")];
+        !dockerfile(&files).contains("npm prune")
+    };
+    assert!(keeps(&app("15.5.4", "next start"), config));
+    assert!(keeps(&app("^16.1.0", "node server.js"), config));
+    assert!(keeps(&app("latest", "next start"), config));
+    assert!(!keeps(&app("16.2.0", "next start"), config));
+    assert!(!keeps(&app("15.5.4", "next start"), ("next.config.mjs", "")));
+    let text = said(&[("package.json", &app("15.5.4", "next start")), config]);
+    assert!(text.contains("typescript reads next.config.ts at each start but is a"), "{text}");
+    let traced = ("next.config.ts", "export default {\n  output: 'standalone',\n}");
+    assert!(!said(&[("package.json", &app("15.5.4", "next start")), traced]).contains("typescript reads"));
+}
+
+#[test]
+fn what_a_package_of_a_workspace_starts_stays() {
+    let root = package(r#"{"workspaces": ["apps/*"]}"#);
+    let api = (
+        "apps/api/package.json",
+        r#"{"name": "@acme/api", "scripts": {"build": "tsc", "start": "tsx src/index.ts"}, "devDependencies": {"tsx": "4"}}"#,
+    );
+    assert!(said(&[root, api]).contains("tsx runs in production"));
+    assert!(!dockerfile(&[root, api]).contains("npm prune"));
+    for start in [
+        "npm start --workspace=@acme/api",
+        "npm run start -w apps/api",
+        "turbo run start",
+        "npm start --workspaces",
+    ] {
+        let root = format!(r#"{{"workspaces": ["apps/*"], "scripts": {{"start": "{start}"}}}}"#);
+        let text = said(&[("package.json", &root), api]);
+        assert!(text.contains("tsx runs in production"), "{start}: {text}");
+    }
+    let web = (
+        "apps/web/package.json",
+        r#"{"name": "web", "scripts": {"build": "next build", "start": "next start"}, "dependencies": {"next": "15.1.0"}, "devDependencies": {"typescript": "5"}}"#,
+    );
+    let config = ("apps/web/next.config.ts", "");
+    let text = said(&[root, web, config]);
+    assert!(text.contains("web: npm start --workspace=apps/web"), "{text}");
+    assert!(text.contains("typescript reads apps/web/next.config.ts"), "{text}");
+    assert!(dockerfile(&[root, web, config]).contains("-next-apps-web,target=/app/apps/web/.next/cache"));
+    let other = ("apps/api/package.json", r#"{"scripts": {"build": "tsc", "start": "node a.js"}}"#);
+    let root = package(r#"{"workspaces": ["apps/*"], "scripts": {"start": "npm start -w apps/api"}}"#);
+    assert!(dockerfile(&[root, web, config, other]).contains("npm prune"), "web does not run");
+}
+
+#[test]
+fn frameworks_of_a_workspace_are_started() {
+    let root = package(r#"{"workspaces": ["apps/*"]}"#);
+    let started = |manifest: &'static str| web(&[root, ("apps/one/package.json", manifest)]);
+    let path = "cd apps/one && PATH=$PWD/node_modules/.bin:$PATH && exec";
+    assert_eq!(
+        started(
+            r#"{"scripts": {"build": "nest build", "start": "nest start"}, "dependencies": {"@nestjs/core": "11"}}"#
+        ),
+        format!("{path} node dist/main")
+    );
+    assert_eq!(
+        started(
+            r#"{"scripts": {"build": "nest build", "start": "nest start", "start:prod": "node dist/src/main"}, "dependencies": {"@nestjs/core": "11"}}"#
+        ),
+        format!("{path} node dist/src/main")
+    );
+    assert_eq!(
+        started(r#"{"scripts": {"build": "nuxt build"}, "dependencies": {"nuxt": "4"}}"#),
+        format!("{path} node .output/server/index.mjs")
+    );
+    assert_eq!(
+        started(r#"{"scripts": {"build": "vite build"}, "devDependencies": {"@sveltejs/kit": "2"}}"#),
+        format!("{path} node build")
+    );
+    let (nuxt, nest) = (
+        r#"{"scripts": {"build": "nuxt build"}, "dependencies": {"nuxt": "4"}}"#,
+        r#"{"scripts": {"build": "nest build"}, "dependencies": {"@nestjs/core": "11"}}"#,
+    );
+    let two = [root, ("apps/one/package.json", nuxt), ("apps/two/package.json", nest)];
+    assert_eq!(refused(&two), "no process");
+    let named = [root, ("apps/web/package.json", nuxt), ("apps/two/package.json", nest)];
+    assert!(web(&named).starts_with("cd apps/web &&"));
+    assert!(said(&named).contains("2 packages are made with a framework"));
+    let docs = [root, ("apps/docs/package.json", nuxt), ("apps/two/package.json", nest)];
+    assert!(web(&docs).starts_with("cd apps/two &&"));
+    let adapts = r#"{"scripts": {"build": "vite build"}, "devDependencies": {"@sveltejs/kit": "2", "@sveltejs/adapter-auto": "6"}}"#;
+    assert!(dockerfile(&[root, ("apps/one/package.json", adapts)]).contains("GCP_BUILDPACKS=1"));
+}
