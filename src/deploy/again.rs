@@ -1,6 +1,7 @@
 //! Releases of an image that is there: config changes, restarts and rollbacks.
 //! No build, no release command; the same prepare and promote.
 
+use super::branch::Moved;
 use super::prepare::{DEFAULT_PORT, Prepared, configured_port};
 use super::queue::Turn;
 use super::window::Standby;
@@ -152,13 +153,7 @@ impl Pipeline {
             return Err(error);
         }
         reached("branch-moved");
-        let promoted = self.promote(prepared, None, report).await;
-        if promoted.is_err()
-            && let Err(error) = repository::move_branch(&path, &branch, &to, &from)
-        {
-            tracing::error!(app = %app.name, %error, "the branch could not be put back");
-        }
-        promoted
+        self.promote(prepared, Some(&Moved { branch, from, to }), report).await
     }
 
     /// The first phase, as far as there is one: start, health, ready.

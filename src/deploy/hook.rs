@@ -1,5 +1,6 @@
 //! A push from the hooks' side: before git moves the branch, and after.
 
+use super::branch::Moved;
 use super::prepare::{Job, Prepared};
 use super::pushes::{Phase, Push, State};
 use super::queue::Activity;
@@ -196,8 +197,7 @@ impl Pipeline {
         }
     }
 
-    /// Promotes; if that fails, puts the branch back, so that it goes on naming
-    /// what runs and the same commit can be pushed again.
+    /// Promotes, and says what came of it.
     pub(super) async fn go_live(
         self: &Arc<Self>,
         push: &Push,
@@ -212,12 +212,10 @@ impl Pipeline {
         // Nothing but web starts by itself.
         let idle = prepared.release.processes.keys().next().filter(|_| first && !routed).cloned();
         let path = self.repository(&push.repository);
-        if let Err(error) = self.promote(prepared, Some(&branch), report).await {
+        let moved = Moved { branch: branch.clone(), from: update.old.clone(), to: update.new.clone() };
+        if let Err(error) = self.promote(prepared, Some(&moved), report).await {
             tracing::error!(app = %push.app, %error, "a release could not be promoted");
             report.problem(&error.problem());
-            if let Err(error) = repository::move_branch(&path, &branch, &update.new, &update.old) {
-                tracing::error!(app = %push.app, %error, "the branch could not be put back");
-            }
             return false;
         }
         if first && let Err(error) = repository::set_head(&path, &branch) {

@@ -3,7 +3,9 @@
 use super::collect::Origin;
 use super::{DeployError, Pipeline, environment};
 use crate::engine::{EngineError, LogLine};
-use crate::model::{Announcement, App, AppId, ProcessName, ProcessState, Release, RunCommand, Workload};
+use crate::model::{
+    Announcement, App, AppId, ProcessName, ProcessState, Release, ReleaseState, RunCommand, Why, Workload,
+};
 use crate::store;
 use futures_util::stream::{BoxStream, StreamExt};
 use std::collections::VecDeque;
@@ -128,8 +130,9 @@ impl Pipeline {
     }
 
     /// Ends processes: SIGTERM, grace, SIGKILL, last lines kept, container removed,
-    /// address given up. Errors are logged: nobody waits for this.
-    pub(super) async fn end_processes(&self, app: &App, processes: &[ProcessState], grace: Duration) {
+    /// address given up. Errors are logged: what is left is ended within a minute.
+    /// Whether all have ended.
+    pub(super) async fn end_processes(&self, app: &App, processes: &[ProcessState], grace: Duration) -> bool {
         let ends = processes.iter().map(|state| async move {
             let result = async {
                 self.engine().stop(&state.container, grace).await?;
@@ -138,10 +141,12 @@ impl Pipeline {
             };
             if let Err(error) = result.await {
                 tracing::warn!(app = %app.name, process = %state.process, %error, "a process could not be ended");
+                return false;
             }
             self.give_up_address(app, state.release, &state.process).await;
+            true
         });
-        futures_util::future::join_all(ends).await;
+        futures_util::future::join_all(ends).await.into_iter().all(|ended| ended)
     }
 
     pub(super) async fn give_up_address(&self, app: &App, release: u32, process: &ProcessName) {
@@ -172,27 +177,40 @@ impl Pipeline {
         Ok(self.engine().processes(Some(app)).await?)
     }
 
-    /// Undoes an unfinished release: its containers, its image, its row's state.
+    /// Undoes an unfinished release: its containers, its image, its row's state. One
+    /// that is ready is made unready first: whoever finds it ready finishes it, for
+    /// which all of it must be there. Where that cannot be written down, all of it
+    /// stays until it can.
     pub(super) async fn discard(&self, app: &App, release: &Release, why: &DeployError) {
-        let states = self.states(app.id).await.unwrap_or_default();
-        let its: Vec<ProcessState> =
-            states.into_iter().filter(|state| state.release == release.number).collect();
-        self.end_processes(app, &its, Duration::ZERO).await;
-        // Before it is written down: what is cut off here is done again.
-        if release.why == crate::model::Why::Push {
-            self.remove_image_of(release).await;
-        }
-        let (id, number, row) = (app.id, release.number, release.id);
-        let failed = Announcement::failed(release, &why.problem().of_a_command().title);
-        let written = self.store().write(move |db| {
-            store::apps::release_addresses(db, id, number, None)?;
-            store::releases::set_state(db, row, crate::model::ReleaseState::Failed)?;
-            store::webhooks::announce(db, id, &failed)
-        });
-        if let Err(error) = written.await {
-            tracing::error!(app = %app.name, %error, "a failed release could not be written down");
+        if let Err(error) = self.undo(app, release, why).await {
+            tracing::error!(app = %app.name, release = release.number, %error, "it could not be undone; that is tried again");
         }
         self.ring();
+    }
+
+    async fn undo(&self, app: &App, release: &Release, why: &DeployError) -> Result<(), DeployError> {
+        let (id, number, row) = (app.id, release.number, release.id);
+        if release.state == ReleaseState::Ready {
+            self.store()
+                .write(move |db| store::releases::set_state(db, row, ReleaseState::Preparing))
+                .await?;
+        }
+        let its: Vec<ProcessState> =
+            self.states(id).await?.into_iter().filter(|state| state.release == number).collect();
+        let ended = self.end_processes(app, &its, Duration::ZERO).await;
+        // Before it is written down: what is cut off here is done again.
+        if release.why == Why::Push {
+            self.remove_image_of(release).await;
+        }
+        let failed = Announcement::failed(release, &why.problem().of_a_command().title);
+        let written = self.store().write(move |db| {
+            if ended {
+                store::apps::release_addresses(db, id, number, None)?;
+            }
+            store::releases::set_state(db, row, ReleaseState::Failed)?;
+            store::webhooks::announce(db, id, &failed)
+        });
+        Ok(written.await?)
     }
 
     /// Removes an image; a container of it that is just going is waited for.

@@ -1,13 +1,17 @@
 //! The second phase of a deploy: one transaction makes the release current, the
 //! routes follow, and the old processes end when nobody uses them any more.
 
+use super::branch::Moved;
+use super::error::Unhealthy;
 use super::prepare::Prepared;
 use super::processes::GRACE;
 use super::queue::Turn;
 use super::release::target;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
-use crate::model::{Announcement, App, AppId, ProcessState, ProcessType, Release, Route, Target, Window};
+use crate::model::{
+    Announcement, App, AppId, ProcessName, ProcessState, ProcessType, Release, Route, Target, Window,
+};
 use crate::store;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -18,19 +22,28 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 impl Pipeline {
     /// All steps of the second phase, in order. Until the transaction has
-    /// committed, an error leaves the old release as it was.
+    /// committed, an error leaves the old release as it was, and puts the branch back
+    /// if it has moved for this, before anybody else has a turn.
     pub(super) async fn promote(
         self: &Arc<Self>,
         prepared: Prepared,
-        branch: Option<&str>,
+        moved: Option<&Moved>,
         report: &Report,
     ) -> Result<(), DeployError> {
         let Prepared { app, release, targets, turn } = prepared;
         turn.step("going live");
         let publishing = self.queue.publishing(app.id).await;
-        let window = match self.commit(&app, &release, branch).await {
-            Ok(window) => window,
+        let committed = async {
+            let targets = self.expect_running(&app, &release, targets).await?;
+            Ok::<_, DeployError>((targets, self.commit(&app, &release, moved).await?))
+        };
+        let (targets, window) = match committed.await {
+            Ok(committed) => committed,
             Err(error) => {
+                drop(publishing);
+                if let Some(moved) = moved {
+                    self.put_back(&app, moved);
+                }
                 self.discard(&app, &release, &error).await;
                 return Err(error);
             }
@@ -56,6 +69,34 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The targets whose processes run still. A release whose web processes have all
+    /// ended since they answered must not take the place of one that serves.
+    async fn expect_running(
+        &self,
+        app: &App,
+        release: &Release,
+        targets: Vec<Target>,
+    ) -> Result<Vec<Target>, DeployError> {
+        let targets = self.still_running(app, targets).await;
+        if !targets.is_empty() || !self.wants_web(app, release).await? {
+            return Ok(targets);
+        }
+        let is_web = |state: &ProcessState| state.release == release.label() && state.process.kind.is_web();
+        let ended = self.states(app.id).await?.into_iter().find(is_web);
+        let (process, why, tail) = match ended {
+            Some(state) => {
+                let why = Unhealthy::Exited { code: state.exit_code, out_of_memory: state.oom_killed };
+                (state.process, why, self.last_lines(&state.container).await)
+            }
+            None => (ProcessName { kind: ProcessType::web(), index: 1 }, Unhealthy::Removed, Vec::new()),
+        };
+        Err(DeployError::Unhealthy { process, port: release.port, why, tail, advice: None })
+    }
+
+    async fn wants_web(&self, app: &App, release: &Release) -> Result<bool, DeployError> {
+        Ok(self.wanted(app, release).await?.iter().any(|process| process.kind.is_web()))
+    }
+
     /// Those targets whose processes have not ended since they were looked at. With the
     /// publishing lock: whoever hears that one has ended publishes after this.
     pub(super) async fn still_running(&self, app: &App, mut targets: Vec<Target>) -> Vec<Target> {
@@ -78,8 +119,7 @@ impl Pipeline {
     /// What it means that a release has no target: that no web process is wanted, or
     /// that none runs.
     pub(super) async fn outage(&self, app: &App, release: &Release) -> &'static str {
-        let wanted = self.wanted(app, release).await.unwrap_or_default();
-        if wanted.iter().any(|process| process.kind.is_web()) { "H10" } else { "H14" }
+        if self.wants_web(app, release).await.unwrap_or_default() { "H10" } else { "H14" }
     }
 
     /// The commit point; the window that it opens.
@@ -87,10 +127,11 @@ impl Pipeline {
         &self,
         app: &App,
         release: &Release,
-        branch: Option<&str>,
+        moved: Option<&Moved>,
     ) -> Result<Option<Window>, DeployError> {
         let window = self.window_after(app, release).await?;
-        let (release, branch, opened) = (release.clone(), branch.map(str::to_owned), window.clone());
+        let branch = moved.map(|moved| moved.branch.clone());
+        let (release, opened) = (release.clone(), window.clone());
         let commit = self.store().write(move |db| {
             let before = store::releases::current(db, release.app)?;
             store::releases::promote(db, &release, opened.as_ref())?;

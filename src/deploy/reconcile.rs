@@ -1,6 +1,7 @@
 //! Makes what is there what the store says is wanted: on start, every minute,
 //! and whenever the engine tells of a process that died or came back.
 
+use super::branch::{Moved, nothing};
 use super::collect::Origin;
 use super::crashes::{ABANDONED, is_dead};
 use super::health::{self, Check};
@@ -9,6 +10,7 @@ use super::processes::GRACE;
 use super::queue::{Activity, Turn};
 use super::release::target;
 use super::routes::Published;
+use super::watch::its_web;
 use super::{DeployError, Pipeline, Report};
 use crate::engine::{Event, EventKind};
 use crate::git::{Lease, repository};
@@ -25,6 +27,9 @@ const EVERY: Duration = Duration::from_secs(60);
 
 /// How soon everything is compared again after an engine has come back.
 const AGAIN: Duration = Duration::from_secs(ABANDONED.unsigned_abs() + 1);
+
+/// How long processes that have answered before may take to do so again.
+const STILL: Duration = Duration::from_secs(10);
 
 /// How long the end of another server's git is waited for.
 const HOLDERS: Duration = Duration::from_secs(5);
@@ -83,14 +88,13 @@ impl Pipeline {
         let moved = !moves || at.as_ref() == Some(&release.commit);
         if release.state == ReleaseState::Ready && moved {
             tracing::info!(app = %app.name, release = release.number, "finishing a deploy that was interrupted");
-            match self.finish(app, release.clone(), branch.as_deref()).await {
-                Ok(()) => return,
-                Err(error) => tracing::error!(app = %app.name, %error, "it could not be finished"),
+            if let Err(error) = self.finish(app, release, branch.filter(|_| moves)).await {
+                tracing::error!(app = %app.name, %error, "it could not be finished");
             }
         } else {
             tracing::info!(app = %app.name, release = release.number, "undoing a deploy that was interrupted");
+            self.discard(app, &release, &DeployError::CutOff).await;
         }
-        self.discard(app, &release, &DeployError::CutOff).await;
     }
 
     /// The branch of a first push, which is not stored before promotion.
@@ -102,24 +106,50 @@ impl Pipeline {
             .map(str::to_owned)
     }
 
+    /// Promotes a release that was ready, if it is still: somebody may have begun to
+    /// undo it, or have removed what it needs.
     async fn finish(
         self: &Arc<Self>,
         app: &App,
         release: Release,
-        branch: Option<&str>,
+        branch: Option<String>,
     ) -> Result<(), DeployError> {
         let turn = self.turn(app, "recovering", "").await;
-        let states = self.states(app.id).await?;
-        let its = states.iter().filter(|state| state.release == release.label() && state.running);
-        let targets: Vec<Target> = its
-            .filter(|state| state.process.kind.is_web())
-            .filter_map(|state| target(state, release.port))
-            .collect();
-        if let Some(branch) = branch {
-            repository::set_head(&self.repository(&app.repository), branch)?;
+        let targets = match self.expect_to_serve(app, &release).await {
+            Ok(targets) => targets,
+            Err(error) => {
+                self.discard(app, &release, &error).await;
+                return Err(error);
+            }
+        };
+        let before = self.current(app).await?.map(|current| current.commit);
+        let from = before.map_or_else(nothing, Ok)?;
+        let to = release.commit.clone();
+        let moved = branch.map(|branch| Moved { branch, from, to });
+        if let Some(moved) = &moved {
+            repository::set_head(&self.repository(&app.repository), &moved.branch)?;
         }
         let prepared = Prepared { app: app.clone(), release, targets, turn };
-        self.promote(prepared, branch, &Report::channel().0).await
+        self.promote(prepared, moved.as_ref(), &Report::channel().0).await
+    }
+
+    /// The web processes of a release that is ready, all of which run and answer.
+    async fn expect_to_serve(&self, app: &App, release: &Release) -> Result<Vec<Target>, DeployError> {
+        if !self.engine().has_image(&release.image_id).await? {
+            return Err(DeployError::NoImage(release.image.clone()));
+        }
+        let mut wanted = self.wanted(app, release).await?;
+        wanted.retain(|process| process.kind.is_web());
+        let mut web = its_web(release, self.states(app.id).await?);
+        web.retain(|state| wanted.contains(&state.process));
+        let complete = release.took_over.is_some() && !web.is_empty() || web.len() == wanted.len();
+        let answer =
+            futures_util::future::join_all(web.iter().map(|state| self.answers(app, release, state)));
+        let all = tokio::time::timeout(STILL, answer).await.unwrap_or_default();
+        if !complete || all.len() < web.len() || all.contains(&false) {
+            return Err(DeployError::CutOff);
+        }
+        Ok(web.iter().filter_map(|state| target(state, release.port)).collect())
     }
 
     /// Routes of the last table whose apps are gone.

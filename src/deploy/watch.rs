@@ -136,11 +136,7 @@ impl Pipeline {
 
     async fn resolve_doubt(&self, app: &App, release: &Release, state: &ProcessState) {
         let how = app.checks.over(&release.checks);
-        let host = self.host(app);
-        let answers = match self.check(release, state, &host, &how) {
-            Some(check) => health::wait_again(&check, &self.stop).await,
-            None => true,
-        };
+        let answers = self.answers(app, release, state).await;
         if !answers && how.goes_on() {
             // It is asked again in its interval, and goes on to take no requests until then.
             self.watched().note(app.id, &state.container, false, 1);
@@ -148,6 +144,17 @@ impl Pipeline {
         self.watched().doubted.remove(&state.container);
         if answers && let Err(error) = self.publish_running(app.id).await {
             tracing::warn!(app = %app.name, %error, "a process that answers again could not be routed to");
+        }
+    }
+
+    /// Waits until a process answers that has done so before; `false` if it does not
+    /// in the time that its check gives it.
+    pub(super) async fn answers(&self, app: &App, release: &Release, state: &ProcessState) -> bool {
+        let how = app.checks.over(&release.checks);
+        let host = self.host(app);
+        match self.check(release, state, &host, &how) {
+            Some(check) => health::wait_again(&check, &self.stop).await,
+            None => true,
         }
     }
 
@@ -239,7 +246,7 @@ impl Pipeline {
 }
 
 /// The web processes of a release that run.
-fn its_web(release: &Release, mut states: Vec<ProcessState>) -> Vec<ProcessState> {
+pub(super) fn its_web(release: &Release, mut states: Vec<ProcessState>) -> Vec<ProcessState> {
     states.retain(|state| state.release == release.label() && state.running && state.process.kind.is_web());
     states
 }

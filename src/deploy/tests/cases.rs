@@ -331,7 +331,7 @@ fn who_is_told_that_a_deploy_is_cancelled_never_sees_it_live() {
     for place in 0..40 {
         let told = Rc::new(Cell::new(false));
         let (asked, pipeline) = (told.clone(), pipeline.clone());
-        super::script::plan(super::Mishap::Cancel, place, move |_| {
+        super::script::plan(super::Mishap::Cancel, place, None, move |_| {
             asked.set(pipeline.queue.cancel(id, "bob").is_some());
         });
         let command = if place % 2 == 0 { good(2 + place / 2 % 3) } else { Command::Restart };
@@ -353,7 +353,7 @@ fn a_process_that_ends_before_its_route_is_published_is_not_routed_to() {
     world.notes().outage.store(true, std::sync::atomic::Ordering::Relaxed);
     for place in 20..52 {
         let engine = world.engine();
-        super::script::plan(super::Mishap::Cancel, place, move |_| {
+        super::script::plan(super::Mishap::Cancel, place, None, move |_| {
             let newest =
                 engine.state().containers.keys().max_by_key(|id| id[9..].parse::<u32>().ok()).cloned();
             engine.die(&newest.unwrap_or_default());
@@ -366,6 +366,64 @@ fn a_process_that_ends_before_its_route_is_published_is_not_routed_to() {
             assert!(world.engine().serves(target.address), "{target:?} ended at {struck:?}, place {place}");
         }
     }
+}
+
+/// As long as nothing of v2 is current, v1 is well, and goes on.
+#[test]
+fn a_release_whose_only_process_ends_before_the_commit_point_does_not_go_live() {
+    for (command, place) in [(good(2), "ready"), (good(2), "branch-moved"), (Command::Config(1), "ready")] {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        let (before, engine) = (observed(&world), world.engine());
+        super::script::at(place, move || {
+            let id = engine.id("paas-shop-web-2-1");
+            engine.die(&id);
+        });
+        let refused = world.tries(command);
+        super::script::end();
+        assert!(refused.is_err(), "{command:?} went live though its process had ended at {place}");
+        world.settles();
+        assert_eq!((observed(&world), world.runs()), (before.clone(), vec!["web-1-1".to_owned()]));
+        promises::kept(&world, &before).unwrap();
+    }
+}
+
+/// The disk is full at the commit point, and until the next server starts.
+#[test]
+fn what_cannot_be_undone_is_whole_when_it_is_finished() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let before = observed(&world);
+    let repository = world.pipeline.repository(&world.app().repository);
+    super::script::hold_from("branch-moved", move || {
+        // Git can't write either, and leaves the branch where it is.
+        std::fs::write(repository.join("refs/heads/main.lock"), "").unwrap();
+    });
+    assert!(world.tries(good(2)).is_err());
+    super::script::end();
+    let mut world = world.killed();
+    world.settles();
+    let then = observed(&world);
+    promises::kept(&world, &then).unwrap();
+    assert_eq!(world.routed(), ["web.1"]);
+    assert_eq!((then.web, then.worker), (before.web, before.worker));
+}
+
+/// The image of a release that was about to go live is pruned by hand while no server
+/// runs.
+#[test]
+fn a_release_that_lost_its_image_is_not_finished() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let before = observed(&world);
+    world.crash_at("branch-moved", |engine| {
+        engine.state().images.retain(|name, _| !name.contains(":v2"));
+    });
+    assert!(matches!(world.carry_out(good(2).run(Call::new(&world, good(2)))), Carried::Killed));
+    super::script::end();
+    let mut world = world.after_a_crash(None).unwrap();
+    world.settles();
+    promises::kept(&world, &before).unwrap();
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(super) enum Command {
 pub(super) struct Step {
     pub command: Command,
     pub mishap: Option<(Mishap, u8)>,
+    /// And so many places later, what else.
+    pub next: Option<(Mishap, u8)>,
     /// The server that follows a crash is killed too, after so many places.
     pub again: Option<u8>,
 }
@@ -51,7 +53,8 @@ impl Step {
     /// Whether it is written down before it is done, and cannot be taken back.
     pub fn is_left_written(self) -> bool {
         let early = matches!(self.command, Command::Scale { .. } | Command::Start);
-        early && matches!(self.mishap, Some((Mishap::StoreHeld, _)))
+        let held = |mishap| matches!(mishap, Some((Mishap::StoreHeld, _)));
+        early && (held(self.mishap) || held(self.next))
     }
 }
 
@@ -61,6 +64,9 @@ impl std::fmt::Debug for Step {
         write!(f, "{:?}", self.command)?;
         if let Some((mishap, place)) = self.mishap {
             write!(f, ", {mishap:?} after {place} places")?;
+        }
+        if let Some((mishap, place)) = self.next {
+            write!(f, ", and {mishap:?} {place} places later")?;
         }
         if let Some(place) = self.again {
             write!(f, ", and the next server crashes after {place}")?;

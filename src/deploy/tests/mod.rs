@@ -73,11 +73,13 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Mishap::Cancel),
         1 => Just(Mishap::Leave),
     ];
+    let next = prop::option::weighted(0.3, (mishaps.clone(), 0..20u8));
     let mishap = prop::option::of((mishaps, 0..60u8));
     let again = prop::option::weighted(0.3, 0..20u8);
-    (commands(), mishap, again).prop_map(|(command, mishap, again)| {
-        let crashes = mishap.is_some_and(|(mishap, _)| mishap == Mishap::Crash);
-        Step { command, mishap, again: again.filter(|_| crashes) }
+    (commands(), mishap, next, again).prop_map(|(command, mishap, next, again)| {
+        let crash = |mishap: Option<(Mishap, u8)>| mishap.is_some_and(|(mishap, _)| mishap == Mishap::Crash);
+        let next = next.filter(|_| mishap.is_some() && !crash(mishap));
+        Step { command, mishap, next, again: again.filter(|_| crash(mishap) || crash(next)) }
     })
 }
 
@@ -93,7 +95,7 @@ fn take(mut world: World, step: Step) -> Result<(World, bool), String> {
     world.notes().outage.store(step.command.is_outage(&now), Ordering::Relaxed);
     world.gone = tokio_util::sync::CancellationToken::new();
     if let Some((mishap, left)) = step.mishap {
-        world.plan(mishap, left);
+        world.plan_two(mishap, left, step.next);
     }
     let call = Call::new(&world, step.command);
     let mut outcome = world.carry_out(step.command.run(call));
@@ -116,7 +118,9 @@ fn take(mut world: World, step: Step) -> Result<(World, bool), String> {
         world = minute(world)?;
     }
     let then = observed(&world);
-    let decided = struck.as_ref().zip(step.command.decided_at());
+    // What went wrong before the crash may have it undone.
+    let alone = struck.as_ref().filter(|_| step.next.is_none());
+    let decided = alone.zip(step.command.decided_at());
     let decided = result.is_none() && decided.is_some_and(|(struck, place)| struck.is_after(place));
     if let Some(leads) = leads.as_ref().filter(|leads| decided && **leads != then) {
         return Err(at(format!("it was undone though it was decided: {then:?}, not {leads:?}")));
@@ -132,7 +136,7 @@ fn take(mut world: World, step: Step) -> Result<(World, bool), String> {
     )
     .map_err(at)?;
     promises::kept(&world, &then).map_err(at)?;
-    Ok((world, struck.is_some()))
+    Ok((world, struck.is_some_and(|struck| struck.complete)))
 }
 
 /// Whether things are as they should be now.
@@ -188,7 +192,7 @@ fn again(world: World, step: Step) -> Result<World, String> {
     if step.mishap.is_none() || !retried {
         return Ok(world);
     }
-    take(world, Step { mishap: None, again: None, ..step })
+    take(world, Step { mishap: None, next: None, again: None, ..step })
         .map(|(world, _)| world)
         .map_err(|why| format!("the same push again: {why}"))
 }
@@ -218,7 +222,7 @@ fn at_every_place(mishap: Mishap) {
         Command::Stop,
         Command::Destroy,
     ];
-    let plain = |command| Step { command, mishap: None, again: None };
+    let plain = |command| Step { command, mishap: None, next: None, again: None };
     let before = [Command::Push(good(0)), Command::Push(good(1)), Command::Scale { web: 1, worker: 1 }];
     let sequences = each.map(|command| (before.map(plain).to_vec(), command)).into_iter().chain([
         (vec![], Command::Push(good(0))),
@@ -228,7 +232,7 @@ fn at_every_place(mishap: Mishap) {
     ]);
     for (before, command) in sequences {
         for place in 0.. {
-            let step = Step { command, mishap: Some((mishap, place)), again: None };
+            let step = Step { command, mishap: Some((mishap, place)), next: None, again: None };
             match run(&[before.clone(), vec![step]].concat()) {
                 Ok(true) => {}
                 Ok(false) => break,
@@ -256,6 +260,25 @@ fn a_write_that_fails_anywhere_breaks_no_promise() {
 #[test]
 fn a_database_that_is_held_from_anywhere_on_breaks_no_promise() {
     at_every_place(Mishap::StoreHeld);
+}
+
+/// A full disk, and a server that is killed before there is room again.
+#[test]
+fn a_crash_while_the_database_is_held_breaks_no_promise() {
+    let good = |number| Command::Push(Commit { number, behaviour: Behaviour::Good });
+    let plain = |command| Step { command, mishap: None, next: None, again: None };
+    let before = [good(0), good(1), Command::Scale { web: 1, worker: 1 }].map(plain);
+    for command in [good(2), Command::Rollback(None), Command::Config(1)] {
+        for held in 0.. {
+            let held = Step { command, mishap: Some((Mishap::StoreHeld, held)), next: None, again: None };
+            let with = |next| run(&[&before[..], &[Step { next, ..held }]].concat());
+            if !with(None).unwrap() {
+                break;
+            }
+            let crash = |place: &u8| with(Some((Mishap::Crash, *place)));
+            (0..).step_by(2).take_while(|place| crash(place).unwrap()).for_each(drop);
+        }
+    }
 }
 
 #[test]

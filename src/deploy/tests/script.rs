@@ -4,7 +4,7 @@
 
 use crate::failpoint::in_tests;
 use crate::store::WRITE;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// What happens there.
@@ -54,6 +54,8 @@ struct Planned {
     mishap: Mishap,
     /// Places to pass before it at which it could happen.
     left: u8,
+    /// What goes wrong so many places later, too.
+    next: Option<(Mishap, u8)>,
     act: Act,
 }
 
@@ -61,6 +63,8 @@ struct Planned {
 struct Script {
     planned: Option<Planned>,
     struck: Option<&'static str>,
+    /// Nothing more is to come.
+    complete: bool,
     held: bool,
     /// Places that were passed until it struck.
     passed: Vec<&'static str>,
@@ -70,6 +74,8 @@ struct Script {
 #[derive(Debug)]
 pub(super) struct Struck {
     pub place: &'static str,
+    /// So has the one after it, if one was planned.
+    pub complete: bool,
     /// What came before, and the place itself.
     passed: Vec<&'static str>,
 }
@@ -85,10 +91,10 @@ thread_local! {
     static SCRIPT: RefCell<Script> = RefCell::default();
 }
 
-/// Plans a mishap after so many places; `act` carries it out, failures of the engine
-/// and the store aside.
-pub(super) fn plan(mishap: Mishap, left: u8, act: impl Fn(Mishap) + 'static) {
-    let planned = Some(Planned { mishap, left, act: Rc::new(act) });
+/// Plans a mishap after so many places, and maybe another after it; `act` carries
+/// them out, failures of the engine and the store aside.
+pub(super) fn plan(mishap: Mishap, left: u8, next: Option<(Mishap, u8)>, act: impl Fn(Mishap) + 'static) {
+    let planned = Some(Planned { mishap, left, next, act: Rc::new(act) });
     SCRIPT.with(|script| *script.borrow_mut() = Script { planned, ..Script::default() });
     in_tests::set(Some(Rc::new(|place| {
         go_by(place, if place == WRITE { Doing::Write } else { Doing::Nothing })
@@ -98,8 +104,31 @@ pub(super) fn plan(mishap: Mishap, left: u8, act: impl Fn(Mishap) + 'static) {
 /// Forgets the plan; where it struck, if it did.
 pub(super) fn end() -> Option<Struck> {
     in_tests::set(None);
-    let Script { struck, passed, .. } = SCRIPT.with(|script| std::mem::take(&mut *script.borrow_mut()));
-    Some(Struck { place: struck?, passed })
+    let Script { struck, complete, passed, .. } =
+        SCRIPT.with(|script| std::mem::take(&mut *script.borrow_mut()));
+    Some(Struck { place: struck?, complete, passed })
+}
+
+/// Has the store refuse every write from a failpoint on, where something is done.
+pub(super) fn hold_from(place: &'static str, act: impl Fn() + 'static) {
+    let held = Cell::new(false);
+    in_tests::set(Some(Rc::new(move |passed| {
+        if passed == place {
+            held.set(true);
+            act();
+        }
+        held.get() && passed == WRITE
+    })));
+}
+
+/// Does something when the server comes by a failpoint.
+pub(super) fn at(place: &'static str, act: impl Fn() + 'static) {
+    in_tests::set(Some(Rc::new(move |passed| {
+        if passed == place {
+            act();
+        }
+        false
+    })));
 }
 
 /// Comes by a place.
@@ -114,9 +143,7 @@ pub(super) fn call(place: &'static str) -> bool {
 
 /// Whether what is about to be done there fails.
 fn go_by(place: &'static str, doing: Doing) -> bool {
-    if doing == Doing::Write && SCRIPT.with(|script| script.borrow().held) {
-        return true;
-    }
+    let held = doing == Doing::Write && SCRIPT.with(|script| script.borrow().held);
     let due = SCRIPT.with(|script| {
         let mut script = script.borrow_mut();
         if script.struck.is_none() {
@@ -127,16 +154,20 @@ fn go_by(place: &'static str, doing: Doing) -> bool {
             planned.left -= 1;
             return None;
         }
-        script.held = planned.mishap == Mishap::StoreHeld;
-        script.struck = Some(place);
-        script.planned.take()
+        script.held |= planned.mishap == Mishap::StoreHeld;
+        script.struck = script.struck.or(Some(place));
+        let due = script.planned.take()?;
+        let Planned { next, ref act, .. } = due;
+        script.complete = next.is_none();
+        script.planned = next.map(|(mishap, left)| Planned { mishap, left, next: None, act: act.clone() });
+        Some(due)
     });
     match due {
         Some(Planned { mishap: Mishap::EngineFails | Mishap::StoreFails | Mishap::StoreHeld, .. }) => true,
         Some(Planned { mishap, act, .. }) => {
             act(mishap);
-            false
+            held
         }
-        None => false,
+        None => held,
     }
 }

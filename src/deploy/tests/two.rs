@@ -15,7 +15,7 @@ fn good(number: u8) -> Commit {
 }
 
 fn after(world: World, command: Command) -> World {
-    take(world, Step { command, mishap: None, again: None }).unwrap().0
+    take(world, Step { command, mishap: None, next: None, again: None }).unwrap().0
 }
 
 /// What the pre-receive hook of a push is told that began when the branch was `old`.

@@ -167,10 +167,28 @@ impl World {
 
     /// Plans a mishap for what follows.
     pub(super) fn plan(&self, mishap: Mishap, left: u8) {
+        self.plan_two(mishap, left, None);
+    }
+
+    /// Plans a mishap for what follows, and another that comes after it.
+    pub(super) fn plan_two(&self, mishap: Mishap, left: u8, next: Option<(Mishap, u8)>) {
+        script::plan(mishap, left, next, self.act());
+    }
+
+    /// Kills the server at a failpoint, when something has been done to its engine.
+    pub(super) fn crash_at(&self, place: &'static str, before: impl Fn(&FakeEngine) + 'static) {
+        let (act, engine) = (self.act(), self.engine());
+        script::at(place, move || {
+            before(&engine);
+            act(Mishap::Crash);
+        });
+    }
+
+    fn act(&self) -> impl Fn(Mishap) + 'static {
         let (host, killed, kill) = (self.host.parts(), self.killed.clone(), self.kill.clone());
         let (pipeline, gone) = (self.pipeline.clone(), self.gone.clone());
         let database = self.database();
-        script::plan(mishap, left, move |mishap| match mishap {
+        move |mishap| match mishap {
             Mishap::Crash => {
                 written(&pipeline.workers.store);
                 *killed.borrow_mut() = Some(host.copied());
@@ -183,7 +201,7 @@ impl World {
             }
             Mishap::Leave => gone.cancel(),
             Mishap::EngineFails | Mishap::StoreFails | Mishap::StoreHeld => {}
-        });
+        }
     }
 
     /// Does something on the server until it ends or the server does.
