@@ -2,11 +2,11 @@
 
 use super::collect::Collector;
 use super::crashes::Crashes;
+use super::line::Line;
 use super::orders::Orders;
 use super::pins::Pins;
 use super::pushes::Pushes;
 use super::queue::Queue;
-use super::slots::Slots;
 use super::watch::Watched;
 use super::{Certificates, DeployError, Routes};
 use crate::buildpack::{CacheScope, Catalog, Choice};
@@ -50,7 +50,8 @@ pub struct Pipeline {
     pub certificates: Certificates,
     pub(super) orders: Orders,
     pub(super) queue: Queue,
-    pub(super) slots: Slots,
+    /// Places for builds.
+    pub(super) slots: Arc<Line>,
     pub(super) pushes: Pushes,
     pub(super) collector: Collector,
     pub(super) background: TaskTracker,
@@ -80,7 +81,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline that ends its background work when `stop` is cancelled.
     pub fn new(workers: Workers, stop: CancellationToken) -> Arc<Self> {
-        let slots = Slots::new(workers.settings.build.parallel);
+        let slots = Line::new(workers.settings.build.parallel);
         let collector = Collector::new(workers.engine.clone(), workers.logs.clone());
         let settings = &workers.settings;
         let courier = Courier::new(&settings.webhooks_allow, settings.build.ca_bundle.as_deref());

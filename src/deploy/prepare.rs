@@ -58,7 +58,7 @@ impl Pipeline {
         reached("release-opened");
         let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
         let steps = async {
-            let slot = self.slots.take(&job.report).await;
+            let slot = super::line::slot(&self.slots, &job.report).await;
             self.bases(&job, &mut release, &plan).await?;
             self.build(&job, &mut release, tree, &plan).await?;
             drop(slot);

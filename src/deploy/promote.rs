@@ -146,9 +146,9 @@ impl Pipeline {
         Ok(window)
     }
 
-    /// Ends what belongs to other releases: workers first, so that two releases'
-    /// workers never run together, unless their type overlaps; web processes when
-    /// their requests are finished, but for those that stand by.
+    /// Ends what belongs to other releases: web processes when their requests are
+    /// finished, but for those that stand by, and all others as soon as it is their
+    /// turn. The app is free for the next deploy meanwhile.
     async fn retire_others(self: Arc<Self>, app: App, release: Release, window: Option<Window>, turn: Turn) {
         let states = self.states(app.id).await.unwrap_or_else(|error| {
             tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
@@ -157,22 +157,56 @@ impl Pipeline {
         let stands_by = |state: &ProcessState| window.as_ref().is_some_and(|window| window.keeps(state));
         let old = self.not_retiring(states).into_iter();
         let old = old.filter(|state| state.release != release.label() && !stands_by(state));
-        let (web, others): (Vec<_>, Vec<_>) = old.partition(|state| state.process.kind.is_web());
+        let mut web: Vec<_> = old.filter(|state| state.process.kind.is_web()).collect();
         self.mark_retiring(&web);
-        self.start_others(&app, &release, true).await;
-        self.end_processes(&app, &others, GRACE).await;
-        reached("others-ended");
-        self.start_others(&app, &release, false).await;
         // What stood by may not be all that is wanted now.
-        if release.took_over.is_some()
-            && let Err(error) = self.adjust(&app, release.clone(), &Report::channel().0).await
-        {
-            tracing::error!(app = %app.name, %error, "not everything could be started again");
+        if release.took_over.is_some() {
+            let report = Report::channel().0;
+            match self.adjust_some(&app, release.clone(), &report, ProcessType::is_web).await {
+                Ok(superfluous) => web.extend(superfluous),
+                Err(error) => {
+                    tracing::error!(app = %app.name, %error, "not every web process could be started again");
+                }
+            }
+        }
+        let line = self.queue.roster(app.id);
+        drop(turn);
+        let exchange = async {
+            let roster = line.taken().await;
+            if let Err(error) = self.exchange_others(&app, &release).await {
+                tracing::error!(app = %app.name, %error, "the processes of the release before could not be replaced");
+            }
+            drop(roster);
+        };
+        tokio::join!(exchange, self.retire_web(&app, &web));
+        self.drop_old_images(&app).await;
+    }
+
+    /// Processes of other releases that get no traffic end before those of this one
+    /// start, so that two releases' workers never run together, unless their type
+    /// overlaps. With the roster; a release that has been followed by another meanwhile
+    /// leaves all this to that one.
+    async fn exchange_others(&self, app: &App, release: &Release) -> Result<(), DeployError> {
+        if self.serves(app, release).await? {
+            self.start_others(app, release, true).await?;
+        }
+        if self.serves(app, release).await? {
+            let mut others = self.not_retiring(self.states(app.id).await?);
+            others.retain(|state| state.release != release.label() && !state.process.kind.is_web());
+            self.end_processes(app, &others, GRACE).await;
+        }
+        reached("others-ended");
+        if self.serves(app, release).await? {
+            self.start_others(app, release, false).await?;
         }
         reached("others-started");
-        drop(turn);
-        self.retire_web(&app, &web).await;
-        self.drop_old_images(&app).await;
+        Ok(())
+    }
+
+    /// Whether a release serves still.
+    pub(super) async fn serves(&self, app: &App, release: &Release) -> Result<bool, DeployError> {
+        let stopped = self.refreshed(app).await?.stopped;
+        Ok(!stopped && self.current(app).await?.is_some_and(|current| current.id == release.id))
     }
 
     /// Removes what no rollback and no next build needs.
@@ -183,17 +217,31 @@ impl Pipeline {
         self.tidy_bases().await;
     }
 
-    /// Starts the processes of a release that get no traffic: those whose type
-    /// overlaps with the former release, or those others.
-    async fn start_others(&self, app: &App, release: &Release, overlap: bool) {
-        let wanted = self.wanted(app, release).await.unwrap_or_default();
+    /// Starts the processes of a release that get no traffic and that are not there:
+    /// those whose type overlaps with the former release, or those others, unless one of
+    /// a former release could not be ended.
+    pub(super) async fn start_others(
+        &self,
+        app: &App,
+        release: &Release,
+        overlap: bool,
+    ) -> Result<(), DeployError> {
+        let mut wanted = self.wanted(app, release).await?;
+        let states = self.states(app.id).await?;
+        let is_there = |process: &ProcessName| {
+            states.iter().any(|state| state.process == *process && state.release == release.label())
+        };
         let due = |kind: &ProcessType| !kind.is_web() && release.overlaps(kind) == overlap;
-        for process in wanted.iter().filter(|process| due(&process.kind)) {
-            if let Err(error) = self.start_process(app, release, process).await {
+        wanted.retain(|process| due(&process.kind) && !is_there(process));
+        for process in wanted {
+            if !overlap && in_the_way(&states, release, &process.kind) {
+                tracing::warn!(app = %app.name, %process, "it is not started while a former release's runs");
+            } else if let Err(error) = self.start_process(app, release, &process).await {
                 tracing::error!(app = %app.name, %process, %error, "a process could not be started");
                 self.platform_line(app.id, &format!("{process} could not be started: {error}"));
             }
         }
+        Ok(())
     }
 
     /// Ends old processes once every proxy has finished with them: whichever release
@@ -266,4 +314,14 @@ impl Pipeline {
         let line = crate::logs::LogEntry::now(crate::logs::Source::Platform, "deploy", 0, text);
         self.workers.logs.append(app, line);
     }
+}
+
+/// Whether processes of this type are not to be started yet: those of another release
+/// run, and two releases' must not run together.
+pub(super) fn in_the_way(states: &[ProcessState], release: &Release, kind: &ProcessType) -> bool {
+    let former = |state: &ProcessState| {
+        let runs = state.running || state.restarting;
+        runs && state.release != release.label() && state.process.kind == *kind
+    };
+    !kind.is_web() && !release.overlaps(kind) && states.iter().any(former)
 }

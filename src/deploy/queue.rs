@@ -1,6 +1,7 @@
 //! One deploy at a time per app: who has the app, and who waits.
 
 use super::DeployError;
+use super::line::{Line, Spot};
 use crate::model::{AppId, CommitId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,14 +30,26 @@ pub(super) struct Queue {
     places: Mutex<HashMap<AppId, Arc<Place>>>,
 }
 
-#[derive(Default)]
 struct Place {
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<Line>,
+    roster: Arc<Line>,
     /// Held from looking at what shall be routed to until it is published.
     publishing: Arc<tokio::sync::Mutex<()>>,
     activity: watch::Sender<Option<Activity>>,
     /// Ends the deploy that has the turn, as long as it can be ended.
     ending: Mutex<Option<Arc<Ending>>>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            turn: Line::new(1),
+            roster: Line::new(1),
+            publishing: Arc::default(),
+            activity: watch::Sender::default(),
+            ending: Mutex::default(),
+        }
+    }
 }
 
 /// How somebody else ends a deploy.
@@ -64,7 +77,26 @@ pub(super) struct Turn {
     /// When each step began.
     steps: Mutex<Vec<(&'static str, Instant)>>,
     ending: Arc<Ending>,
-    _guard: OwnedMutexGuard<()>,
+    _spot: Spot,
+}
+
+/// Who has it decides which processes a release has, beside those that a new release
+/// starts before it goes live: `ps:scale` and its like, and the exchange of workers after a
+/// promotion. It may be held for as long as a worker takes to stop, so that nobody waits
+/// for it with the turn in hand: a rollback would have to wait as long.
+pub(super) struct Roster {
+    _spot: Spot,
+}
+
+/// A place in the line for an app's roster.
+pub(super) struct RosterLine(Spot);
+
+impl RosterLine {
+    pub async fn taken(self) -> Roster {
+        let Self(mut spot) = self;
+        spot.served(|_| ()).await;
+        Roster { _spot: spot }
+    }
 }
 
 impl Queue {
@@ -86,8 +118,19 @@ impl Queue {
     /// Waits for one's turn and takes it.
     pub async fn take(&self, app: AppId, activity: Activity) -> Turn {
         let place = self.place(app);
-        let guard = place.turn.clone().lock_owned().await;
-        Turn::begin(place, guard, activity)
+        let mut spot = place.turn.queue_up();
+        spot.served(|_| ()).await;
+        Turn::begin(place, spot, activity)
+    }
+
+    /// Takes a place in the line for the roster; nobody who comes later has it before.
+    pub fn roster(&self, app: AppId) -> RosterLine {
+        RosterLine(self.place(app).roster.queue_up())
+    }
+
+    /// The roster if nobody has it, or waits for it.
+    pub fn try_roster(&self, app: AppId) -> Option<Roster> {
+        Some(Roster { _spot: self.place(app).roster.try_take()? })
     }
 
     /// Waits for one's turn to publish an app's route: whoever publishes looks at
@@ -99,8 +142,8 @@ impl Queue {
     /// Takes one's turn if nobody has it.
     pub fn try_take(&self, app: AppId, activity: Activity) -> Option<Turn> {
         let place = self.place(app);
-        let guard = place.turn.clone().try_lock_owned().ok()?;
-        Some(Turn::begin(place, guard, activity))
+        let spot = place.turn.try_take()?;
+        Some(Turn::begin(place, spot, activity))
     }
 
     /// Asks the deploy or restart that is being prepared to end; returns what it
@@ -124,10 +167,10 @@ impl Queue {
 }
 
 impl Turn {
-    fn begin(place: Arc<Place>, guard: OwnedMutexGuard<()>, activity: Activity) -> Self {
+    fn begin(place: Arc<Place>, spot: Spot, activity: Activity) -> Self {
         let steps = Mutex::new(vec![(activity.step, Instant::now())]);
         place.activity.send_replace(Some(activity));
-        Self { place, steps, ending: Arc::default(), _guard: guard }
+        Self { place, steps, ending: Arc::default(), _spot: spot }
     }
 
     /// From here on, and until [`Turn::commit`], somebody else may end this.

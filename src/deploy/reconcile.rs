@@ -7,7 +7,8 @@ use super::crashes::{ABANDONED, is_dead};
 use super::health::{self, Check};
 use super::prepare::Prepared;
 use super::processes::GRACE;
-use super::queue::{Activity, Turn};
+use super::promote::in_the_way;
+use super::queue::{Activity, Roster, Turn};
 use super::release::target;
 use super::routes::Published;
 use super::watch::its_web;
@@ -180,17 +181,24 @@ impl Pipeline {
     /// Waits for the app's turn and puts it in order.
     async fn adopt(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
         let turn = self.turn(app, "being put in order", "").await;
-        self.put_in_order(app, turn).await
+        let roster = self.queue.try_roster(app.id);
+        self.put_in_order(app, turn, roster).await
     }
 
     /// Makes the app's processes those that are wanted, collects their output
     /// and publishes its route. What cannot be started does not keep the rest
-    /// from being routed to.
-    async fn put_in_order(self: &Arc<Self>, app: &App, turn: Turn) -> Result<(), DeployError> {
+    /// from being routed to. Without the roster, somebody is at work on all processes
+    /// but those that serve, and they are left alone.
+    async fn put_in_order(
+        self: &Arc<Self>,
+        app: &App,
+        turn: Turn,
+        roster: Option<Roster>,
+    ) -> Result<(), DeployError> {
         let id = app.id;
         let Some(app) = self.store().read(move |db| store::apps::get(db, id)).await? else { return Ok(()) };
         if self.store().read(move |db| store::apps::is_ending(db, id)).await? {
-            return self.take_apart(&app, turn).await;
+            return if roster.is_some() { self.take_apart(&app, turn).await } else { Ok(()) };
         }
         self.undo_unfinished(&app).await?;
         let current = self.current(&app).await?;
@@ -199,20 +207,30 @@ impl Pipeline {
         }
         let label = current.as_ref().map_or(0, Release::label);
         let current = current.filter(|_| !app.stopped);
-        let wanted = match &current {
+        let mut wanted = match &current {
             Some(release) => self.wanted(&app, release).await?,
             None => Vec::new(),
         };
         let number = current.as_ref().map_or(0, Release::label);
         let states = self.states(app.id).await?;
-        self.give_up_addresses_but(app.id, &states).await?;
+        if roster.is_some() {
+            self.give_up_addresses_but(app.id, &states).await?;
+        } else {
+            wanted.retain(|process| process.kind.is_web());
+        }
         let mut states = self.not_retiring(states);
+        if roster.is_none() {
+            let others = states.extract_if(.., |state| !state.process.kind.is_web());
+            others.for_each(|state| self.collector.follow(Origin::from(&state)));
+        }
         if let Some(window) = self.window(app.id).await? {
             let standby = states.extract_if(.., |state| window.keeps(state));
             standby.for_each(|state| self.collector.follow(Origin::from(&state)));
         }
-        let (keep, end): (Vec<ProcessState>, Vec<ProcessState>) =
+        let (keep, mut end): (Vec<ProcessState>, Vec<ProcessState>) =
             states.into_iter().partition(|state| state.release == number && wanted.contains(&state.process));
+        // Who starts what is being ended would take over its name and address.
+        end.retain(|state| roster.is_some() || state.release != label);
         let now = store::now();
         let (dead, keep): (Vec<_>, Vec<_>) = keep.into_iter().partition(|state| is_dead(state, now));
         for state in dead {
@@ -220,18 +238,17 @@ impl Pipeline {
         }
         keep.iter().for_each(|state| self.collector.follow(Origin::from(state)));
         if let Some(release) = &current {
+            wanted.retain(|process| !in_the_way(&end, release, &process.kind));
             self.start_absent(&app, release, &wanted, &keep).await;
             self.trust_again(release, &keep).await?;
         }
         self.publish_running(app.id).await?;
         if !end.is_empty() {
             self.mark_retiring(&end);
-            // Who starts what is being ended would take over its name and address.
-            let turn = Some(turn).filter(|_| end.iter().any(|state| state.release == label));
+            drop(turn);
             let pipeline = self.clone();
             self.background.spawn(async move {
-                pipeline.end_leftovers(&app, end).await;
-                drop(turn);
+                pipeline.end_leftovers(&app, current, end, roster).await;
             });
         }
         Ok(())
@@ -263,12 +280,37 @@ impl Pipeline {
         }
     }
 
-    /// Ends what an interrupted deploy left, as the deploy would have.
-    async fn end_leftovers(&self, app: &App, end: Vec<ProcessState>) {
+    /// Ends what an interrupted deploy left, as the deploy would have, and starts what
+    /// had to wait for that.
+    async fn end_leftovers(
+        &self,
+        app: &App,
+        current: Option<Release>,
+        end: Vec<ProcessState>,
+        roster: Option<Roster>,
+    ) {
         let (web, others): (Vec<_>, Vec<_>) = end.into_iter().partition(|state| state.process.kind.is_web());
-        self.end_processes(app, &others, GRACE).await;
-        self.unmark_retiring(&others);
-        self.retire_web(app, &web).await;
+        let exchange = async {
+            if others.is_empty() {
+                return;
+            }
+            self.end_processes(app, &others, GRACE).await;
+            self.unmark_retiring(&others);
+            if let Some(release) = &current
+                && let Err(error) = self.start_instead(app, release).await
+            {
+                tracing::error!(app = %app.name, %error, "what was ended could not be replaced");
+            }
+        };
+        tokio::join!(exchange, self.retire_web(app, &web));
+        drop(roster);
+    }
+
+    async fn start_instead(&self, app: &App, release: &Release) -> Result<(), DeployError> {
+        if self.serves(app, release).await? {
+            self.start_others(app, release, false).await?;
+        }
+        Ok(())
     }
 
     /// Publishes the route to those web processes that run now.
@@ -326,7 +368,8 @@ impl Pipeline {
         let apps = self.store().read(store::apps::list).await.unwrap_or_default();
         for app in &apps {
             let Some(turn) = self.queue.try_take(app.id, order_activity()) else { continue };
-            if let Err(error) = self.put_in_order(app, turn).await {
+            let roster = self.queue.try_roster(app.id);
+            if let Err(error) = self.put_in_order(app, turn, roster).await {
                 tracing::warn!(app = %app.name, %error, "the app could not be put in order");
             }
         }
@@ -395,7 +438,8 @@ impl Pipeline {
     /// at work on the app, that is put in order at once.
     async fn replace_removed(self: &Arc<Self>, app: &App) {
         let Some(turn) = self.queue.try_take(app.id, order_activity()) else { return };
-        if let Err(error) = self.put_in_order(app, turn).await {
+        let roster = self.queue.try_roster(app.id);
+        if let Err(error) = self.put_in_order(app, turn, roster).await {
             tracing::warn!(app = %app.name, %error, "the app could not be put in order");
         }
     }

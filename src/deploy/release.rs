@@ -2,7 +2,7 @@
 //! and the beginning and end of an app.
 
 use super::again::Again;
-use super::queue::{Activity, Turn};
+use super::queue::{Activity, Roster, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
@@ -30,7 +30,7 @@ impl Pipeline {
     /// with on the next start, or within a minute.
     pub async fn destroy_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
         self.queue.cancel(app.id, who);
-        let turn = self.turn(app, "being destroyed", "").await;
+        let (roster, turn) = self.both(app, "being destroyed", "").await;
         let id = app.id;
         let begin = self.store().write(move |db| {
             let there = store::apps::get(db, id)?.is_some();
@@ -39,10 +39,12 @@ impl Pipeline {
         if !begin.await? {
             return Err(DeployError::NoApp);
         }
-        self.take_apart(app, turn).await.map_err(|error| {
+        let removed = self.take_apart(app, turn).await.map_err(|error| {
             tracing::error!(app = %app.name, %error, "it could not be removed completely; that is tried again");
             DeployError::HalfRemoved(app.name.clone())
-        })
+        });
+        drop(roster);
+        removed
     }
 
     /// Routes first, state last.
@@ -114,7 +116,7 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<BTreeMap<ProcessType, u32>, DeployError> {
-        let (app, turn) = self.begin(app, "scaling", who).await?;
+        let (app, roster, turn) = self.begin_roster(app, "scaling", who).await?;
         let current = self.current(&app).await?;
         if let Some(current) = &current
             && let Some(unknown) = changes.keys().find(|kind| !current.processes.contains_key(kind))
@@ -133,20 +135,23 @@ impl Pipeline {
             })
             .await?;
         reached("committed");
-        let running = !app.stopped;
-        if let (Some(current), true) = (current, running)
-            && let Err(error) = self.adjust(&app, current, report).await
-        {
-            self.store().write(move |db| store::apps::set_formation(db, id, &before)).await?;
-            return Err(error);
-        }
+        let Some(current) = current.filter(|_| !app.stopped) else { return Ok(counts) };
+        let superfluous = match self.adjust(&app, current, report).await {
+            Ok(superfluous) => superfluous,
+            Err(error) => {
+                self.store().write(move |db| store::apps::set_formation(db, id, &before)).await?;
+                return Err(error);
+            }
+        };
         drop(turn);
+        self.retire_web(&app, &superfluous).await;
+        drop(roster);
         Ok(counts)
     }
 
     /// Stores the wish that nothing runs, and ends what does.
     pub async fn stop_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
-        let (app, turn) = self.begin(app, "stopping", who).await?;
+        let (app, roster, turn) = self.begin_roster(app, "stopping", who).await?;
         // First: once the wish is written down, nothing may refuse it.
         let states = self.not_retiring(self.states(app.id).await?);
         let id = app.id;
@@ -157,8 +162,10 @@ impl Pipeline {
         stop.await?;
         let published = self.publish_running(id).await?;
         self.routes.acknowledged(published.version).await;
-        self.retire_web(&app, &states).await;
+        self.mark_retiring(&states);
         drop(turn);
+        self.retire_web(&app, &states).await;
+        drop(roster);
         Ok(())
     }
 
@@ -170,7 +177,7 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<Option<u32>, DeployError> {
-        let (app, turn) = self.begin(app, "starting", who).await?;
+        let (app, roster, turn) = self.begin_roster(app, "starting", who).await?;
         let current = self.current(&app).await?.ok_or(DeployError::NoRelease)?;
         let id = app.id;
         let read = move |db: &_| {
@@ -183,31 +190,51 @@ impl Pipeline {
         if stopped && !same {
             let (source, why, who) = (current, Why::Config, who.to_owned());
             let again = Again { source, config, sizes: None, why, who, evidence: None };
+            drop(roster);
             return self.repeat(&app, again, turn, report).await.map(Some);
         }
         self.store().write(move |db| store::apps::set_stopped(db, id, false)).await?;
-        if let Err(error) = self.adjust(&app, current, report).await {
-            if stopped {
-                self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
-                let begun = self.not_retiring(self.states(id).await?);
-                self.end_processes(&app, &begun, Duration::ZERO).await;
+        let superfluous = match self.adjust(&app, current, report).await {
+            Ok(superfluous) => superfluous,
+            Err(error) => {
+                if stopped {
+                    self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
+                    let begun = self.not_retiring(self.states(id).await?);
+                    self.end_processes(&app, &begun, Duration::ZERO).await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         drop(turn);
+        self.retire_web(&app, &superfluous).await;
+        drop(roster);
         Ok(None)
     }
 
-    /// Makes what runs of a release what the formation says: starts what is
-    /// missing, routes to it when it answers, and ends what is too much.
+    /// Makes what runs of a release what the formation says: starts what is missing,
+    /// and routes to it when it answers. What is too much gets no requests any more and
+    /// is to be ended, for which nobody needs the turn. With the roster.
     pub(super) async fn adjust(
         &self,
         app: &App,
         release: Release,
         report: &Report,
-    ) -> Result<(), DeployError> {
-        let wanted = self.wanted(app, &release).await?;
+    ) -> Result<Vec<ProcessState>, DeployError> {
+        self.adjust_some(app, release, report, |_| true).await
+    }
+
+    /// The same for some types of processes. For web alone nobody needs the roster.
+    pub(super) async fn adjust_some(
+        &self,
+        app: &App,
+        release: Release,
+        report: &Report,
+        some: impl Fn(&ProcessType) -> bool,
+    ) -> Result<Vec<ProcessState>, DeployError> {
+        let mut wanted = self.wanted(app, &release).await?;
+        wanted.retain(|process| some(&process.kind));
         let mut states = self.not_retiring(self.states(app.id).await?);
+        states.retain(|state| some(&state.process.kind));
         if let Some(window) = self.window(app.id).await? {
             states.retain(|state| !window.keeps(state));
         }
@@ -235,6 +262,7 @@ impl Pipeline {
             .into_iter()
             .filter(|state| state.release != release.label() || !missing.contains(&state.process))
             .collect();
+        self.mark_retiring(&end);
         let publishing = self.queue.publishing(app.id).await;
         let targets = self.still_running(app, targets).await;
         let outage = self.outage(app, &release).await;
@@ -243,8 +271,7 @@ impl Pipeline {
         drop(publishing);
         reached("published");
         self.routes.acknowledged(published.version).await;
-        self.retire_web(app, &end).await;
-        Ok(())
+        Ok(end)
     }
 
     async fn start_missing(
@@ -313,6 +340,31 @@ impl Pipeline {
     ) -> Result<(App, Turn), DeployError> {
         let turn = self.turn(app, step, who).await;
         Ok((self.refreshed(app).await?, turn))
+    }
+
+    /// The same with the app's roster, for those who start or end processes of the
+    /// release that serves.
+    pub(super) async fn begin_roster(
+        &self,
+        app: &App,
+        step: &'static str,
+        who: &str,
+    ) -> Result<(App, Roster, Turn), DeployError> {
+        let (roster, turn) = self.both(app, step, who).await;
+        Ok((self.refreshed(app).await?, roster, turn))
+    }
+
+    /// Whoever is at work on the roster may be so for long, and is not waited for with
+    /// the turn in hand.
+    async fn both(&self, app: &App, step: &'static str, who: &str) -> (Roster, Turn) {
+        loop {
+            let turn = self.turn(app, step, who).await;
+            if let Some(roster) = self.queue.try_roster(app.id) {
+                return (roster, turn);
+            }
+            drop(turn);
+            drop(self.queue.roster(app.id).taken().await);
+        }
     }
 
     /// Makes `branch` the one whose push deploys. It must not exist, or name what

@@ -16,13 +16,16 @@ impl Pipeline {
         which: &[Selection],
         who: &str,
     ) -> Result<Vec<ProcessName>, DeployError> {
-        let turn = self.turn(app, "stopping", who).await;
+        let (app, roster, turn) = self.begin_roster(app, "stopping", who).await?;
+        let app = &app;
         let (release, chosen) = self.chosen(app, which).await?;
         let stopped = release.stopped.with(which);
         self.set_stopped(&release, stopped.clone()).await?;
         reached("committed");
-        self.adjust(app, Release { stopped, ..release }, &Report::channel().0).await?;
+        let ended = self.adjust(app, Release { stopped, ..release }, &Report::channel().0).await?;
         drop(turn);
+        self.retire_web(app, &ended).await;
+        drop(roster);
         Ok(chosen)
     }
 
@@ -34,10 +37,13 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<Vec<ProcessName>, DeployError> {
-        let turn = self.turn(app, "starting", who).await;
+        let (app, roster, turn) = self.begin_roster(app, "starting", who).await?;
+        let app = &app;
         let (release, chosen) = self.chosen(app, which).await?;
-        self.start_chosen(app, &release, which, report).await?;
+        let superfluous = self.start_chosen(app, &release, which, report).await?;
         drop(turn);
+        self.retire_web(app, &superfluous).await;
+        drop(roster);
         Ok(chosen)
     }
 
@@ -47,16 +53,16 @@ impl Pipeline {
         release: &Release,
         which: &[Selection],
         report: &Report,
-    ) -> Result<Release, DeployError> {
+    ) -> Result<Vec<ProcessState>, DeployError> {
         let stopped = release.stopped.without(which, &self.formed(app, release).await?);
         self.set_stopped(release, stopped.clone()).await?;
         reached("committed");
         let running = Release { stopped, ..release.clone() };
-        if let Err(error) = self.adjust(app, running.clone(), report).await {
+        let adjusted = self.adjust(app, running, report).await;
+        if adjusted.is_err() {
             self.set_stopped(release, release.stopped.clone()).await?;
-            return Err(error);
         }
-        Ok(running)
+        adjusted
     }
 
     /// Replaces these processes by new ones of the same release. Of web, a spare
@@ -69,7 +75,8 @@ impl Pipeline {
         who: &str,
         report: &Report,
     ) -> Result<Vec<ProcessName>, DeployError> {
-        let turn = self.turn(app, "restarting", who).await;
+        let (app, roster, mut turn) = self.begin_roster(app, "restarting", who).await?;
+        let app = &app;
         let (release, chosen) = self.chosen(app, which).await?;
         let (web, others): (Vec<_>, Vec<_>) = chosen.iter().partition(|process| process.kind.is_web());
         let there = self.not_retiring(self.states(app.id).await?);
@@ -82,9 +89,21 @@ impl Pipeline {
         if let [_, ..] = &of(&web)[..] {
             self.restart_web(app, &release, of(&web), report).await?;
         }
-        self.retire_web(app, &of(&others)).await;
-        self.start_chosen(app, &release, which, report).await?;
+        let old = of(&others);
+        if !old.is_empty() {
+            // A worker may take its time, and nobody else is to wait for it.
+            self.mark_retiring(&old);
+            drop(turn);
+            self.retire_web(app, &old).await;
+            turn = self.turn(app, "restarting", who).await;
+            if self.current(app).await?.is_none_or(|current| current.id != release.id) {
+                return Ok(chosen);
+            }
+        }
+        let superfluous = self.start_chosen(app, &release, which, report).await?;
         drop(turn);
+        self.retire_web(app, &superfluous).await;
+        drop(roster);
         Ok(chosen)
     }
 

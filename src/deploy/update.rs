@@ -52,7 +52,7 @@ impl Pipeline {
         let mut made = Vec::new();
         for base in bases.iter().filter(|base| !base.name.starts_with(pin::CERTIFICATES)) {
             self.expect_room().await?;
-            let slot = self.slots.take(report).await;
+            let slot = super::line::slot(&self.slots, report).await;
             report.step(&format!("{}: {}", pin::title(&base.name), base.reference));
             made.push(self.prepare_base(base, report).await?);
             drop(slot);

@@ -7,7 +7,7 @@ use super::world::{Carried, World, app_name};
 use crate::deploy::{Authorship, Hook};
 use crate::deploy::{DeployError, Pipeline, Report};
 use crate::git::RefUpdate;
-use crate::model::{App, CheckChange, CheckKind, CommitId};
+use crate::model::{App, CheckChange, CheckKind, CommitId, ProcessType, Scale, Selection};
 use crate::store;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -457,6 +457,93 @@ fn a_push_whose_branch_git_does_not_move_gives_the_app_back() {
     world.settles();
     assert_eq!(world.runs(), ["web-1-1"]);
     world.does_all(good(2));
+}
+
+/// How long a worker takes to stop that ignores SIGTERM for a while.
+const STUBBORN: Duration = Duration::from_secs(2);
+
+/// v1 and its worker stood by and were being ended when v2 turned out to be bad.
+fn with_a_worker_that_ends_slowly() -> World {
+    let mut world = World::watching("10m").unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 1, worker: 1 });
+    world.engine().state().slow = STUBBORN;
+    world.does(good(2));
+    assert_eq!(world.runs(), ["web-1-1", "web-2-1", "worker-1-1"]);
+    world
+}
+
+#[test]
+fn a_rollback_waits_for_no_worker_that_ends_slowly() {
+    let mut world = with_a_worker_that_ends_slowly();
+    let begun = Instant::now();
+    world.does(Command::Rollback(None));
+    assert!(begun.elapsed() < STUBBORN / 4, "it took {:?}", begun.elapsed());
+    world.waits_until_routed(&["web.1"]);
+    assert_eq!(world.table().routes[&app_name()].targets[0].release, 1, "the one that stood by serves");
+    world.settles();
+    assert_eq!(world.runs(), ["web-1-1", "worker-1-1"]);
+    world.unbroken();
+}
+
+#[test]
+fn neither_scaling_nor_stopping_nor_restarting_workers_keeps_a_rollback_waiting() {
+    let all = [ProcessType::parse("worker").unwrap()].map(Selection::Type);
+    for how in 0..4 {
+        let mut world = World::watching("10m").unwrap();
+        world.does_all(good(1));
+        world.does_all(good(2));
+        world.does_all(Command::Scale { web: 1, worker: 1 });
+        world.engine().state().slow = STUBBORN;
+        let (pipeline, app, all) = (world.pipeline.clone(), world.app(), all.clone());
+        let report = Report::channel().0;
+        world.pipeline.background.clone().spawn_on(
+            async move {
+                match how {
+                    0 => drop(pipeline.stop_some(&app, &all, "bob").await.unwrap()),
+                    1 => drop(pipeline.restart_some(&app, &all, "bob", &report).await.unwrap()),
+                    2 => {
+                        let none = [(ProcessType::parse("worker").unwrap(), Scale::To(0))];
+                        drop(pipeline.scale(&app, &none.into(), "bob", &report).await.unwrap());
+                    }
+                    _ => pipeline.stop_app(&app, "bob").await.unwrap(),
+                }
+            },
+            world.handle(),
+        );
+        world.notes().outage.store(how == 3, std::sync::atomic::Ordering::Relaxed);
+        world.carry_out(async { tokio::time::sleep(STUBBORN / 4).await });
+        let begun = Instant::now();
+        world.does(Command::Rollback(None));
+        assert!(begun.elapsed() < STUBBORN / 4, "{how}: it took {:?}", begun.elapsed());
+        world.settles();
+        let expected: &[&str] = match how {
+            0 | 1 => &["web-1-1", "worker-1-1"],
+            2 => &["web-1-1"],
+            _ => &["web-3-1", "worker-3-1"],
+        };
+        assert_eq!(world.runs(), expected, "{how}");
+        world.unbroken();
+    }
+}
+
+#[test]
+fn who_scales_after_a_promotion_waits_until_the_workers_are_exchanged() {
+    let mut world = with_a_worker_that_ends_slowly();
+    world.does(Command::Scale { web: 1, worker: 2 });
+    assert_eq!(world.runs(), ["web-1-1", "web-2-1", "worker-2-1", "worker-2-2"]);
+    world.settles();
+    world.unbroken();
+}
+
+#[test]
+fn a_minute_amid_an_exchange_of_workers_starts_none() {
+    let mut world = with_a_worker_that_ends_slowly();
+    world.does(Command::Minute);
+    assert_eq!(world.runs(), ["web-1-1", "web-2-1", "worker-1-1"]);
+    world.settles();
+    assert_eq!(world.runs(), ["web-1-1", "web-2-1", "worker-2-1"]);
+    world.unbroken();
 }
 
 #[test]

@@ -246,6 +246,11 @@ impl World {
         self.runtime.block_on(self.pipeline.workers.store.read(query)).unwrap()
     }
 
+    /// Where something is started that goes on beside the rest.
+    pub(super) fn handle(&self) -> &tokio::runtime::Handle {
+        self.runtime.handle()
+    }
+
     /// Runs something to its end, mishaps aside.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)

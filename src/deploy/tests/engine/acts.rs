@@ -96,6 +96,20 @@ impl FakeEngine {
         }
     }
 
+    /// No two releases' workers run together.
+    fn check_alone(&self, workload: &Workload) {
+        let Workload { app, release, process, .. } = workload;
+        let state = self.state();
+        let other = state.containers.values().find(|container| {
+            let same = container.app == *app && container.process.kind == process.kind;
+            same && !process.kind.is_web() && container.running && container.release != *release
+        });
+        if let Some(other) = other {
+            let text = format!("{process} of v{release} was started while {} ran", other.name);
+            self.notes.broken.lock().unwrap().push(text);
+        }
+    }
+
     pub(super) fn time_to_stop(&self, id: &str) -> Duration {
         let state = self.state();
         let found = state.containers.get(id).filter(|container| !container.process.kind.is_web());
@@ -110,6 +124,7 @@ impl FakeEngine {
         let Some(Container { behaviour, address, port, .. }) = container else {
             return Err(refused("start container", 404, "No such container"));
         };
+        self.check_alone(workload);
         let serving = if workload.process.kind.is_web() {
             Serving::start(behaviour, (address, port).into()).await
         } else {
