@@ -49,7 +49,9 @@ pub async fn serve(listener: UnixListener, follows: Follows, stop: CancellationT
 
 async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
     let (mut from, mut to) = stream.into_split();
-    let Some(FromProxy::Hello { pid, tls, .. }) = frame::read(&mut from).await? else { return Ok(()) };
+    let Some(FromProxy::Hello { pid, tls, changes, .. }) = frame::read(&mut from).await? else {
+        return Ok(());
+    };
     tracing::debug!(pid, tls, "a proxy has connected");
     let Follows { routes, certificates } = follows;
     let id = routes.join();
@@ -64,7 +66,7 @@ async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
         Ok::<_, io::Error>(())
     };
     let result = tokio::select! {
-        result = tell(&mut to, follows, tls) => result,
+        result = tell(&mut to, follows, tls, changes) => result,
         result = hear => result,
     };
     routes.leave(id);
@@ -74,7 +76,8 @@ async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
 
 /// Everything as it is now, and then whatever changes. Certificates come first, so
 /// that no route is sent on to HTTPS before there is one.
-async fn tell(to: &mut OwnedWriteHalf, follows: &Follows, tls: bool) -> io::Result<()> {
+async fn tell(to: &mut OwnedWriteHalf, follows: &Follows, tls: bool, changes: bool) -> io::Result<()> {
+    let mut told = None;
     let mut table = follows.routes.subscribe();
     let mut certificates = follows.certificates.subscribe();
     let mut challenges = follows.certificates.subscribe_challenges();
@@ -90,7 +93,12 @@ async fn tell(to: &mut OwnedWriteHalf, follows: &Follows, tls: bool) -> io::Resu
             Ok(()) = challenges.changed(), if tls => {
                 ToProxy::Challenges((*challenges.borrow_and_update().clone()).clone())
             }
-            Ok(()) = table.changed() => ToProxy::Table((*table.borrow_and_update().clone()).clone()),
+            Ok(()) = table.changed() => {
+                let table = table.borrow_and_update();
+                let news = follows.routes.news(&table, told);
+                told = changes.then_some(table.version);
+                news
+            }
             else => return Ok(()),
         };
         frame::write(to, &message).await?;

@@ -1,9 +1,9 @@
 //! The route table as wanted now, and what the proxies have made of it.
 
 use super::tally::Tally;
-use crate::model::{AppName, FromProxy, Route, RouteTable, Target};
+use crate::model::{AppName, FromProxy, Route, RouteChanges, RouteTable, Target, ToProxy};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -12,6 +12,9 @@ const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
 /// Finished targets that are remembered of each proxy, far more than are waited for at a time.
 const DRAINED_LIMIT: usize = 4096;
+
+/// Changes that are remembered, for proxies that have heard of all before them.
+const JOURNAL: usize = 1024;
 
 /// Number of a proxy's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +33,8 @@ pub struct Published {
 #[derive(Clone)]
 pub struct Routes {
     table: Arc<watch::Sender<Arc<RouteTable>>>,
+    /// Which app's route each of the last versions has changed. Written while the table is.
+    journal: Arc<Mutex<VecDeque<(u64, AppName)>>>,
     proxies: Arc<watch::Sender<Proxies>>,
     next: Arc<Mutex<u64>>,
     /// What was seen of the releases.
@@ -69,6 +74,7 @@ impl Routes {
         let table = RouteTable { version, routes: BTreeMap::new() };
         Self {
             table: Arc::new(watch::Sender::new(Arc::new(table))),
+            journal: Arc::default(),
             proxies: Arc::default(),
             next: Arc::default(),
             tally: Tally::default(),
@@ -79,6 +85,7 @@ impl Routes {
     /// app off the air before its processes have been looked at.
     pub fn seed(&self, last: RouteTable) {
         self.table.send_modify(|table| {
+            self.journal().clear();
             let version = table.version.max(last.version) + 1;
             *table = Arc::new(RouteTable { version, ..last });
         });
@@ -87,6 +94,21 @@ impl Routes {
     /// The table now and whenever it changes, for a proxy's connection.
     pub fn subscribe(&self) -> watch::Receiver<Arc<RouteTable>> {
         self.table.subscribe()
+    }
+
+    /// What a proxy has to hear that was told of the version `told` last: what has
+    /// changed since, or everything.
+    pub fn news(&self, table: &RouteTable, told: Option<u64>) -> ToProxy {
+        let journal = self.journal();
+        let known = |told: &u64| journal.front().is_some_and(|(first, _)| *first <= told + 1);
+        let Some(from) = told.filter(known) else { return ToProxy::Table(table.clone()) };
+        let since = journal.iter().rev().take_while(|(version, _)| *version > from);
+        let routes = since.map(|(_, app)| (app.clone(), table.routes.get(app).cloned())).collect();
+        ToProxy::Changes(RouteChanges { from, version: table.version, routes })
+    }
+
+    fn journal(&self) -> MutexGuard<'_, VecDeque<(u64, AppName)>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The table now.
@@ -102,19 +124,24 @@ impl Routes {
         }
         let targets = route.as_ref().map(|route| route.targets.clone()).unwrap_or_default();
         self.table.send_if_modified(|table| {
-            if table.routes.get(app) == route.as_ref() {
+            if table.routes.get(app).map(|there| &**there) == route.as_ref() {
                 return false;
             }
             let stay = route.as_ref().map_or(&[][..], |route| &route.targets);
             let before = table.routes.get(app).map_or(&[][..], |route| &route.targets);
             removed = before.iter().filter(|target| !stay.contains(target)).cloned().collect();
-            let mut changed = RouteTable::clone(table);
-            changed.version += 1;
-            match route {
-                Some(route) => changed.routes.insert(app.clone(), route),
-                None => changed.routes.remove(app),
+            let changes = RouteChanges {
+                from: table.version,
+                version: table.version + 1,
+                routes: BTreeMap::from([(app.clone(), route.map(Arc::new))]),
             };
-            *table = Arc::new(changed);
+            // In place, unless somebody reads it just now.
+            Arc::make_mut(table).change(&changes);
+            let mut journal = self.journal();
+            journal.push_back((changes.version, app.clone()));
+            if journal.len() > JOURNAL {
+                journal.pop_front();
+            }
             true
         });
         // A process that came back under its old name and address is not finished
@@ -278,6 +305,25 @@ mod tests {
         assert_eq!(routes.publish(&app, Some(route(1))).removed, []);
         assert_eq!(routes.publish(&app, Some(route(2))).removed, [target(1)]);
         assert_eq!(routes.publish(&app, None).removed, [target(2)]);
+    }
+
+    #[test]
+    fn a_proxy_hears_what_has_changed_since_it_was_told() {
+        let routes = Routes::new();
+        let name = |name: &str| AppName::parse(name).unwrap();
+        let told = routes.publish(&name("a"), Some(route(1))).version;
+        assert!(matches!(routes.news(&routes.table(), None), ToProxy::Table(_)), "it knows nothing yet");
+        routes.publish(&name("b"), Some(route(1)));
+        routes.publish(&name("a"), None);
+        let table = routes.table();
+        let ToProxy::Changes(changes) = routes.news(&table, Some(told)) else { panic!("all of it") };
+        let all = [(name("a"), None), (name("b"), Some(Arc::new(route(1))))];
+        assert_eq!((changes.from, changes.version), (told, told + 2));
+        assert_eq!(changes.routes, BTreeMap::from(all));
+        for release in 0..=u32::try_from(JOURNAL).unwrap() {
+            routes.publish(&name("a"), Some(route(release + 5)));
+        }
+        assert!(matches!(routes.news(&routes.table(), Some(told)), ToProxy::Table(_)), "too long ago");
     }
 
     #[tokio::test]

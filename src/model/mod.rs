@@ -40,7 +40,7 @@ pub use public_key::{KeyFault, PublicKey};
 pub use release::{
     CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, USUAL_ENDS, Why,
 };
-pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteTable, Target, ToProxy};
+pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
 pub use source::{EntryKind, SourceEntry, SourceTree};
 pub use webhook::{

@@ -9,6 +9,7 @@ use super::name::AppName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// One process that can take requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,7 +73,31 @@ pub struct RouteTable {
     /// Grows by one with each change, over restarts too.
     pub version: u64,
     /// By app name.
-    pub routes: BTreeMap<AppName, Route>,
+    pub routes: BTreeMap<AppName, Arc<Route>>,
+}
+
+/// What one version of the table has that another had not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteChanges {
+    /// The version that is changed; who has another one needs the whole table.
+    pub from: u64,
+    /// The version that it becomes.
+    pub version: u64,
+    /// The routes that are other ones now; `None`: there is none any more.
+    pub routes: BTreeMap<AppName, Option<Arc<Route>>>,
+}
+
+impl RouteTable {
+    /// Makes the changes, which have to be of this version.
+    pub fn change(&mut self, changes: &RouteChanges) {
+        self.version = changes.version;
+        for (app, route) in &changes.routes {
+            match route {
+                Some(route) => self.routes.insert(app.clone(), Arc::clone(route)),
+                None => self.routes.remove(app),
+            };
+        }
+    }
 }
 
 /// What the control plane says to a proxy.
@@ -81,6 +106,10 @@ pub struct RouteTable {
 pub enum ToProxy {
     /// Use this table from now on; answered by `Ack` once it is in force.
     Table(RouteTable),
+    /// Change the table that you have in this way; answered by `Ack`. For proxies that
+    /// have said that they know it; one that has another version closes the connection,
+    /// and is sent the whole table on the next.
+    Changes(RouteChanges),
     /// Show these certificates from now on; answered by `Certified`.
     Certificates(CertificateTable),
     /// Answer these challenges, and no others, from now on; answered by `Challenged`.
@@ -100,6 +129,9 @@ pub enum FromProxy {
         /// Whether it takes certificates and challenges; older ones do not know them.
         #[serde(default)]
         tls: bool,
+        /// Whether it takes changes of the table.
+        #[serde(default)]
+        changes: bool,
     },
     /// Every new handshake uses this version of the certificates.
     Certified {

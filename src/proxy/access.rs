@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tracing::debug;
 
-use super::board::Backend;
+use super::routing::Backend;
 use super::upstream::Upstream;
 
 /// One request, for its access line.

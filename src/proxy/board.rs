@@ -1,44 +1,16 @@
 //! The table in force, how the next one replaces it, and what drains.
 
-use super::counts::{Counter, Counts};
-use super::names::ByName;
-use super::pages::Page;
+use super::counts::Counts;
+use super::routing::{Backend, Entry, Routing, compete};
 use super::upstream::{InFlight, Upstream};
-use crate::model::{AppName, HttpsPolicy, Route, RouteTable, Target};
+use crate::model::{AppName, Route, RouteChanges, RouteTable, Target};
 use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// Removed targets remembered for a control plane that comes back.
 const GONE_LIMIT: usize = 1024;
-
-/// By which address a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Entry {
-    /// The HTTP address: the host name decides.
-    Hosts,
-    /// The HTTPS address: likewise.
-    Https,
-    /// An app's own port: any host name will do.
-    Port(u16),
-}
-
-/// An app's place in the table.
-pub(super) struct Backend {
-    /// The app.
-    pub(super) app: AppName,
-    /// Of the release that answers.
-    pub(super) counter: Arc<Counter>,
-    /// Whether plain requests are sent on.
-    pub(super) https: HttpsPolicy,
-    outage: String,
-    upstreams: Vec<Arc<Upstream>>,
-    turn: AtomicUsize,
-}
 
 /// Where one request may go.
 pub(super) enum Choice {
@@ -53,12 +25,6 @@ pub(super) enum Choice {
     Outage(Arc<Backend>),
     /// No app has that name.
     Unknown,
-}
-
-#[derive(Default)]
-struct Routing {
-    hosts: ByName<Arc<Backend>>,
-    ports: HashMap<u16, Arc<Backend>>,
 }
 
 /// Which table is in force.
@@ -76,6 +42,7 @@ struct State {
     /// How many tables have been in force; unlike versions it only grows.
     turn: u64,
     live: HashMap<Target, Arc<Upstream>>,
+    backends: HashMap<AppName, Arc<Backend>>,
     gone: VecDeque<Gone>,
 }
 
@@ -125,12 +92,52 @@ impl Board {
     pub(super) fn put_in_force(&self, table: Arc<RouteTable>) -> u64 {
         let mut state = self.state();
         let live = state.upstreams(&table, &self.drained);
-        self.routing.store(Arc::new(Routing::new(&table, &live, &self.counts)));
+        let mut routing = Routing::default();
+        state.backends.clear();
+        for route in table.routes.values() {
+            let backend = Arc::new(Backend::new(route, &live, &self.counts));
+            routing.add(route, &backend);
+            state.backends.insert(route.app.clone(), backend);
+        }
+        self.routing.store(Arc::new(routing));
         let before = std::mem::replace(&mut state.live, live);
         state.turn += 1;
-        state.retire(before);
+        let gone = before.into_iter().filter(|(target, _)| !state.live.contains_key(target));
+        let gone: Vec<_> = gone.map(|(_, upstream)| upstream).collect();
+        state.retire(gone);
         state.table = table;
         state.turn
+    }
+
+    /// Changes the table; as [`Self::put_in_force`] at the cost of what changes. `None`
+    /// if the changes are of another version than that in force.
+    pub(super) fn change(&self, changes: &RouteChanges) -> Option<u64> {
+        let mut state = self.state();
+        if state.table.version != changes.from {
+            return None;
+        }
+        let mut routing = Routing::clone(&self.routing.load());
+        let mut left = Vec::new();
+        for (app, route) in &changes.routes {
+            left.extend(state.replace(app, route.as_deref(), &mut routing, self));
+        }
+        Arc::make_mut(&mut state.table).change(changes);
+        for route in left.iter().filter(|left| left.1).flat_map(|left| state.rivals(&left.0)) {
+            if let Some(backend) = state.backends.get(&route.app) {
+                routing.add(&route, backend);
+            }
+        }
+        self.routing.store(Arc::new(routing));
+        state.turn += 1;
+        let stay = |target: &Target| {
+            let mut now = changes.routes.values().flatten();
+            now.any(|route| route.targets.contains(target))
+        };
+        let gone: Vec<Target> =
+            left.iter().flat_map(|left| &left.0.targets).filter(|target| !stay(target)).cloned().collect();
+        let gone: Vec<_> = gone.iter().filter_map(|target| state.live.remove(target)).collect();
+        state.retire(gone);
+        Some(state.turn)
     }
 
     /// Picks a target and counts the request there; never one that a table has
@@ -225,13 +232,43 @@ impl State {
         }
     }
 
-    /// Retires those of `before` that the table in force has no more.
-    fn retire(&mut self, before: HashMap<Target, Arc<Upstream>>) {
-        for (target, upstream) in before {
-            if !self.live.contains_key(&target) {
-                upstream.retire();
-                self.gone.push_back(Gone { upstream, turn: self.turn, reported: false });
+    /// An app's new route in `routing`; its old one, and whether others may claim what
+    /// it has given up.
+    fn replace(
+        &mut self,
+        app: &AppName,
+        route: Option<&Route>,
+        routing: &mut Routing,
+        board: &Board,
+    ) -> Option<(Arc<Route>, bool)> {
+        let before = self.table.routes.get(app).cloned();
+        let given_up = before.as_ref().is_some_and(|before| routing.remove(before, route));
+        self.backends.remove(app);
+        if let Some(route) = route {
+            for target in &route.targets {
+                if !self.live.contains_key(target) {
+                    let upstream = self.upstream(target, &board.drained);
+                    self.live.insert(target.clone(), upstream);
+                }
             }
+            let backend = Arc::new(Backend::new(route, &self.live, &board.counts));
+            routing.add(route, &backend);
+            self.backends.insert(app.clone(), backend);
+        }
+        before.map(|before| (before, given_up))
+    }
+
+    /// Routes that claim what this one had.
+    fn rivals(&self, gone: &Route) -> Vec<Arc<Route>> {
+        let others = self.table.routes.values().filter(|route| compete(gone, route));
+        others.cloned().collect()
+    }
+
+    /// Retires what the table in force has no more.
+    fn retire(&mut self, gone: Vec<Arc<Upstream>>) {
+        for upstream in gone {
+            upstream.retire();
+            self.gone.push_back(Gone { upstream, turn: self.turn, reported: false });
         }
         while self.gone.len() > GONE_LIMIT && self.gone.front().is_some_and(|gone| gone.reported) {
             self.gone.pop_front();
@@ -239,63 +276,77 @@ impl State {
     }
 }
 
-impl Routing {
-    fn new(table: &RouteTable, upstreams: &HashMap<Target, Arc<Upstream>>, counts: &Counts) -> Self {
-        let mut routing = Self::default();
-        for route in table.routes.values() {
-            let backend = Arc::new(Backend::new(route, upstreams, counts));
-            for host in &route.hosts {
-                routing.hosts.add(host, Arc::clone(&backend));
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::{Domain, HttpsPolicy};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const HOSTS: [&str; 4] = ["a.example", "b.example", "*.example", "c.a.example"];
+
+    fn route(app: u8, hosts: &[usize], port: Option<u16>, release: u32) -> Route {
+        let address = format!("10.0.{app}.2:5000").parse().unwrap();
+        Route {
+            app: AppName::parse(&format!("app{app}")).unwrap(),
+            hosts: hosts.iter().map(|&host| Domain::parse(HOSTS[host]).unwrap()).collect(),
+            https: HttpsPolicy::default(),
+            port,
+            release,
+            targets: vec![Target { address, process: "web.1".into(), release }],
+            outage: "H10".into(),
+        }
+    }
+
+    /// Which app and release answer each name and port.
+    fn answers(board: &Board) -> Vec<String> {
+        let asked = HOSTS.map(|host| (Entry::Hosts, host)).into_iter();
+        let asked = asked.chain([7000, 7001].map(|port| (Entry::Port(port), "")));
+        let answer = |(entry, host)| match board.choose(entry, host) {
+            Choice::Target { backend, in_flight } => {
+                format!("{} v{}", backend.app, in_flight.upstream().target.release)
             }
-            if let Some(port) = route.port {
-                routing.ports.insert(port, backend);
+            Choice::Outage(backend) => format!("{} is out", backend.app),
+            Choice::Unknown => "unknown".to_owned(),
+        };
+        asked.map(answer).collect()
+    }
+
+    /// Hosts, port and release of an app, if it is to have a route.
+    type Made = Option<(Vec<usize>, Option<u16>, u32)>;
+    type Step = Vec<(u8, Made)>;
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let hosts = prop::collection::vec(0..HOSTS.len(), 0..3);
+        let port = prop::option::of(7000_u16..7002);
+        let route = prop::option::weighted(0.8, (hosts, port, 1_u32..4));
+        prop::collection::vec(prop::collection::vec((0_u8..4, route), 1..3), 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn changes_make_the_table_that_they_describe(steps in steps()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _entered = runtime.enter();
+            let board = Board::new(RouteTable::default(), Vec::new());
+            for (version, step) in steps.into_iter().enumerate() {
+                let version = version as u64;
+                let new = |(app, made): (u8, Made)| {
+                    let name = AppName::parse(&format!("app{app}")).unwrap();
+                    (name, made.map(|(hosts, port, release)| Arc::new(route(app, &hosts, port, release))))
+                };
+                let routes: BTreeMap<_, _> = step.into_iter().map(new).collect();
+                let of_another = RouteChanges { from: version + 1, version, routes: BTreeMap::new() };
+                prop_assert_eq!(board.change(&of_another), None);
+                board.change(&RouteChanges { from: version, version: version + 1, routes }).unwrap();
+                let whole = Board::new(RouteTable::clone(&board.table()), Vec::new());
+                prop_assert_eq!(answers(&board), answers(&whole));
+                let targets = |board: &Board| {
+                    board.state().live.keys().cloned().collect::<std::collections::BTreeSet<_>>()
+                };
+                prop_assert_eq!(targets(&board), targets(&whole));
             }
         }
-        routing
-    }
-
-    fn find(&self, entry: Entry, host: &str) -> Option<&Arc<Backend>> {
-        match entry {
-            Entry::Hosts | Entry::Https => self.hosts.get(host),
-            Entry::Port(port) => self.ports.get(&port),
-        }
-    }
-}
-
-impl Backend {
-    fn new(route: &Route, upstreams: &HashMap<Target, Arc<Upstream>>, counts: &Counts) -> Self {
-        Self {
-            app: route.app.clone(),
-            counter: counts.of(&route.app, route.release),
-            https: route.https,
-            outage: route.outage.clone(),
-            upstreams: route.targets.iter().filter_map(|target| upstreams.get(target).cloned()).collect(),
-            turn: AtomicUsize::new(0),
-        }
-    }
-
-    /// The page in place of an answer, and its counting.
-    pub(super) fn instead(&self, page: Page) -> Page {
-        self.counter.note(page.status());
-        page
-    }
-
-    /// The page while there is no process. That somebody wants none (H14) is no
-    /// fault of the release.
-    pub(super) fn outage(&self) -> Page {
-        let page = Page::Outage(self.outage.clone());
-        if self.outage == "H14" { page } else { self.instead(page) }
-    }
-
-    /// The target with the fewest requests in flight, in turn among equals;
-    /// one that refused a moment ago only if all did.
-    fn pick(&self) -> Option<&Arc<Upstream>> {
-        let count = self.upstreams.len();
-        if count < 2 {
-            return self.upstreams.first();
-        }
-        let start = self.turn.fetch_add(1, Ordering::Relaxed) % count;
-        let (before, after) = self.upstreams.split_at(start);
-        after.iter().chain(before).min_by_key(|upstream| (upstream.is_ejected(), upstream.in_flight()))
     }
 }

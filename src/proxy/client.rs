@@ -1,9 +1,9 @@
 //! What all requests of a client's connection have in common, and what TLS asks of them.
 
 use super::Shared;
-use super::board::{Backend, Entry};
 use super::headers::Origin;
 use super::pages::Page;
+use super::routing::{Backend, Entry};
 use hyper::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::{Method, Uri};
 use std::io;

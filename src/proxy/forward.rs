@@ -1,12 +1,13 @@
 //! One request: whom it is for, which process takes it, and what comes back.
 
 use super::access::Record;
-use super::board::{Backend, Choice};
+use super::board::Choice;
 use super::body::{Relay, ReplyBody, RequestBody, Upload};
 use super::client::Client;
 use super::headers;
 use super::pages::Page;
 use super::request;
+use super::routing::Backend;
 use super::upstream::{InFlight, Sender, Upstream};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};

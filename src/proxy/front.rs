@@ -2,8 +2,8 @@
 //! where a connection or a request comes from.
 
 use super::Shared;
-use super::board::Entry;
 use super::preamble::{self, Preamble};
+use super::routing::Entry;
 use crate::settings::Front;
 use std::io;
 use std::net::{IpAddr, SocketAddr};

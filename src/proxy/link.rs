@@ -1,17 +1,19 @@
 //! The line to the control plane: tables in, acknowledgements out.
 
+use super::Shared;
 use super::board::Board;
 use super::ports::Ports;
-use super::{Shared, snapshot};
+use super::snapshot;
 use crate::frame;
-use crate::model::{CertificateTable, Challenges, FromProxy, RouteTable, ToProxy};
+use crate::model::{CertificateTable, Challenges, FromProxy, RouteChanges, RouteTable, ToProxy};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tracing::{debug, info, warn};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -25,8 +27,8 @@ pub(super) struct Link {
     pub(super) ports: Arc<Mutex<Ports>>,
     /// The control plane's socket.
     pub(super) socket: PathBuf,
-    /// Where the table is kept.
-    pub(super) snapshot: PathBuf,
+    /// Who keeps the table hears here that there is another one.
+    pub(super) changed: Arc<Notify>,
     /// Where certificates are kept.
     pub(super) certificates: PathBuf,
 }
@@ -73,7 +75,12 @@ impl Link {
     async fn talk(&mut self, stream: UnixStream, tables: &mut u64) -> io::Result<()> {
         let (reader, mut writer) = stream.into_split();
         let version = self.shared.board.table().version;
-        let hello = FromProxy::Hello { pid: std::process::id(), version, tls: self.shared.tls.is_some() };
+        let hello = FromProxy::Hello {
+            pid: std::process::id(),
+            version,
+            tls: self.shared.tls.is_some(),
+            changes: true,
+        };
         frame::write(&mut writer, &hello).await?;
         let (acks, queue) = mpsc::unbounded_channel();
         let shared = Arc::clone(&self.shared);
@@ -95,6 +102,10 @@ impl Link {
                     *tables += 1;
                     self.put_in_force(Arc::new(table)).await
                 }
+                ToProxy::Changes(changes) => {
+                    *tables += 1;
+                    self.change(&changes).await.ok_or(io::ErrorKind::InvalidData)?
+                }
                 ToProxy::Certificates(table) => self.show(table).await,
                 ToProxy::Challenges(challenges) => self.answer(&challenges),
             };
@@ -112,11 +123,32 @@ impl Link {
         // Not while a new proxy takes over: it has been told of the ports as they are.
         let mut ports = self.ports.lock().await;
         ports.close_others(&wanted).await;
-        let turn = self.shared.board.put_in_force(Arc::clone(&table));
+        let version = table.version;
+        let turn = self.shared.board.put_in_force(table);
         let refused_ports = ports.open(&wanted);
         drop(ports);
-        let version = table.version;
-        persist(&self.snapshot, table).await;
+        self.in_force(version, refused_ports, turn)
+    }
+
+    /// Likewise for what is new of it, at no more cost than that; `None` if it is of
+    /// another table than ours.
+    async fn change(&self, changes: &RouteChanges) -> Option<Ack> {
+        let table = self.shared.board.table();
+        let before = changes.routes.keys().filter_map(|app| table.routes.get(app)?.port);
+        let wanted: BTreeSet<u16> =
+            changes.routes.values().flatten().filter_map(|route| route.port).collect();
+        let given_up: BTreeSet<u16> = before.filter(|port| !wanted.contains(port)).collect();
+        drop(table);
+        let mut ports = self.ports.lock().await;
+        ports.close(&given_up).await;
+        let turn = self.shared.board.change(changes)?;
+        let refused_ports = ports.open(&wanted);
+        drop(ports);
+        Some(self.in_force(changes.version, refused_ports, turn))
+    }
+
+    fn in_force(&self, version: u64, refused_ports: BTreeMap<u16, String>, turn: u64) -> Ack {
+        self.changed.notify_one();
         debug!(version, "routes in force");
         self.shared.linked.cancel();
         Ack { message: FromProxy::Ack { version, refused_ports }, turn: Some(turn) }
@@ -143,16 +175,6 @@ impl Link {
     fn answer(&self, challenges: &Challenges) -> Ack {
         self.shared.tls.iter().for_each(|tls| tls.answer(challenges));
         Ack { message: FromProxy::Challenged { version: challenges.version }, turn: None }
-    }
-}
-
-/// Keeps the table on disk. A full disk must not keep it from serving.
-async fn persist(path: &Path, table: Arc<RouteTable>) {
-    let place = path.to_owned();
-    let saved = tokio::task::spawn_blocking(move || snapshot::save(&place, &*table)).await;
-    let saved = saved.unwrap_or_else(|error| Err(io::Error::other(error)));
-    if let Err(error) = saved {
-        warn!(path = %path.display(), %error, "can't store the routes; a restart would serve older ones");
     }
 }
 

@@ -1,12 +1,12 @@
 //! Accepting connections, within limits, and serving HTTP on them, in TLS or not.
 
 use super::Shared;
-use super::board::Entry;
 use super::client::Client;
 use super::client_stream::ClientStream;
 use super::forward;
 use super::front;
 use super::http2;
+use super::routing::Entry;
 use super::tls;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;

@@ -29,6 +29,7 @@ mod pages;
 mod ports;
 mod preamble;
 mod request;
+mod routing;
 mod snapshot;
 mod sockets;
 mod tls;
@@ -40,12 +41,14 @@ pub use error::ProxyError;
 
 use crate::model::{RouteTable, Target};
 use crate::settings::Front;
-use board::{Board, Entry};
+use board::Board;
 use handover::{Handover, Predecessor, Waiting};
 use link::Link;
 use listener::Peers;
 use lock::Lock;
 use ports::Ports;
+use routing::Entry;
+use snapshot::Keeper;
 use sockets::Sockets;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -217,11 +220,12 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
     let mut ports = Ports::new(Arc::clone(&shared), sockets.ports);
     ports.open(&Board::ports(&shared.board.table()));
     let ports = Arc::new(Mutex::new(ports));
+    let keeper = Keeper::new(options.snapshot, &shared);
     let link = Link {
         shared: Arc::clone(&shared),
         ports: Arc::clone(&ports),
         socket: options.socket,
-        snapshot: options.snapshot,
+        changed: Arc::clone(&keeper.changed),
         certificates: options.certificates,
     };
     let upkeep = async { tokio::join!(link.follow(), sweep(&shared)) };
@@ -251,6 +255,7 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
         _ = &mut upkeep => {}
         () = drain(&shared, succeeded) => {}
     }
+    keeper.close().await;
     Ok(())
 }
 

@@ -2,12 +2,14 @@
 
 use crate::model::Domain;
 use std::collections::HashMap;
+use std::sync::Arc;
 
-/// A table by name; an exact name beats a wildcard.
+/// A table by name; an exact name beats a wildcard. A clone shares the names.
+#[derive(Clone)]
 pub(super) struct ByName<T> {
-    exact: HashMap<String, T>,
+    exact: HashMap<Arc<str>, T>,
     /// By what is behind the `*.`.
-    below: HashMap<String, T>,
+    below: HashMap<Arc<str>, T>,
 }
 
 impl<T> Default for ByName<T> {
@@ -19,11 +21,38 @@ impl<T> Default for ByName<T> {
 impl<T> ByName<T> {
     /// Adds a name; the first of two counts.
     pub(super) fn add(&mut self, name: &Domain, value: T) {
-        let (names, name) = match name {
-            Domain::Exact(name) => (&mut self.exact, name),
-            Domain::Below(parent) => (&mut self.below, parent),
-        };
-        names.entry(name.as_str().to_owned()).or_insert(value);
+        let (names, name) = self.place(name);
+        names.entry(name.into()).or_insert(value);
+    }
+
+    /// Puts a value in place of the one that a name has.
+    pub(super) fn set(&mut self, name: &Domain, value: T) {
+        let (names, name) = self.place(name);
+        match names.get_mut(name) {
+            Some(there) => *there = value,
+            None => drop(names.insert(name.into(), value)),
+        }
+    }
+
+    /// Takes a name out.
+    pub(super) fn remove(&mut self, name: &Domain) {
+        let (names, name) = self.place(name);
+        names.remove(name);
+    }
+
+    /// What this very name stands for.
+    pub(super) fn of(&self, name: &Domain) -> Option<&T> {
+        match name {
+            Domain::Exact(name) => self.exact.get(name.as_str()),
+            Domain::Below(parent) => self.below.get(parent.as_str()),
+        }
+    }
+
+    fn place<'a>(&mut self, name: &'a Domain) -> (&mut HashMap<Arc<str>, T>, &'a str) {
+        match name {
+            Domain::Exact(name) => (&mut self.exact, name.as_str()),
+            Domain::Below(parent) => (&mut self.below, parent.as_str()),
+        }
     }
 
     /// What a host name in lower case stands for.

@@ -1,8 +1,8 @@
 //! The apps' own ports on loopback, opened and closed as the table changes.
 
 use super::Shared;
-use super::board::Entry;
 use super::listener::{accept, listen};
+use super::routing::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -16,6 +16,8 @@ use tracing::warn;
 pub(super) struct Ports {
     shared: Arc<Shared>,
     open: BTreeMap<u16, Open>,
+    /// Those that can't be listened on, with the reason.
+    refused: BTreeMap<u16, String>,
     /// This proxy accepts no more, on whatever port.
     closed: bool,
 }
@@ -29,7 +31,7 @@ struct Open {
 impl Ports {
     /// Those that another proxy has handed over.
     pub(super) fn new(shared: Arc<Shared>, sockets: BTreeMap<u16, Vec<Arc<TcpListener>>>) -> Self {
-        let mut ports = Self { shared, open: BTreeMap::new(), closed: false };
+        let mut ports = Self { shared, open: BTreeMap::new(), refused: BTreeMap::new(), closed: false };
         for (port, sockets) in sockets {
             let open = ports.accept(port, sockets);
             ports.open.insert(port, open);
@@ -50,10 +52,20 @@ impl Ports {
 
     /// Closes the ports that are not wanted any more; their connections live on.
     pub(super) async fn close_others(&mut self, wanted: &BTreeSet<u16>) {
-        let (keep, close) =
-            std::mem::take(&mut self.open).into_iter().partition(|(port, _)| wanted.contains(port));
-        self.open = keep;
-        for open in close.into_values() {
+        let others: BTreeSet<u16> = self
+            .open
+            .keys()
+            .chain(self.refused.keys())
+            .filter(|port| !wanted.contains(port))
+            .copied()
+            .collect();
+        self.close(&others).await;
+    }
+
+    /// Closes these; their connections live on.
+    pub(super) async fn close(&mut self, ports: &BTreeSet<u16>) {
+        self.refused.retain(|port, _| !ports.contains(port));
+        for open in ports.iter().filter_map(|port| self.open.remove(port)).collect::<Vec<_>>() {
             open.close.cancel();
             for accepting in open.accepting {
                 let _ = accepting.await;
@@ -61,12 +73,13 @@ impl Ports {
         }
     }
 
-    /// Opens the wanted ports that are not open yet.
+    /// Opens the wanted ports that are not open yet, and tries again those that could
+    /// not be before: another program may have ended.
     ///
-    /// Returns those that can't be, with the reason.
+    /// Returns all that can't be, with the reason.
     pub(super) fn open(&mut self, wanted: &BTreeSet<u16>) -> BTreeMap<u16, String> {
-        let mut refused = BTreeMap::new();
-        for &port in wanted {
+        let again = std::mem::take(&mut self.refused);
+        for port in again.into_keys().chain(wanted.iter().copied()).collect::<BTreeSet<_>>() {
             if self.closed || self.open.contains_key(&port) {
                 continue;
             }
@@ -76,11 +89,11 @@ impl Ports {
                 }
                 Err(error) => {
                     warn!(port, %error, "can't listen on an app's port");
-                    refused.insert(port, reason(&error));
+                    self.refused.insert(port, reason(&error));
                 }
             }
         }
-        refused
+        self.refused.clone()
     }
 
     fn open_one(&self, port: u16) -> io::Result<Open> {

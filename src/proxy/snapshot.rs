@@ -1,11 +1,16 @@
 //! The last route table and certificates on disk, to start from while the control
 //! plane is away. The files are for our own user alone.
 
+use super::Shared;
 use crate::model::{CertificateTable, RouteTable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// The stored table; an empty one, with a line in the log, if there is none
@@ -45,6 +50,49 @@ pub(super) fn load_certificates(path: &Path) -> CertificateTable {
                 );
             }
             CertificateTable::default()
+        }
+    }
+}
+
+/// Keeps the table in force on disk, a little later: a change is not to wait for the
+/// disk, and many of them are written once. A full disk must not keep it from serving.
+pub(super) struct Keeper {
+    /// To be told that the table is another one.
+    pub(super) changed: Arc<Notify>,
+    keeping: JoinHandle<()>,
+    last: CancellationToken,
+}
+
+impl Keeper {
+    /// Begins to.
+    pub(super) fn new(path: PathBuf, shared: &Arc<Shared>) -> Self {
+        let (changed, last) = (Arc::new(Notify::new()), CancellationToken::new());
+        let keeping = tokio::spawn(keep(path, Arc::clone(shared), Arc::clone(&changed), last.clone()));
+        Self { changed, keeping, last }
+    }
+
+    /// Ends; what is in force is on disk then.
+    pub(super) async fn close(self) {
+        self.last.cancel();
+        let _ = self.keeping.await;
+    }
+}
+
+async fn keep(path: PathBuf, shared: Arc<Shared>, changed: Arc<Notify>, last: CancellationToken) {
+    let mut kept = shared.board.table().version;
+    loop {
+        let more = last.run_until_cancelled(changed.notified()).await.is_some();
+        let table = shared.board.table();
+        if table.version != kept {
+            kept = table.version;
+            let place = path.clone();
+            let saved = tokio::task::spawn_blocking(move || save(&place, &*table)).await;
+            if let Err(error) = saved.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                warn!(path = %path.display(), %error, "can't store the routes; a restart would serve older ones");
+            }
+        }
+        if !more {
+            return;
         }
     }
 }

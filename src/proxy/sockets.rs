@@ -2,8 +2,8 @@
 //! it, or its own.
 
 use super::ProxyError;
-use super::board::Entry;
 use super::listener::listen;
+use super::routing::Entry;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,8 @@
 //! Without a control plane, and with a bad one.
 
 use crate::world::*;
-use paas::model::{FromProxy, Route};
+use paas::frame;
+use paas::model::{FromProxy, Route, RouteChanges, ToProxy};
 use paas::proxy;
 use paas::proxy::ProxyLimits;
 use std::path::Path;
@@ -14,7 +15,7 @@ async fn the_control_plane_may_go_and_come_back() {
     let (old, new) = (App::start(1).await, App::start(2).await);
     let (proxy, mut control) = Proxy::with(vec![route("blog", &[&old])]).await;
     assert!(
-        matches!(control.hello, FromProxy::Hello { version: 0, pid, tls: true } if pid == std::process::id())
+        matches!(control.hello, FromProxy::Hello { version: 0, pid, tls: true, changes: true } if pid == std::process::id())
     );
     control.publish(2, vec![route("blog", &[&new])]).await;
     assert_eq!(control.drained().await, old.target());
@@ -63,6 +64,45 @@ async fn rubbish_from_the_control_plane_changes_nothing() {
     assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
     control.publish(2, vec![]).await;
     assert_eq!(control.drained().await, app.target());
+}
+
+#[tokio::test]
+async fn what_changes_is_changed_and_nothing_else() {
+    let (blog, shop, new) = (App::start(1).await, App::start(2).await, App::start(3).await);
+    let port = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap().port();
+    let ported = Route { port: Some(port), ..route("shop", &[&shop]) };
+    let (proxy, mut control) = Proxy::with(vec![route("blog", &[&blog]), ported]).await;
+    control.change(2, &[("blog", Some(route("blog", &[&new])))]).await;
+    assert_eq!(control.drained().await, blog.target());
+    assert!(proxy.get("blog.localhost").await.contains("v3 GET /"));
+    assert!(
+        raw(([127, 0, 0, 1], port).into(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .contains("v2 GET /")
+    );
+    let refused = control.change(3, &[("shop", None), ("news", Some(route("news", &[&blog])))]).await;
+    assert!(refused.is_empty());
+    assert_eq!(control.drained().await, shop.target());
+    assert!(proxy.get("shop.localhost").await.starts_with("HTTP/1.1 404 "));
+    assert!(proxy.get("news.localhost").await.contains("v1 GET /"));
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err(), "its port is closed");
+    // What is changed is kept as well.
+    let directory = proxy.stop().await;
+    std::fs::remove_file(directory.path().join("proxy.sock")).unwrap();
+    let proxy = Proxy::start_in(directory, ProxyLimits::default()).await;
+    assert!(proxy.get("blog.localhost").await.contains("v3 GET /"));
+    assert!(proxy.get("shop.localhost").await.starts_with("HTTP/1.1 404 "));
+}
+
+#[tokio::test]
+async fn changes_of_another_table_are_not_made() {
+    let app = App::start(1).await;
+    let (proxy, mut control) = Proxy::with(vec![route("blog", &[&app])]).await;
+    let changes = RouteChanges { from: 7, version: 8, routes: [].into() };
+    frame::write(&mut control.stream, &ToProxy::Changes(changes)).await.unwrap();
+    let control = Control::accept(control.listener).await;
+    assert!(matches!(control.hello, FromProxy::Hello { version: 1, .. }), "it comes back with its own");
+    assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
 }
 
 #[tokio::test]

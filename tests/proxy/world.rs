@@ -7,7 +7,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use paas::frame;
-use paas::model::{AppName, Count, Domain, FromProxy, HttpsPolicy, Route, RouteTable, Target, ToProxy};
+use paas::model::{
+    AppName, Count, Domain, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy,
+};
 use paas::proxy;
 use paas::proxy::{Bound, ProxyError, ProxyLimits, ProxyOptions};
 use paas::settings::Front;
@@ -201,6 +203,21 @@ impl Control {
     /// Publishes and waits for the acknowledgement; the ports refused.
     pub async fn publish(&mut self, version: u64, routes: Vec<Route>) -> BTreeMap<u16, String> {
         self.send(version, routes).await;
+        self.acknowledged(version).await
+    }
+
+    /// Changes some routes (`None`: takes one out) and waits likewise.
+    pub async fn change(&mut self, version: u64, routes: &[(&str, Option<Route>)]) -> BTreeMap<u16, String> {
+        let named = |(app, route): &(&str, Option<Route>)| {
+            (AppName::parse(app).unwrap(), route.clone().map(Arc::new))
+        };
+        let routes = routes.iter().map(named).collect();
+        let message = ToProxy::Changes(RouteChanges { from: version - 1, version, routes });
+        frame::write(&mut self.stream, &message).await.unwrap();
+        self.acknowledged(version).await
+    }
+
+    async fn acknowledged(&mut self, version: u64) -> BTreeMap<u16, String> {
         loop {
             match self.next().await {
                 FromProxy::Ack { version: acknowledged, refused_ports } => {
@@ -215,7 +232,7 @@ impl Control {
     }
 
     pub async fn send(&mut self, version: u64, routes: Vec<Route>) {
-        let routes = routes.into_iter().map(|route| (route.app.clone(), route)).collect();
+        let routes = routes.into_iter().map(|route| (route.app.clone(), Arc::new(route))).collect();
         let message = ToProxy::Table(RouteTable { version, routes });
         frame::write(&mut self.stream, &message).await.unwrap();
     }

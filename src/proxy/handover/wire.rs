@@ -1,7 +1,7 @@
 //! What the two sides of a handover say, and descriptors over a socket.
 
 use crate::model::{RouteTable, Target};
-use crate::proxy::board::Entry;
+use crate::proxy::routing::Entry;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
