@@ -8,7 +8,7 @@ use super::catalog::Catalog;
 use super::error::DetectError;
 use super::pack::{self, BaseData, Offer, Pack};
 use super::render::render;
-use crate::model::pin::CERTIFICATES;
+use crate::model::pin::{ALPINE, CERTIFICATES};
 use crate::model::{BaseImage, ImageSource, Recipe};
 
 /// Where a build finds the certificates that it should trust.
@@ -19,6 +19,9 @@ pub(super) const CA_TARGET: &str = "/etc/paas/ca-bundle.crt";
 /// Their name in the image that brings them to a repository's own Dockerfile,
 /// whose `COPY . .` would take them along if they stood in its context.
 pub(super) const CA_NAME: &str = "ca-bundle.crt";
+
+/// Those of Alpine's commands that Debian lacks, or has in another form.
+pub(super) const ALPINE_COMMANDS: [&str; 3] = ["apk", "addgroup", "adduser"];
 
 /// Raised when the way of making the plain Debian changes.
 const DEBOOTSTRAP_EDITION: &str = "debootstrap minbase 1";
@@ -65,19 +68,32 @@ pub fn available() -> Result<Vec<(String, ImageSource, String)>, DetectError> {
 /// An image that holds nothing but the certificates that builds shall trust.
 pub(super) fn certificates(catalog: &Catalog) -> Option<BaseImage> {
     let bundle = catalog.ca_bundle.as_ref()?;
-    let digest = Sha256::digest(bundle);
-    let tag: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let name = format!("{CERTIFICATES}{tag}");
-    Some(BaseImage {
-        reference: name.clone(),
-        name,
-        anew: false,
-        recipe: Recipe::Build {
-            dockerfile: format!("FROM scratch\nCOPY {CA_NAME} /\n"),
-            files: BTreeMap::from([(CA_NAME.to_owned(), bundle.clone())]),
-            parents: Vec::new(),
-        },
-    })
+    let files = BTreeMap::from([(CA_NAME.to_owned(), bundle.clone())]);
+    Some(aid(CERTIFICATES, &format!("FROM scratch\nCOPY {CA_NAME} /\n"), files, bundle))
+}
+
+/// An image that holds nothing but Alpine's own commands, for a Debian that stands in.
+pub(super) fn alpine() -> Result<BaseImage, DetectError> {
+    let mut files = BTreeMap::new();
+    for name in ALPINE_COMMANDS {
+        files.insert(name.to_owned(), pack::file("debian", name)?.as_bytes().to_vec());
+    }
+    // Dockerfiles add lines to it, or change them.
+    files.insert("repositories".to_owned(), Vec::new());
+    let recipe = format!(
+        "FROM scratch\nCOPY {} /usr/local/sbin/\nCOPY repositories /etc/apk/\n",
+        ALPINE_COMMANDS.join(" ")
+    );
+    let identity: Vec<u8> = files.values().flatten().copied().chain(recipe.bytes()).collect();
+    Ok(aid(ALPINE, &recipe, files, &identity))
+}
+
+/// An image that builds copy from, named after what is in it.
+fn aid(prefix: &str, recipe: &str, files: BTreeMap<String, Vec<u8>>, identity: &[u8]) -> BaseImage {
+    let tag: String = Sha256::digest(identity).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("{prefix}{tag}");
+    let recipe = Recipe::Build { dockerfile: recipe.to_owned(), files, parents: Vec::new() };
+    BaseImage { reference: name.clone(), name, anew: false, recipe }
 }
 
 /// Both bases of one version.

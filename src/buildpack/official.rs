@@ -32,6 +32,21 @@ const UV: &str = "ghcr.io/astral-sh/uv";
 const PROGRAMS_OF_UV: [(&str, &str); 2] = [("/uv", "/opt/uv/bin/uv"), ("/uvx", "/opt/uv/bin/uvx")];
 const WITH_UV: &str = "RUN ln -s /opt/uv/bin/uv /opt/uv/bin/uvx /usr/local/bin/";
 
+/// Alpine's own commands, and busybox's under their names where Debian has none.
+const AS_ALPINE: &str = "RUN chmod 755 /usr/local/sbin/apk /usr/local/sbin/addgroup /usr/local/sbin/adduser \
+    && for applet in $(busybox --list); do command -v \"$applet\" >/dev/null \
+    || ln -s \"$(command -v busybox)\" \"/usr/local/bin/$applet\"; done";
+
+/// Has these where they lack.
+fn with_programs(programs: &[&str]) -> String {
+    format!(
+        "RUN missing=; for program in {}; do command -v \"$program\" >/dev/null || missing=\"$missing $program\"; done; \
+         [ -z \"$missing\" ] || {{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+         --no-install-recommends $missing >/dev/null && apt-get clean && rm -rf /var/lib/apt/lists/*; }}",
+        programs.join(" ")
+    )
+}
+
 /// An image as a Dockerfile names it.
 pub(super) struct Official<'t> {
     /// `node`
@@ -89,18 +104,47 @@ impl<'t> Official<'t> {
         Ok((if small { pair.run } else { pair.build }, offer.version.clone()))
     }
 
+    /// Whether Dockerfiles on it speak Alpine's way, which is busybox's.
+    pub fn is_alpine(&self) -> bool {
+        !self.is_distroless() && (["alpine", "busybox"].contains(&self.name) || self.tag.contains("alpine"))
+    }
+
+    fn is_distroless(&self) -> bool {
+        self.name.starts_with(DISTROLESS)
+    }
+
     /// What makes a stand-in more like it: the user of our bases is in no official
     /// image, and stands in the way of `useradd --uid 1000` and `adduser app`.
-    pub fn likeness(&self, pack: &Pack) -> String {
-        let own = if self.name.starts_with(DISTROLESS) { NONROOT } else { pack.stand_in.trim() };
+    pub fn likeness(&self, pack: &Pack) -> Result<String, DetectError> {
+        if self.is_distroless() {
+            return Ok(format!("\n{WITHOUT_OUR_USER}\n{NONROOT}"));
+        }
         let more = if self.name == UV { WITH_UV } else { "" };
-        let lines = [WITHOUT_OUR_USER, own, more].into_iter().filter(|line| !line.is_empty());
-        lines.map(|line| format!("\n{line}")).collect()
+        let lines = [WITHOUT_OUR_USER, pack.stand_in.trim(), more].map(str::to_owned);
+        let mut lines: Vec<String> = lines.into_iter().filter(|line| !line.is_empty()).collect();
+        lines.push(with_programs(self.programs()));
+        if self.is_alpine() {
+            lines.push(format!("COPY --from={} / /", base::alpine()?.reference));
+            lines.push(AS_ALPINE.to_owned());
+        }
+        Ok(lines.iter().map(|line| format!("\n{line}")).collect())
+    }
+
+    /// Programs that Dockerfiles and health checks count on. Debian's own bases lack
+    /// `adduser` from 13 on.
+    fn programs(&self) -> &'static [&'static str] {
+        let full =
+            self.name != UV && !["debian", "ubuntu"].contains(&self.name) && !self.tag.contains("slim");
+        match (self.is_alpine(), full) {
+            (true, _) => &["busybox", "wget"],
+            (false, true) => &["adduser", "curl", "wget"],
+            (false, false) => &["adduser"],
+        }
     }
 
     /// Who runs in it unless it is told otherwise.
     pub fn user(&self) -> &'static str {
-        let nobody = self.name.starts_with(DISTROLESS) && self.tag.contains("nonroot");
+        let nobody = self.is_distroless() && self.tag.contains("nonroot");
         if nobody { "\nUSER 65532\nWORKDIR /home/nonroot" } else { "" }
     }
 

@@ -16,7 +16,7 @@ use super::source::Files;
 use super::stages::Stages;
 use super::variables::Variables;
 use super::version;
-use crate::model::{BuildPlan, Dockerfile, ProcessType, RunCommand};
+use crate::model::{BaseImage, BuildPlan, Dockerfile, ProcessType, RunCommand};
 
 /// The same for tools with names of their own. Corepack takes yarn from the same registry
 /// as the rest, and asks it for no signatures: mirrors leave them out, and npm itself
@@ -178,7 +178,7 @@ impl Rewrite<'_> {
                 "SHELL" => shell = serde_json::from_str(instruction.rest).unwrap_or(shell),
                 "RUN" => {
                     let end = instructions.get(index + 1).map_or(lines.len(), |next| next.first);
-                    self.refuse_apk(&lines[instruction.first..end], instruction.first)?;
+                    self.note_apk(&lines[instruction.first..end], instruction.first);
                     if !instruction.documents.is_empty() {
                         spell_out(instruction, &mut lines, &shell);
                     }
@@ -265,7 +265,10 @@ impl Rewrite<'_> {
         let (reference, pack) = self.stand_in(&from, line)?;
         let prologue = if needed { self.certificates() + &self.arguments_of_builds() } else { String::new() };
         let official = Official::of(&from);
-        let (likeness, user) = (official.likeness(pack), official.user());
+        let (likeness, user) = (official.likeness(pack)?, official.user());
+        if official.is_alpine() {
+            self.need(base::alpine()?);
+        }
         Ok(format!("FROM {reference}{suffix}{likeness}{prologue}{user}"))
     }
 
@@ -287,15 +290,17 @@ impl Rewrite<'_> {
         lines.concat()
     }
 
-    /// Alpine's package manager is not in our bases, which are Debian.
-    fn refuse_apk(&self, lines: &[String], first: usize) -> Result<(), DetectError> {
+    /// Alpine's package manager is ours where we stand in for Alpine.
+    fn note_apk(&mut self, lines: &[String], first: usize) {
+        let image = self.begun.checked_sub(1).and_then(|at| self.stages.image(at));
+        if !image.is_some_and(|image| Official::of(image).is_alpine()) {
+            return;
+        }
         let calls = |line: &String| line.split([' ', '\t', ';', '&']).any(|word| word == "apk");
-        let Some(at) = lines.iter().position(calls) else { return Ok(()) };
-        Err(DetectError::Unsupported {
-            place: Place::line(self.path, first + at + 1),
-            what: "Alpine's package manager".to_owned(),
-            instead: "No container registry is in use, and the bases are Debian: use apt-get.".to_owned(),
-        })
+        if let Some(at) = lines.iter().position(calls) {
+            let text = format!("{} line {}: apk installs Debian's packages", self.path, first + at + 1);
+            self.plan.notices.extend(folded(&text));
+        }
     }
 
     /// `COPY --from=IMAGE …` with our base instead.
@@ -336,10 +341,14 @@ impl Rewrite<'_> {
             pack.name,
         )));
         let reference = base.reference.clone();
+        self.need(base);
+        Ok((reference, pack))
+    }
+
+    fn need(&mut self, base: BaseImage) {
         if !self.plan.bases.contains(&base) {
             self.plan.bases.push(base);
         }
-        Ok((reference, pack))
     }
 }
 

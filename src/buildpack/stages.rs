@@ -58,6 +58,15 @@ impl Stages {
         self.first.get(&name.to_ascii_lowercase()).is_some_and(|at| *at < begun)
     }
 
+    /// The image that a stage stands on in the end.
+    pub fn image(&self, at: usize) -> Option<&str> {
+        let mut stage = self.all.get(at)?;
+        while let Some(parent) = stage.parent {
+            stage = &self.all[parent];
+        }
+        Some(&stage.from)
+    }
+
     fn begin(&mut self, rest: &str, expand: impl Fn(&str) -> String, last: &mut BTreeMap<String, usize>) {
         let words: Vec<&str> = rest.split_whitespace().filter(|word| !word.starts_with("--")).collect();
         let name = words.get(2).filter(|_| words.get(1).is_some_and(|word| word.eq_ignore_ascii_case("as")));
@@ -99,6 +108,7 @@ mod tests {
                 ("base", Some(0), false, false)
             ]
         );
+        assert_eq!((found.image(2), found.image(3), found.image(9)), (Some("node"), Some("python"), None));
         assert!(found.has("DEPS", 2) && !found.has("deps", 1) && !found.has("node", 5));
     }
 }

@@ -1,4 +1,5 @@
 //! What a repository's own Dockerfile becomes where no registry can be reached.
+#![allow(clippy::unwrap_used)]
 
 use super::sketch::planned;
 use crate::model::Dockerfile;
@@ -95,4 +96,39 @@ fn uv_is_copied_from_our_python() {
     assert!(text.contains(" /opt/uv/bin/uv /uv\n"), "{text}");
     assert!(text.contains("\nFROM paas/base-python-build:3.11-"), "{text}");
     assert!(text.contains("\nRUN ln -s /opt/uv/bin/uv /opt/uv/bin/uvx /usr/local/bin/"), "{text}");
+}
+
+#[test]
+fn what_is_written_for_alpine_meets_its_commands() {
+    let plan = planned(&[(
+        "Dockerfile",
+        "FROM node:20-alpine AS base\nFROM base AS deps\nRUN apk add --no-cache libc6-compat\nFROM debian\nRUN apk add x\n",
+    )])
+    .unwrap();
+    assert!(plan.bases.iter().any(|base| base.name.starts_with("paas/base-alpine:")), "{:?}", plan.bases);
+    let told = plan.notices.iter().filter(|notice| notice.contains("apk")).cloned().collect::<Vec<_>>();
+    assert_eq!(told, ["Dockerfile line 3: apk installs Debian's packages"]);
+    let Dockerfile::Rewritten { text, .. } = plan.dockerfile else { panic!("not rewritten") };
+    let first = stage(&text, "AS base");
+    let commands = first.iter().position(|line| line.starts_with("COPY --from=paas/base-alpine:"));
+    let programs = first.iter().position(|line| line.contains("for program in busybox wget;"));
+    assert!(programs.is_some() && programs < commands, "{text}");
+    assert!(!stage(&text, "paas/base-debian").iter().any(|line| line.contains("paas/base-alpine")), "{text}");
+}
+
+#[test]
+fn programs_that_health_checks_call_are_where_they_usually_are() {
+    for (image, programs) in [
+        ("python:3.11", Some("adduser curl wget")),
+        ("python:3.11-slim", Some("adduser")),
+        ("nginx", Some("adduser curl wget")),
+        ("nginx:alpine", Some("busybox wget")),
+        ("busybox", Some("busybox wget")),
+        ("ubuntu", Some("adduser")),
+        ("gcr.io/distroless/static", None),
+    ] {
+        let text = rewritten(&format!("FROM {image}\nCMD [\"/x\"]\n"));
+        let found = text.split_once("for program in ").and_then(|(_, rest)| rest.split(';').next());
+        assert_eq!(found, programs, "{image}: {text}");
+    }
 }

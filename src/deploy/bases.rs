@@ -57,7 +57,7 @@ impl Pipeline {
             }
             found.push(self.prepare_base(base, &job.report).await?);
         }
-        found.retain(|base| !base.name.starts_with(pin::CERTIFICATES));
+        found.retain(|base| !pin::is_aid(&base.name));
         if found.is_empty() {
             return Ok(());
         }

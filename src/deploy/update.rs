@@ -50,7 +50,7 @@ impl Pipeline {
 
     async fn make_all(&self, bases: &[BaseImage], report: &Report) -> Result<Vec<BasePin>, DeployError> {
         let mut made = Vec::new();
-        for base in bases.iter().filter(|base| !base.name.starts_with(pin::CERTIFICATES)) {
+        for base in bases.iter().filter(|base| !pin::is_aid(&base.name)) {
             self.expect_room().await?;
             let slot = super::line::slot(&self.slots, report).await;
             report.step(&format!("{}: {}", pin::title(&base.name), base.reference));

@@ -8,6 +8,14 @@ const OURS: &str = "paas/base-";
 /// What images of certificates are called: builds use them, and no app stands on them.
 pub const CERTIFICATES: &str = "paas/base-certificates:";
 
+/// The same for what makes a Debian take Dockerfiles that are written for Alpine.
+pub const ALPINE: &str = "paas/base-alpine:";
+
+/// Whether builds take something from an image of this name, and nothing stands on it.
+pub fn is_aid(name: &str) -> bool {
+    name.starts_with(CERTIFICATES) || name.starts_with(ALPINE)
+}
+
 /// One base image, exactly: what the same recipe gives a month later is another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BasePin {
