@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::app_json::{self, AppJson};
+use super::attempt::{Attempt, SUFFIXES};
 use super::catalog::Catalog;
-use super::draft::{Draft, folded};
+use super::draft::folded;
 use super::error::{DetectError, Place};
 use super::paas_toml::{self, Given, PaasToml};
 use super::pack::{self, Pack};
 use super::procfile::{self, Procfile};
 use super::source::Files;
 use super::subfolder::Subfolder;
-use super::{generic, go, hint, line_ends, node, own, python, ruby, static_files};
+use super::{hint, line_ends, node, own};
 use crate::model::dockerignore::Patterns;
 use crate::model::{BuildPlan, SourceEntry, SourceTree};
 
@@ -40,12 +41,13 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     let app_json = files.text(app_json::FILE)?.map(|text| app_json::parse(&text)).transpose()?;
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
     let declared = procfile.is_some();
-    let mut plan = with_procfile(files, catalog, settings, procfile).map_err(|error| match error {
-        DetectError::NoProcess { .. } | DetectError::SeveralBinaries(_) => {
-            hint::misnamed(files, &["Procfile"]).unwrap_or(error)
-        }
-        error => error,
-    })?;
+    let mut plan =
+        with_procfile(files, catalog, settings, procfile).map_err(|error| match error.cause() {
+            DetectError::NoProcess { .. } | DetectError::SeveralBinaries(_) => {
+                hint::misnamed(files, &["Procfile"]).unwrap_or(error)
+            }
+            _ => error,
+        })?;
     if let Some(DetectError::Misnamed { found, wanted }) = hint::misnamed(files, &["Procfile", "paas.toml"]) {
         plan.notices.push(format!("{found} is passed over: it must be called {wanted}"));
     }
@@ -87,16 +89,12 @@ fn with_procfile(
         let allowed = catalog.allow.clone().unwrap_or_default();
         return Err(DetectError::NotAllowed { builder: builder.to_owned(), place, allowed });
     }
-    let Some(pack) = chosen(&matches, settings)? else { return Err(nothing(files, ignored)?) };
-    let mut draft = Draft::new(files, catalog, pack, settings, procfile);
-    if let Some((_, place)) = passed_over {
-        draft.warn(format!("{} is passed over: not allowed on this server", place.file));
+    let passed_over = passed_over.map(|(_, place)| place.file);
+    let attempt = Attempt { files, catalog, settings, procfile, matches, passed_over };
+    match attempt.plan()? {
+        Some(plan) => Ok(plan),
+        None => Err(nothing(files, ignored)?),
     }
-    note_choice(&mut draft, &matches, settings);
-    note_procfile(&mut draft);
-    draft.read_steps()?;
-    draft.assets = node::assets(&mut draft)?;
-    by_language(draft)
 }
 
 /// The usual file of patterns.
@@ -144,17 +142,6 @@ impl SourceTree for Visible<'_> {
 
     fn read(&self, path: &str, limit: u64) -> Option<Vec<u8>> {
         self.entry(path).and_then(|_| self.tree.read(path, limit))
-    }
-}
-
-fn by_language(draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
-    match draft.pack.key.as_str() {
-        "go" => go::plan(draft),
-        "ruby" => ruby::plan(draft),
-        "python" => python::plan(draft),
-        "node" => node::plan(draft),
-        "static" => static_files::plan(draft),
-        _ => generic::plan(draft),
     }
 }
 
@@ -220,9 +207,6 @@ fn matching(
     Ok(found)
 }
 
-/// Languages whose scripts are enough, where nothing says more.
-const SUFFIXES: [(&str, &str); 2] = [("python", ".py"), ("ruby", ".rb")];
-
 fn by_suffix(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, DetectError> {
     let script = |suffix: &str| {
         let named = |path: &str| {
@@ -232,43 +216,6 @@ fn by_suffix(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, Det
     };
     let fitting = SUFFIXES.into_iter().filter(|(_, suffix)| script(suffix));
     fitting.map(|(key, suffix)| Ok((pack::get(key)?, suffix))).collect()
-}
-
-fn chosen(
-    matches: &[(&'static Pack, &'static str)],
-    settings: &PaasToml,
-) -> Result<Option<&'static Pack>, DetectError> {
-    match &settings.build.builder {
-        Some(builder) => pack::get(&builder.value).map(Some),
-        None => Ok(matches.first().map(|(pack, _)| *pack)),
-    }
-}
-
-fn note_choice(draft: &mut Draft<'_>, matches: &[(&'static Pack, &'static str)], settings: &PaasToml) {
-    let key = draft.pack.key.as_str();
-    if let Some(builder) = &settings.build.builder {
-        draft.decide(format!("{}, from {} line {}", draft.pack.name, paas_toml::FILE, builder.line));
-        return;
-    }
-    if let Some((pack, file)) = matches.iter().find(|(pack, _)| pack.key == key) {
-        draft.decide(format!("{}, because of {}", pack.name, told(file)));
-    }
-    for (other, file) in matches.iter().filter(|(pack, _)| pack.key != key) {
-        let chooses = format!("builder = \"{}\" under [build] in {}", other.key, paas_toml::FILE);
-        draft.decide(format!("also {}, because of {}; {chooses} chooses it", other.name, told(file)));
-    }
-}
-
-/// A file, or all that end so.
-fn told(file: &str) -> String {
-    if SUFFIXES.iter().any(|(_, suffix)| *suffix == file) { format!("*{file}") } else { file.to_owned() }
-}
-
-fn note_procfile(draft: &mut Draft<'_>) {
-    let Some(Procfile { commands }) = &draft.procfile else { return };
-    let types: Vec<String> = commands.keys().map(ToString::to_string).collect();
-    let line = format!("Procfile declares types -> {}", types.join(", "));
-    draft.decide(line);
 }
 
 /// The refusal where no buildpack matches.

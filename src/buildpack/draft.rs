@@ -25,7 +25,7 @@ pub(super) const CONTEXT_ROOT: &str = "app";
 const TEMPLATE: &str = "Dockerfile.j2";
 
 /// Our static server, in the base of `buildpacks/static`.
-const SITE_SERVER: &str = "/usr/local/bin/serve-site";
+pub(super) const SITE_SERVER: &str = "/usr/local/bin/serve-site";
 
 /// Where its configuration for a site stands in the build context.
 const SITE_CONFIGURATION: &str = ".paas/site.conf";

@@ -56,6 +56,14 @@ pub enum DetectError {
         /// How many files `.dockerignore` keeps out.
         ignored: usize,
     },
+    /// The first of several languages could not be planned.
+    #[error("{error}")]
+    Among {
+        /// Why.
+        error: Box<DetectError>,
+        /// The others, and what would choose them.
+        others: Vec<String>,
+    },
     /// A file that is nearly called what it must be called.
     #[error("{found} should be {wanted}")]
     Misnamed {
@@ -269,4 +277,14 @@ pub enum DetectError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl DetectError {
+    /// The cause itself, whatever is told besides.
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::Among { error, .. } => error.cause(),
+            other => other,
+        }
+    }
 }

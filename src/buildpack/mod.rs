@@ -6,6 +6,7 @@
 
 mod app_json;
 mod assets;
+mod attempt;
 mod base;
 mod catalog;
 mod check;

@@ -14,6 +14,11 @@ use crate::model::{BuildPlan, EnvKey, ImageSource, RunCommand, WantedVar};
 /// Plain scripts that are started by `ruby FILE`.
 const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
 
+/// Whether there is something that would be started.
+pub(super) fn has_entry(files: Files<'_>) -> bool {
+    ["config.ru", "bin/rails"].iter().chain(&SCRIPTS).any(|file| files.has(file))
+}
+
 /// Makes the plan of a Ruby app.
 pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let files = draft.files;

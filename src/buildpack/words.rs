@@ -40,6 +40,12 @@ impl From<&DetectError> for Problem {
             DetectError::NothingMatched { seen, subdirectory, ignored } => {
                 nothing_matched(seen, subdirectory.as_deref(), *ignored)
             }
+            DetectError::Among { error, others } => {
+                let Self { title, cause, next } = Self::from(error.as_ref());
+                let others: Vec<String> =
+                    others.iter().map(|other| format!("This is also {other}.")).collect();
+                Self::new(title, cause, format!("{next}\n{}", others.join("\n")))
+            }
             DetectError::Misnamed { found, wanted } => Self::new(
                 format!("{found} should be called {wanted}"),
                 "Names of files are read to the letter, and this one has no meaning here.",
@@ -281,6 +287,12 @@ mod tests {
                 builder: text("dockerfile"),
                 place: Place::file("Dockerfile"),
                 allowed: names(&["python", "node"]),
+            },
+            DetectError::Among {
+                error: Box::new(DetectError::NoMain),
+                others: names(&[
+                    "Node, because of package.json; builder = \"node\" under [build] in paas.toml chooses it",
+                ]),
             },
             DetectError::Misnamed { found: text("Containerfile"), wanted: text("Dockerfile") },
             DetectError::Foreign { file: text("Cargo.toml"), what: "Rust" },
