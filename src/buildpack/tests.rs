@@ -19,7 +19,7 @@ fn flask_from_requirements() {
 
 #[test]
 fn django_with_static_files() {
-    let settings = "WSGI_APPLICATION = 'shop.wsgi.application'\nSTATIC_ROOT = 'static'\n";
+    let settings = "WSGI_APPLICATION = 'shop.wsgi.application'\nSTATIC_ROOT = 'static'\nDATABASES = {}\n";
     insta::assert_snapshot!(detected(&[
         ("requirements.txt", "Django\ngunicorn\n"),
         ("manage.py", "os.environ.setdefault(\"DJANGO_SETTINGS_MODULE\", \"shop.settings\")\n"),

@@ -1,11 +1,13 @@
 //! Django's settings, as far as they can be told without running them.
 
 use super::super::source::Files;
-use super::search::module_path;
+use super::search::{self, module_path};
 
 /// Whether the database is a file in the container, which each release has anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sqlite {
+    /// There is no database.
+    Nothing,
     Never,
     /// Unless the environment names another.
     Perhaps,
@@ -23,6 +25,8 @@ pub(super) struct Django {
     pub asgi: bool,
     /// Whether static files are to be collected.
     pub static_root: bool,
+    /// Whether the settings say so under a condition alone: `if not DEBUG:`.
+    pub on_condition: bool,
     /// Whether the database is a file in the container.
     pub sqlite: Sqlite,
     /// The variable that the settings take SECRET_KEY from.
@@ -55,10 +59,11 @@ pub(super) fn find(files: Files<'_>) -> Option<Django> {
         None => (asgi_named.or_else(|| application(asgi_file.as_deref()?)), true),
     };
     let static_root = assigned("STATIC_ROOT");
-    let sqlite = on_sqlite(&texts);
+    let on_condition = static_root && !texts.iter().any(|text| unconditional(text, "STATIC_ROOT"));
+    let sqlite = if without_database(files, &texts) { Sqlite::Nothing } else { on_sqlite(&texts) };
     let settings = (served != managed).then(|| served.clone());
     let secret = texts.iter().find_map(|text| variable(assignment(text, "SECRET_KEY")?));
-    Some(Django { root, application, asgi, static_root, sqlite, secret, served, settings })
+    Some(Django { root, application, asgi, static_root, on_condition, sqlite, secret, served, settings })
 }
 
 /// Whether a text has this word in quotes.
@@ -88,6 +93,13 @@ fn variable(expression: &str) -> Option<String> {
     let name = rest[1..].split(quote).next()?;
     let fits = |c: u8| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_';
     (name.ends_with("SECRET_KEY") && name.bytes().all(fits)).then(|| name.to_owned())
+}
+
+/// Whether nothing names a database, neither the settings nor what they may read.
+fn without_database(files: Files<'_>, texts: &[String]) -> bool {
+    let names = |text: &str| text.contains("DATABASE");
+    let unnamed = !texts.is_empty() && !texts.iter().any(|text| names(text));
+    unnamed && !search::sources(files).iter().any(|source| names(&source.text))
 }
 
 /// Whether the database is SQLite, and whatever the environment says: only if
@@ -134,7 +146,7 @@ fn settings_module(text: &str) -> Option<String> {
     let value = after.trim_start_matches(['"', '\'', ']']).trim_start_matches([',', ' ', '=', '\n']);
     let word = value.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
     if !word.is_empty() {
-        let assigned = before.lines().rev().find_map(|line| assignment(line.trim_start(), word))?;
+        let assigned = before.lines().rev().find_map(|line| assigned(line.trim_start(), word))?;
         let named = assigned.split(['"', '\'']).skip(1).step_by(2).filter(|text| text.contains('.'));
         return named.filter(|text| module_path(text).is_some()).last().map(str::to_owned);
     }
@@ -143,27 +155,73 @@ fn settings_module(text: &str) -> Option<String> {
     module_path(named).map(|_| named.to_owned())
 }
 
-/// Texts of a settings module and of those beside it that it may import.
+/// Most files of settings that are followed.
+const MOST: usize = 6;
+
+/// Texts of a settings module, of those that it imports all names of, and of
+/// those beside it that it may import in another way.
 fn settings_texts(files: Files<'_>, root: &str, module: &str) -> Vec<String> {
-    let Some(path) = module_path(module) else { return Vec::new() };
-    let path = if root.is_empty() { path } else { format!("{root}/{path}") };
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let own = format!("{path}.py");
-    let base = ["base.py", "common.py", "settings.py", "__init__.py"].map(|file| format!("{folder}/{file}"));
-    let package = format!("{path}/__init__.py");
-    let shared = folder.ends_with("settings");
-    let beside = base.into_iter().filter(|_| shared);
-    [own, package].into_iter().chain(beside).filter_map(|path| files.hint(&path)).collect()
+    let at = |path: &str| if root.is_empty() { path.to_owned() } else { format!("{root}/{path}") };
+    let mut texts = Vec::new();
+    let mut read: Vec<String> = Vec::new();
+    let mut modules = vec![module.to_owned()];
+    while let Some(module) = modules.pop().filter(|_| read.len() < MOST) {
+        let Some(path) = module_path(&module) else { continue };
+        let package = format!("{path}/__init__.py");
+        let is_package = files.has(&at(&package));
+        let file = if is_package { package } else { format!("{path}.py") };
+        if read.contains(&file) {
+            continue;
+        }
+        let Some(text) = files.hint(&at(&file)) else { continue };
+        let parent = module.rsplit_once('.').map_or("", |(parent, _)| parent);
+        let package = if is_package { module.as_str() } else { parent };
+        // The first that is imported is looked at first.
+        modules.extend(star_imports(&text, package).into_iter().rev());
+        read.push(file);
+        texts.push(text);
+    }
+    let folder = module.rsplit_once('.').map_or("", |(folder, _)| folder).replace('.', "/");
+    if folder.ends_with("settings") {
+        let beside = ["base.py", "common.py", "settings.py", "__init__.py"];
+        let beside = beside.map(|file| format!("{folder}/{file}")).into_iter();
+        texts.extend(beside.filter(|file| !read.contains(file)).filter_map(|file| files.hint(&at(&file))));
+    }
+    texts
 }
 
-/// The right side of `NAME = …` at the beginning of a line.
+/// Modules of `from .base import *`, by their whole names.
+fn star_imports(text: &str, package: &str) -> Vec<String> {
+    let module = |line: &str| {
+        let (named, what) = line.trim_start().strip_prefix("from ")?.split_once(" import ")?;
+        let all = without_comment(what).trim() == "*";
+        let named = Some(named.trim()).filter(|_| all)?;
+        let name = named.trim_start_matches('.');
+        let mut above = package;
+        for _ in 1..named.len() - name.len() {
+            above = above.rsplit_once('.').map_or("", |(above, _)| above);
+        }
+        let absolute = name.len() == named.len() || above.is_empty();
+        Some(if absolute { name.to_owned() } else { format!("{above}.{name}") })
+    };
+    text.lines().filter_map(module).collect()
+}
+
+/// The right side of `NAME = …` in a line of its own, also below a condition.
 fn assignment<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    text.lines().find_map(|line| {
-        let rest = line.strip_prefix(name)?.trim_start();
-        // `STATIC_ROOT: str = …`
-        let rest = if rest.starts_with(':') { &rest[rest.find('=')?..] } else { rest };
-        rest.strip_prefix('=').filter(|rest| !rest.starts_with('=')).map(str::trim)
-    })
+    text.lines().find_map(|line| assigned(line.trim_start(), name))
+}
+
+/// Whether a name is given its value at the beginning of a line.
+fn unconditional(text: &str, name: &str) -> bool {
+    text.lines().any(|line| assigned(line, name).is_some())
+}
+
+fn assigned<'t>(line: &'t str, name: &str) -> Option<&'t str> {
+    let rest = line.strip_prefix(name)?.trim_start();
+    // `STATIC_ROOT: str = …`
+    let rest = if rest.starts_with(':') { &rest[rest.find('=')?..] } else { rest };
+    rest.strip_prefix('=').filter(|rest| !rest.starts_with('=')).map(str::trim)
 }
 
 /// `"mysite.wsgi.application"` → `mysite.wsgi:application`.
@@ -223,12 +281,28 @@ mod tests {
     }
 
     #[test]
-    fn only_assignments_at_the_line_start_count() {
+    fn only_assignments_count() {
+        assert_eq!(assignment("if not DEBUG:\n    STATIC_ROOT = 1\n", "STATIC_ROOT"), Some("1"));
+        assert!(!unconditional("if not DEBUG:\n    STATIC_ROOT = 1\n", "STATIC_ROOT"));
+        assert!(unconditional("STATIC_ROOT = 1\n", "STATIC_ROOT"));
         assert_eq!(assignment("# STATIC_ROOT = 1\nSTATIC_ROOT_X = 2\n", "STATIC_ROOT"), None);
         assert_eq!(assignment("STATIC_ROOT = BASE_DIR / 's'\r\n", "STATIC_ROOT"), Some("BASE_DIR / 's'"));
         assert_eq!(assignment("STATIC_ROOT: str = 's'\n", "STATIC_ROOT"), Some("'s'"));
         assert_eq!(dotted("'a.wsgi.application'").unwrap(), "a.wsgi:application");
         assert_eq!(dotted("'a;id.wsgi.application'"), None);
+    }
+
+    #[test]
+    fn settings_are_followed_through_what_they_import() {
+        let of = |text: &str, package: &str| star_imports(text, package).join(" ");
+        assert_eq!(
+            of("from .base import *  # noqa\nfrom . import x\n", "shop.settings"),
+            "shop.settings.base"
+        );
+        assert_eq!(of("from ..common import *\n", "shop.settings"), "shop.common");
+        assert_eq!(of("from shop.settings import *\n", "shop"), "shop.settings");
+        assert_eq!(of("from .a import b\nfrom a import *, c\n", "shop"), "");
+        assert_eq!(of("from ....... import *\nfrom .a import *\n", ""), " a");
     }
 
     #[test]

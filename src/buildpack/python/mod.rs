@@ -48,8 +48,9 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let servers: Vec<Added> =
         servers.filter_map(|server| added(&mut draft, &install.dependencies, server)).collect();
     let collectstatic = django.as_ref().filter(|django| django.static_root);
-    if collectstatic.is_some() {
-        draft.decide("python manage.py collectstatic, because of STATIC_ROOT");
+    if let Some(django) = collectstatic {
+        let whether = if django.on_condition { "if the settings have a" } else { "because of" };
+        draft.decide(format!("python manage.py collectstatic, {whether} STATIC_ROOT"));
     }
     use_served_settings(&mut draft, django.as_ref());
     if let Some(key) = django.as_ref().and_then(|django| EnvKey::parse(django.secret.as_ref()?).ok()) {
@@ -109,7 +110,11 @@ fn use_served_settings(draft: &mut Draft<'_>, django: Option<&Django>) {
 
 /// Words of the environment and the folder in which static files are collected.
 fn collect(django: &Django) -> Value {
+    const USUAL: [&str; 2] = ["SECRET_KEY", "DJANGO_SECRET_KEY"];
     let settings = django.settings.iter().map(|module| format!("DJANGO_SETTINGS_MODULE={module}"));
     let folder = Some(vec![django.root.clone()]).filter(|_| !django.root.is_empty());
-    context! { environment => settings.collect::<Vec<_>>(), folder }
+    // Its name is capitals, digits and underlines.
+    let own = django.secret.as_deref().filter(|name| !USUAL.contains(name));
+    let secrets: Vec<String> = USUAL.into_iter().chain(own).map(str::to_owned).collect();
+    context! { environment => settings.collect::<Vec<_>>(), folder, secrets, asks => django.on_condition }
 }

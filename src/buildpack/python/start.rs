@@ -7,7 +7,7 @@ use super::super::error::DetectError;
 use super::dependencies::Dependencies;
 use super::django::{Django, Sqlite};
 use super::search::{self, Found, Source};
-use crate::model::RunCommand;
+use crate::model::{ProcessType, RunCommand};
 
 /// A server that speaks for a framework.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,7 @@ pub(super) fn start(
     scripts: &[String],
 ) -> Result<Option<Server>, DetectError> {
     if draft.declared() {
+        migrate_unless_declared(draft, django);
         return Ok(None);
     }
     if let Some((django, application)) = django.and_then(|django| Some((django, django.application.clone()?)))
@@ -222,22 +223,45 @@ fn inside(root: &str, line: String) -> RunCommand {
     exec(&["/bin/sh", "-c", &format!("cd {root} && exec {line}")])
 }
 
+const MIGRATE: &str = "python manage.py migrate --noinput";
+
+/// Has the database migrated in the release phase, unless something else is.
+fn migrates(draft: &mut Draft<'_>, django: &Django) {
+    if draft.release.is_some() || django.sqlite == Sqlite::Nothing {
+        return;
+    }
+    let root = &django.root;
+    let command = if root.is_empty() {
+        exec(&["python", "manage.py", "migrate", "--noinput"])
+    } else {
+        exec(&["/bin/sh", "-c", &format!("cd {root} && exec {MIGRATE}")])
+    };
+    draft.decide(format!("release: {MIGRATE}, for Django"));
+    draft.release = Some(command);
+}
+
+/// The same where the Procfile says what web is, and nothing of migrations.
+fn migrate_unless_declared(draft: &mut Draft<'_>, django: Option<&Django>) {
+    let Some(django) = django.filter(|_| draft.release.is_none()) else { return };
+    let serves = draft.processes.contains_key(&ProcessType::web());
+    let migrates_itself = draft.processes.values().any(|command| {
+        let command = command.to_string();
+        [" migrate", ".sh"].iter().any(|word| command.contains(word))
+    });
+    if serves && !migrates_itself && django.sqlite != Sqlite::Nothing {
+        migrates(draft, django);
+        draft.warn("migrate runs before each release, since nothing else is said: release: true in the Procfile leaves it out");
+    }
+}
+
 fn start_django(draft: &mut Draft<'_>, django: &Django, server: Server, application: &str) {
     let line = server.line("", application, false);
     let root = django.root.as_str();
-    let migrate = "python manage.py migrate --noinput";
-    if draft.release.is_none() {
-        let command = if root.is_empty() {
-            exec(&["python", "manage.py", "migrate", "--noinput"])
-        } else {
-            exec(&["/bin/sh", "-c", &format!("cd {root} && exec {migrate}")])
-        };
-        draft.decide(format!("release: {migrate}, for Django"));
-        draft.release = Some(command);
-    }
+    let migrate = MIGRATE;
+    migrates(draft, django);
     let folder = if root.is_empty() { String::new() } else { format!("cd {root} && ") };
     let (line, because) = match django.sqlite {
-        Sqlite::Never => return draft.web(inside(root, line), "for Django"),
+        Sqlite::Never | Sqlite::Nothing => return draft.web(inside(root, line), "for Django"),
         Sqlite::Always => (format!("{folder}{migrate} && exec {line}"), "for Django on SQLite"),
         Sqlite::Perhaps => {
             let asked = on_sqlite_now(&django.served);

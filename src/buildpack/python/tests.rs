@@ -255,7 +255,10 @@ fn django_in_a_folder_with_settings_of_its_own() {
             "site/config/wsgi.py",
             "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.settings.production')\n",
         ),
-        ("site/config/settings/base.py", "STATIC_ROOT = 'x'\nWSGI_APPLICATION = 'config.wsgi.application'\n"),
+        (
+            "site/config/settings/base.py",
+            "STATIC_ROOT = 'x'\nDATABASES = {}\nWSGI_APPLICATION = 'config.wsgi.application'\n",
+        ),
         ("site/config/settings/production.py", "from .base import *\n"),
         ("site/config/settings/local.py", "DATABASES = 'django.db.backends.sqlite3'\n"),
     ];
@@ -418,6 +421,7 @@ fn a_database_that_may_be_sqlite_is_migrated_where_it_is() {
             .to_string()
     };
     let serve = "gunicorn --bind 0.0.0.0:$PORT shop.wsgi:application";
+    assert_eq!(of("DEBUG = False\n"), serve);
     assert_eq!(of("DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql'}}\n"), serve);
     let always = of("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3'}}\n");
     assert_eq!(always, format!("/bin/sh -c python manage.py migrate --noinput && exec {serve}"));
@@ -430,4 +434,49 @@ fn a_database_that_may_be_sqlite_is_migrated_where_it_is() {
         perhaps.ends_with(&format!("then python manage.py migrate --noinput; fi && exec {serve}")),
         "{perhaps}"
     );
+}
+
+#[test]
+fn settings_below_a_condition_or_in_a_module_beside_count() {
+    let app = |production: &'static str| {
+        [
+            ("requirements.txt", "Django\ngunicorn\n"),
+            ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n"),
+            ("shop/wsgi.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.production')\n"),
+            (
+                "shop/settings.py",
+                "DEBUG = False\nif not DEBUG:\n    STATIC_ROOT = 'x'\n    SECRET_KEY = os.environ['SHOP_SECRET_KEY']\n",
+            ),
+            ("shop/production.py", production),
+        ]
+    };
+    let follows = said(&app("from .settings import *\n"));
+    assert!(follows.contains("collectstatic, if the settings have a"), "{follows}");
+    assert!(follows.contains("SHOP_SECRET_KEY is made up and kept"), "{follows}");
+    let text = detected(&app("from .settings import *\n"));
+    assert!(text.contains("python manage.py diffsettings"), "{text}");
+    assert!(text.contains("SHOP_SECRET_KEY=\"${SHOP_SECRET_KEY:-only-for-the-build}\""), "{text}");
+    let other = said(&app("DEBUG = False\n"));
+    assert!(!other.contains("collectstatic") && !other.contains("migrate"), "there is no database: {other}");
+    let plain = detected(&app("from shop.settings import *\nSTATIC_ROOT = 'y'\n"));
+    assert!(plain.contains("because of STATIC_ROOT") && !plain.contains("diffsettings"), "{plain}");
+}
+
+#[test]
+fn django_is_migrated_where_the_procfile_leaves_it_open() {
+    let release = |procfile: &'static str| {
+        let plan = planned(&[
+            ("requirements.txt", "Django\ngunicorn\n"),
+            ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n"),
+            ("shop/settings.py", "DATABASES = {}\n"),
+            ("Procfile", procfile),
+        ])
+        .unwrap();
+        plan.release.map(|command| command.to_string())
+    };
+    assert_eq!(release("web: gunicorn shop.wsgi\n").as_deref(), Some("python manage.py migrate --noinput"));
+    assert_eq!(release("web: gunicorn shop.wsgi\nrelease: true\n").as_deref(), Some("true"));
+    assert_eq!(release("web: python manage.py migrate && gunicorn shop.wsgi\n"), None);
+    assert_eq!(release("web: sh start.sh\n"), None);
+    assert_eq!(release("worker: celery -A shop worker\n"), None);
 }
