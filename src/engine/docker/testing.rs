@@ -36,7 +36,7 @@ static REAPER: OnceLock<Child> = OnceLock::new();
 fn reaper() -> Child {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/docker-reaper.sh");
     Command::new("sh")
-        .args([script, &(first_id() / 1000).to_string()])
+        .args([script, &(first_id() / 1000).to_string(), &format!("paas/test-{}-", std::process::id())])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -136,17 +136,21 @@ impl Drop for TestApp {
                 engine.remove(&process.container).await.unwrap();
             }
             engine.remove_network(id).await.unwrap();
-            for image in engine.app_images(id, &name).await.unwrap() {
-                engine.remove_image(&image.reference).await.unwrap();
-            }
+            // Labelled or not: an imported one has no labels.
+            let named = HashMap::from([("reference", vec![format!("paas/{name}")])]);
             // What lost its tag to a later build of the same test.
-            let filters = HashMap::from([
+            let untagged = HashMap::from([
                 ("dangling", vec!["true".to_owned()]),
                 ("label", vec![format!("{LABEL_NAME}={name}")]),
             ]);
-            let options = ListImagesOptionsBuilder::default().filters(&filters).build();
-            for image in engine.docker.list_images(Some(options)).await.unwrap() {
-                engine.remove_image(&image.id).await.unwrap();
+            for filters in [named, untagged] {
+                let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+                for image in engine.docker.list_images(Some(options)).await.unwrap() {
+                    let names = if image.repo_tags.is_empty() { vec![image.id] } else { image.repo_tags };
+                    for name in names {
+                        engine.remove_image(&name).await.unwrap();
+                    }
+                }
             }
         };
         // A runtime of its own: this one may be on its way out.
