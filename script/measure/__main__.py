@@ -13,6 +13,7 @@ from basics import Failure, say
 from build import measure_build
 from detect import measure_detect
 from endure import measure_endure
+from proxy import measure_proxy
 from push import measure_push
 from rollback import measure_rollback
 from stage import Stage
@@ -25,6 +26,7 @@ FIGURES = {
     "transfer": measure_transfer,
     "build": measure_build,
     "endure": measure_endure,
+    "proxy": measure_proxy,
 }
 
 
