@@ -16,6 +16,7 @@ mod crashes;
 mod create;
 mod desk;
 mod domains;
+mod doubt;
 mod environment;
 mod error;
 mod health;

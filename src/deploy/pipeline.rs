@@ -2,6 +2,7 @@
 
 use super::collect::Collector;
 use super::crashes::Crashes;
+use super::doubt::Doubts;
 use super::line::Line;
 use super::orders::Orders;
 use super::pins::Pins;
@@ -60,8 +61,11 @@ pub struct Pipeline {
     pub(super) stop: CancellationToken,
     /// Containers that finish their last requests.
     pub(super) retiring: std::sync::Mutex<HashSet<String>>,
-    /// Web processes beyond the formation, which stand in for one that is restarted.
-    pub(super) spares: std::sync::Mutex<HashMap<AppId, ProcessName>>,
+    /// Web processes of a release beyond the formation, which stand in for one that is
+    /// restarted. By the number that their containers bear.
+    pub(super) spares: std::sync::Mutex<HashMap<AppId, (u32, ProcessName)>>,
+    /// Web processes that have not answered since they started.
+    pub(super) doubts: std::sync::Mutex<Doubts>,
     /// Sends messages to webhooks.
     pub(super) courier: Courier,
     /// Rung when there is something to be told.
@@ -101,6 +105,7 @@ impl Pipeline {
             stop,
             retiring: std::sync::Mutex::default(),
             spares: std::sync::Mutex::default(),
+            doubts: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
             crashes: std::sync::Mutex::default(),
             watched: std::sync::Mutex::default(),

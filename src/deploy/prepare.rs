@@ -284,6 +284,9 @@ impl Pipeline {
         });
         let all = futures_util::future::try_join_all(checks);
         let ports = report.alive("still waiting for an answer", all).await?;
+        for (process, _) in started {
+            self.trust(app.id, release.label(), process);
+        }
         Ok(ports.first().copied().unwrap_or(release.port))
     }
 

@@ -10,7 +10,6 @@ use crate::store;
 use futures_util::stream::{BoxStream, StreamExt};
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Time between SIGTERM and SIGKILL.
@@ -34,8 +33,7 @@ impl Pipeline {
     pub(super) async fn wanted(&self, app: &App, release: &Release) -> Result<Vec<ProcessName>, DeployError> {
         let mut wanted = self.formed(app, release).await?;
         wanted.retain(|process| !release.stopped.has(process));
-        let spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-        wanted.extend(spares.get(&app.id).cloned());
+        wanted.extend(self.spare(release).filter(|spare| !wanted.contains(spare)));
         Ok(wanted)
     }
 
@@ -114,6 +112,7 @@ impl Pipeline {
         process: &ProcessName,
     ) -> Result<Running, DeployError> {
         let workload = self.workload(app, release, process, None).await?;
+        self.begin_in_doubt(app.id, release.label(), process);
         let container = match self.engine().start(&workload).await {
             Err(error) if error.is_missing() && !self.engine().has_image(&release.image_id).await? => {
                 return Err(DeployError::NoImage(release.image.clone()));
@@ -144,6 +143,7 @@ impl Pipeline {
                 return false;
             }
             self.give_up_address(app, state.release, &state.process).await;
+            self.trust(app.id, state.release, &state.process);
             true
         });
         futures_util::future::join_all(ends).await.into_iter().all(|ended| ended)

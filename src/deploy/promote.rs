@@ -150,10 +150,14 @@ impl Pipeline {
     /// finished, but for those that stand by, and all others as soon as it is their
     /// turn. The app is free for the next deploy meanwhile.
     async fn retire_others(self: Arc<Self>, app: App, release: Release, window: Option<Window>, turn: Turn) {
-        let states = self.states(app.id).await.unwrap_or_else(|error| {
-            tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
-            Vec::new()
-        });
+        let states = match self.states(app.id).await {
+            Ok(states) => states,
+            Err(error) => {
+                // Nothing is started beside what nobody sees: all is put in order within a minute.
+                tracing::warn!(app = %app.name, %error, "the old processes could not be listed");
+                return;
+            }
+        };
         let stands_by = |state: &ProcessState| window.as_ref().is_some_and(|window| window.keeps(state));
         let old = self.not_retiring(states).into_iter();
         let old = old.filter(|state| state.release != release.label() && !stands_by(state));
@@ -282,6 +286,11 @@ impl Pipeline {
     pub(super) fn unmark_retiring(&self, states: &[ProcessState]) {
         let mut retiring = self.retiring.lock().unwrap_or_else(PoisonError::into_inner);
         retiring.retain(|container| !states.iter().any(|state| state.container == *container));
+    }
+
+    /// It is gone.
+    pub(super) fn forget_retiring(&self, container: &str) {
+        self.retiring.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
     }
 
     /// Those processes that nobody is ending already.

@@ -4,7 +4,6 @@
 use super::branch::{Moved, nothing};
 use super::collect::Origin;
 use super::crashes::{ABANDONED, is_dead};
-use super::health::{self, Check};
 use super::prepare::Prepared;
 use super::processes::GRACE;
 use super::promote::in_the_way;
@@ -207,19 +206,21 @@ impl Pipeline {
         }
         let label = current.as_ref().map_or(0, Release::label);
         let current = current.filter(|_| !app.stopped);
-        let mut wanted = match &current {
-            Some(release) => self.wanted(&app, release).await?,
-            None => Vec::new(),
-        };
         let number = current.as_ref().map_or(0, Release::label);
         let states = self.states(app.id).await?;
         if roster.is_some() {
             self.give_up_addresses_but(app.id, &states).await?;
-        } else {
-            wanted.retain(|process| process.kind.is_web());
         }
         let mut states = self.not_retiring(states);
+        let mut wanted = match &current {
+            Some(release) => {
+                self.keep_spare(&app, release, &states).await?;
+                self.wanted(&app, release).await?
+            }
+            None => Vec::new(),
+        };
         if roster.is_none() {
+            wanted.retain(|process| process.kind.is_web());
             let others = states.extract_if(.., |state| !state.process.kind.is_web());
             others.for_each(|state| self.collector.follow(Origin::from(&state)));
         }
@@ -241,6 +242,7 @@ impl Pipeline {
             wanted.retain(|process| !in_the_way(&end, release, &process.kind));
             self.start_absent(&app, release, &wanted, &keep).await;
             self.trust_again(release, &keep).await?;
+            self.resolve_all_doubts(&app, release).await?;
         }
         self.publish_running(app.id).await?;
         if !end.is_empty() {
@@ -328,7 +330,7 @@ impl Pipeline {
             state.release == release.label() && state.running && wanted.contains(&state.process)
         });
         let targets = running
-            .filter(|state| state.process.kind.is_web() && !self.is_out(&state.container))
+            .filter(|state| state.process.kind.is_web() && !self.takes_none(state))
             .filter(|state| !self.is_retiring(&state.container))
             .filter_map(|state| target(state, release.port))
             .collect();
@@ -385,8 +387,8 @@ impl Pipeline {
             };
             match event {
                 Some(Ok(event)) => {
-                    let pipeline = self.clone();
-                    self.background.spawn(async move { pipeline.react(event).await });
+                    let (pipeline, by_itself) = (self.clone(), self.heard(&event));
+                    self.background.spawn(async move { pipeline.react(event, by_itself).await });
                 }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "looking at all apps again");
@@ -409,7 +411,7 @@ impl Pipeline {
     }
 
     /// A process of ours died or came back by the engine's restart policy.
-    async fn react(self: Arc<Self>, event: Event) {
+    async fn react(self: Arc<Self>, event: Event, by_itself: bool) {
         if event.kind == EventKind::Destroyed {
             self.crashes().forget(&event.container);
         }
@@ -421,7 +423,7 @@ impl Pipeline {
         }
         match event.kind {
             EventKind::Died { exit_code } => {
-                if exit_code != 0 && !self.is_retiring(&event.container) {
+                if exit_code != 0 && by_itself {
                     self.routes.tally.exited(&app.name, release.number, &event.process);
                 }
                 self.ended(&app, &release, &event, exit_code).await;
@@ -430,13 +432,13 @@ impl Pipeline {
             EventKind::Oom => {
                 self.platform_line(app.id, &format!("{} ran out of memory (R14)", event.process));
             }
-            EventKind::Destroyed => self.replace_removed(&app).await,
+            // A container of the current release was removed by hand.
+            EventKind::Destroyed => self.put_in_order_if_idle(&app).await,
         }
     }
 
-    /// A container of the current release was removed by hand: unless somebody is
-    /// at work on the app, that is put in order at once.
-    async fn replace_removed(self: &Arc<Self>, app: &App) {
+    /// Puts an app in order at once, unless somebody is at work on it.
+    pub(super) async fn put_in_order_if_idle(self: &Arc<Self>, app: &App) {
         let Some(turn) = self.queue.try_take(app.id, order_activity()) else { return };
         let roster = self.queue.try_roster(app.id);
         if let Err(error) = self.put_in_order(app, turn, roster).await {
@@ -456,19 +458,7 @@ impl Pipeline {
             return;
         }
         let Ok(state) = self.engine().inspect(&event.container).await else { return };
-        let Some(address) = state.address else { return };
-        let host = self.host(app);
-        let check = Check {
-            engine: self.engine(),
-            container: &event.container,
-            address,
-            port: release.port,
-            host: &host,
-            how: &app.checks.over(&release.checks),
-        };
-        if health::wait_again(&check, &self.stop).await {
-            let _ = self.publish_running(app.id).await;
-        }
+        self.resolve_restarted(app, release, &state);
     }
 }
 

@@ -254,7 +254,7 @@ impl Pipeline {
         reached("web-healthy");
         let kept = keep
             .iter()
-            .filter(|state| state.process.kind.is_web() && !self.is_out(&state.container))
+            .filter(|state| state.process.kind.is_web() && !self.takes_none(state))
             .filter_map(|state| target(state, release.port));
         let targets: Vec<Target> = kept.chain(started).collect();
         // A dead container that was replaced is gone; its address lives on.
@@ -313,7 +313,12 @@ impl Pipeline {
             Vec::new()
         });
         states.retain(|state| state.release == release.label() && begun.contains(&state.process));
-        self.end_processes(app, &self.not_retiring(states), Duration::ZERO).await;
+        let states = self.not_retiring(states);
+        // None of them has had a request; that they end is our doing.
+        self.mark_retiring(&states);
+        if !self.end_processes(app, &states, Duration::ZERO).await {
+            self.unmark_retiring(&states);
+        }
     }
 
     /// Ends the deploy, restart or config change that is being prepared, and waits

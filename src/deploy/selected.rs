@@ -5,6 +5,7 @@ use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::model::{App, AppId, ProcessName, ProcessState, Release, Selection, Stopped};
 use crate::store;
+use std::collections::HashMap;
 use std::sync::PoisonError;
 
 impl Pipeline {
@@ -119,27 +120,62 @@ impl Pipeline {
         let last = all.iter().filter(|name| name.kind.is_web()).map(|name| name.index).max().unwrap_or(0);
         let spare = ProcessName { kind: crate::model::ProcessType::web(), index: last + 1 };
         self.make_room(app, 1).await?;
-        let standing_in = StandingIn { pipeline: self, app: app.id };
         report.detail(&format!("Starting {spare}, which takes the requests meanwhile"));
         self.start_and_route(app, release, &spare, report).await?;
-        let mut outcome = Ok(());
+        // Where one does not come back, the spare goes on: see `keep_spare`.
         for old in web {
-            if outcome.is_ok() {
-                let process = old.process.clone();
-                report.detail(&format!("Replacing {process}"));
-                outcome = match self.take_out(app, old).await {
-                    Ok(()) => self.start_and_route(app, release, &process, report).await,
-                    Err(error) => Err(error),
-                };
-            }
+            let process = old.process.clone();
+            report.detail(&format!("Replacing {process}"));
+            self.take_out(app, old).await?;
+            self.start_and_route(app, release, &process, report).await?;
         }
-        drop(standing_in);
+        self.spares().remove(&app.id);
         let states = self.states(app.id).await?;
         let its = |state: &ProcessState| state.release == release.label() && state.process == spare;
         if let Some(state) = states.into_iter().find(its) {
             self.take_out(app, state).await?;
         }
-        outcome
+        Ok(())
+    }
+
+    /// A web process beyond the formation stays, and takes requests, as long as one of
+    /// the formation does not: a restart of that one was cut off, or failed.
+    pub(super) async fn keep_spare(
+        &self,
+        app: &App,
+        release: &Release,
+        states: &[ProcessState],
+    ) -> Result<(), DeployError> {
+        let mut formed = self.formed(app, release).await?;
+        formed.retain(|process| process.kind.is_web());
+        let serving: Vec<&ProcessName> = states
+            .iter()
+            .filter(|state| state.release == release.label() && state.process.kind.is_web())
+            .filter(|state| state.running && !self.takes_none(state))
+            .map(|state| &state.process)
+            .collect();
+        let mut wanted = formed.iter().filter(|process| !release.stopped.has(process));
+        let lacks = wanted.any(|process| !serving.contains(&process));
+        let spare = serving.into_iter().find(|process| lacks && !formed.contains(process));
+        match spare {
+            Some(spare) => self.spares().insert(app.id, (release.label(), spare.clone())),
+            None => self.spares().remove(&app.id),
+        };
+        Ok(())
+    }
+
+    /// The process beyond the formation that a release has, if it has one.
+    pub(super) fn spare(&self, release: &Release) -> Option<ProcessName> {
+        let spare = self.spares().get(&release.app).cloned();
+        spare.filter(|(label, _)| *label == release.label()).map(|(_, process)| process)
+    }
+
+    pub(super) fn has_spare(&self, app: AppId) -> bool {
+        self.spares().contains_key(&app)
+    }
+
+    fn spares(&self) -> std::sync::MutexGuard<'_, HashMap<AppId, (u32, ProcessName)>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a web process and sends requests to it when it answers.
@@ -162,8 +198,7 @@ impl Pipeline {
         }
         let formed = self.formed(app, release).await?;
         if !formed.contains(process) {
-            let mut spares = self.spares.lock().unwrap_or_else(PoisonError::into_inner);
-            spares.insert(app.id, process.clone());
+            self.spares().insert(app.id, (release.label(), process.clone()));
         }
         reached("web-healthy");
         let published = self.publish_running(app.id).await?;
@@ -210,17 +245,5 @@ impl Pipeline {
     async fn set_stopped(&self, release: &Release, stopped: Stopped) -> Result<(), DeployError> {
         let id = release.id;
         Ok(self.store().write(move |db| store::releases::set_stopped(db, id, &stopped)).await?)
-    }
-}
-
-/// As long as it is there, an app may have a spare process.
-struct StandingIn<'a> {
-    pipeline: &'a Pipeline,
-    app: AppId,
-}
-
-impl Drop for StandingIn<'_> {
-    fn drop(&mut self) {
-        self.pipeline.spares.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.app);
     }
 }

@@ -2,11 +2,10 @@
 //! so, and takes those out of the routes that are not well.
 
 use super::health::{self, Check};
-use super::release::target;
 use super::{DeployError, Pipeline};
 use crate::model::{App, AppId, CheckChange, HealthCheck, ProcessState, Release};
 use crate::store;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +17,6 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Watched {
     due: HashMap<AppId, Instant>,
     containers: HashMap<String, Wellness>,
-    /// Those that a former server did not route to, until they have been asked.
-    doubted: HashSet<String>,
 }
 
 struct Wellness {
@@ -32,7 +29,7 @@ struct Wellness {
 impl Watched {
     /// Whether a container is out of the routes for its health.
     pub fn is_out(&self, container: &str) -> bool {
-        self.doubted.contains(container) || self.containers.get(container).is_some_and(|known| known.out)
+        self.containers.get(container).is_some_and(|known| known.out)
     }
 
     /// Whether an app is to be asked now; if so, it is next in an interval.
@@ -111,40 +108,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// After a restart: web processes that the last table of this release lacked were
-    /// unwell, or had not answered yet. They take requests when they do.
-    pub(super) async fn doubt_unrouted(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
-        let Some(release) = self.current(app).await?.filter(|_| !app.stopped) else { return Ok(()) };
-        let table = self.routes.table();
-        let Some(route) = table.routes.get(&app.name).filter(|route| route.release == release.number) else {
-            return Ok(());
-        };
-        let routed = |state: &ProcessState| {
-            target(state, release.port).is_some_and(|target| route.targets.contains(&target))
-        };
-        for state in its_web(&release, self.states(app.id).await?) {
-            if routed(&state) {
-                continue;
-            }
-            tracing::info!(app = %app.name, process = %state.process, "it is asked before it takes requests");
-            self.watched().doubted.insert(state.container.clone());
-            let (pipeline, app, release) = (self.clone(), app.clone(), release.clone());
-            self.background.spawn(async move { pipeline.resolve_doubt(&app, &release, &state).await });
-        }
-        Ok(())
-    }
-
-    async fn resolve_doubt(&self, app: &App, release: &Release, state: &ProcessState) {
-        let how = app.checks.over(&release.checks);
-        let answers = self.answers(app, release, state).await;
-        if !answers && how.goes_on() {
-            // It is asked again in its interval, and goes on to take no requests until then.
-            self.watched().note(app.id, &state.container, false, 1);
-        }
-        self.watched().doubted.remove(&state.container);
-        if answers && let Err(error) = self.publish_running(app.id).await {
-            tracing::warn!(app = %app.name, %error, "a process that answers again could not be routed to");
-        }
+    /// One that is out of the routes until it passes its check.
+    pub(super) fn found_unwell(&self, app: AppId, container: &str) {
+        self.watched().note(app, container, false, 1);
     }
 
     /// Waits until a process answers that has done so before; `false` if it does not

@@ -218,10 +218,7 @@ impl Pipeline {
         }
         let wanted = self.wanted(app, source).await?;
         let fit = |state: &ProcessState| {
-            window.keeps(state)
-                && state.running
-                && wanted.contains(&state.process)
-                && !self.is_out(&state.container)
+            window.keeps(state) && state.running && wanted.contains(&state.process) && !self.takes_none(state)
         };
         let states = self.not_retiring(self.states(app.id).await?);
         let targets: Vec<Target> =

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -95,7 +95,8 @@ static HOST: LazyLock<Runtime> = LazyLock::new(|| {
 pub(super) struct Serving(JoinHandle<()>);
 
 impl Serving {
-    pub async fn start(behaviour: Behaviour, at: SocketAddr) -> Option<Self> {
+    /// It listens at once, and is well from a moment on, if it comes to that.
+    pub async fn start(behaviour: Behaviour, at: SocketAddr, ready: Instant) -> Option<Self> {
         let status = match behaviour {
             Behaviour::Good => "200 OK",
             Behaviour::Answers500 => "500 Internal Server Error",
@@ -118,6 +119,7 @@ impl Serving {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = [0; 1024];
                 let _ = stream.read(&mut request).await;
+                let status = if Instant::now() < ready { "503 Service Unavailable" } else { status };
                 let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await;
             }
         })))

@@ -149,6 +149,104 @@ fn scaling_that_fails_ends_no_process_of_another_release() {
     world.unbroken();
 }
 
+/// web.3 never answers; web.2 does, and must not be cut off from its requests.
+#[test]
+fn scaling_that_fails_ends_nothing_that_takes_requests() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.engine().state().sick_from = Some(3);
+    assert!(world.tries(Command::Scale { web: 3, worker: 0 }).is_err());
+    world.settles();
+    world.unbroken();
+    assert_eq!((world.runs(), world.routed()), (vec!["web-1-1".to_owned()], vec!["web.1".to_owned()]));
+}
+
+fn restarts_web_1(pipeline: Arc<Pipeline>, app: App) -> impl Future<Output = Result<(), DeployError>> {
+    let report = Report::channel().0;
+    async move {
+        let which = [crate::model::Selection::parse("web.1").unwrap()];
+        pipeline.restart_some(&app, &which, "ada", &report).await.map(|_| ())
+    }
+}
+
+#[test]
+fn who_stands_in_goes_on_until_the_one_that_it_stands_in_for_is_back() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (engine, count) = (world.engine(), Cell::new(0));
+    super::script::at("web-healthy", move || {
+        count.set(count.get() + 1);
+        engine.state().sick |= count.get() == 1;
+    });
+    let restarted = world.block_on(restarts_web_1(world.pipeline.clone(), world.app()));
+    super::script::end();
+    assert!(restarted.is_err());
+    assert_eq!((world.runs(), world.routed()), (vec!["web-1-2".to_owned()], vec!["web.2".to_owned()]));
+    world.block_on(world.pipeline.adopt_all());
+    world.settles();
+    world.block_on(world.pipeline.adopt_all());
+    world.settles();
+    assert_eq!(world.runs(), ["web-1-1", "web-1-2"]);
+    assert_eq!(world.routed(), ["web.2"], "web.1 does not answer");
+
+    world.engine().state().sick = false;
+    let web_1 = world.engine().id("paas-shop-web-1-1");
+    world.engine().removed_by_hand(&web_1);
+    world.settles();
+    world.block_on(world.pipeline.adopt_all());
+    world.settles();
+    world.unbroken();
+    assert_eq!((world.runs(), world.routed()), (vec!["web-1-1".to_owned()], vec!["web.1".to_owned()]));
+}
+
+#[test]
+fn a_restart_of_one_process_that_is_cut_off_anywhere_leaves_one_that_answers() {
+    for place in 0.. {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        world.does(Command::Sluggish);
+        world.plan(super::Mishap::Crash, place);
+        let restart = restarts_web_1(world.pipeline.clone(), world.app());
+        let carried = world.carry_out(restart);
+        let struck = super::script::end();
+        if matches!(carried, Carried::Out(_)) {
+            break;
+        }
+        // Nobody tells that one is finished which never had a request: that takes a while.
+        if world.runs().len() > world.routed().len() && world.routed() == ["web.1"] {
+            continue;
+        }
+        let mut world = world.after_a_crash(None).unwrap();
+        world.block_on(world.pipeline.adopt_all());
+        world.settles();
+        let then = observed(&world);
+        promises::kept(&world, &then).map_err(|why| format!("{why} (at {struck:?})")).unwrap();
+    }
+}
+
+/// It listens at once, and is ready later.
+#[test]
+fn a_process_that_comes_back_takes_no_requests_before_it_is_ready() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 2, worker: 0 });
+    world.engine().state().boot = WHILE / 3;
+    let id = world.engine().id("paas-shop-web-1-2");
+    world.engine().die(&id);
+    world.waits_until_routed(&["web.1"]);
+    world.block_on(world.engine().comes_back(&id));
+    world.block_on(world.pipeline.adopt_all());
+    assert_eq!(world.routed(), ["web.1"]);
+    world.waits_until_routed(&["web.1", "web.2"]);
+
+    let id = world.engine().id("paas-shop-web-1-2");
+    world.engine().removed_by_hand(&id);
+    world.waits_until_routed(&["web.1"]);
+    world.waits_until_routed(&["web.1", "web.2"]);
+    world.settles();
+    world.unbroken();
+}
+
 #[test]
 fn scaling_that_fails_halfway_leaves_nothing_of_it() {
     let mut failed = 0;

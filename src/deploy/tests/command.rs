@@ -10,6 +10,7 @@ use crate::git::{RefUpdate, repository};
 use crate::model::{App, CommitId, EnvKey, ProcessType, Release, ReleaseState, Scale};
 use crate::store;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) enum Command {
     Removed(u8),
     /// A power failure loses the last move of the branch, or all but that.
     Astray(Commit),
+    /// From now on processes take their time to boot and to stop.
+    Sluggish,
     /// The clock is set so many hours ahead of the true time.
     Clock(i8),
 }
@@ -96,6 +99,9 @@ pub(super) enum Forecast {
     Refused(Wanted),
 }
 
+/// How long a sluggish process boots, and a sluggish worker stops.
+const SLUGGISH: Duration = Duration::from_millis(12);
+
 const KEY: &str = "VALUE";
 
 impl Command {
@@ -104,7 +110,7 @@ impl Command {
         let runs = now.commit.is_some();
         match self {
             Self::Push(commit) => pushed(commit, world, now),
-            Self::Minute | Self::Clock(_) => Forecast::Leads(now.clone()),
+            Self::Minute | Self::Clock(_) | Self::Sluggish => Forecast::Leads(now.clone()),
             _ if !now.there => Forecast::LeftOut,
             Self::Destroy => Forecast::Leads(Wanted::default()),
             Self::Scale { web, worker } => {
@@ -174,11 +180,16 @@ impl Command {
                 crate::clock::in_tests::set_ahead(i64::from(hours) * 3600);
                 return Ok(());
             }
+            Self::Sluggish => {
+                let mut state = call.engine.state();
+                (state.boot, state.slow) = (SLUGGISH, SLUGGISH);
+                return Ok(());
+            }
             _ => {}
         }
         let app = pipeline.find(&app_name()).await?.ok_or(DeployError::NoApp)?;
         match self {
-            Self::Push(_) | Self::Minute | Self::Clock(_) => Ok(()),
+            Self::Push(_) | Self::Minute | Self::Clock(_) | Self::Sluggish => Ok(()),
             Self::Astray(commit) => {
                 let path = pipeline.repository(&app.repository);
                 let zero = || CommitId::parse(&"0".repeat(40)).unwrap();
@@ -206,7 +217,7 @@ impl Command {
             Self::Dies(which) => {
                 if let Some(id) = call.container(which) {
                     call.engine.die(&id);
-                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                    tokio::time::sleep(Duration::from_millis(2)).await;
                     call.engine.comes_back(&id).await;
                 }
                 Ok(())

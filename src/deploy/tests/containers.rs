@@ -27,6 +27,8 @@ pub(super) struct Container {
     pub restarts: i64,
     pub started_at: i64,
     pub serving: Option<Arc<Serving>>,
+    /// When it has booted.
+    pub ready: Instant,
     pub ended: CancellationToken,
 }
 
@@ -50,10 +52,14 @@ pub(super) struct State {
     pub busy: BTreeMap<SocketAddr, Instant>,
     /// Web processes that are started answer with 500.
     pub sick: bool,
+    /// So do those of this index and above.
+    pub sick_from: Option<u32>,
     /// So many lines each process has printed.
     pub prints: usize,
     /// How long processes other than web take to stop.
     pub slow: Duration,
+    /// How long web processes listen before they are well.
+    pub boot: Duration,
     pub next: u64,
 }
 
@@ -64,8 +70,9 @@ impl State {
 }
 
 impl Container {
-    pub fn begins(&mut self, serving: Option<Serving>) {
+    pub fn begins(&mut self, serving: Option<Serving>, ready: Instant) {
         self.running = true;
+        self.ready = ready;
         self.exit_code = None;
         self.started_at = 1;
         self.serving = serving.map(Arc::new);
@@ -85,6 +92,11 @@ impl Container {
 
     pub fn listens_at(&self, at: SocketAddr) -> bool {
         self.process.kind.is_web() && self.at() == at
+    }
+
+    /// Whether it runs, and has booted.
+    pub fn is_up(&self) -> bool {
+        self.running && self.ready <= Instant::now()
     }
 
     pub fn event(&self, id: &str, kind: EventKind) -> Event {

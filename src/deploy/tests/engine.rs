@@ -63,7 +63,7 @@ impl FakeEngine {
 
     /// Whether something answers at an address.
     pub fn serves(&self, at: SocketAddr) -> bool {
-        self.state().containers.values().any(|container| container.listens_at(at) && container.running)
+        self.state().containers.values().any(|container| container.listens_at(at) && container.is_up())
     }
 
     /// Whether a request to a process is under way.
@@ -95,7 +95,7 @@ impl FakeEngine {
             container.serving = None;
             container.at()
         };
-        let serving = Serving::start(behaviour, at).await;
+        let serving = Serving::start(behaviour, at, Instant::now()).await;
         self.state().containers.get_mut(&id).unwrap().serving = serving.map(Arc::new);
     }
 
@@ -110,10 +110,11 @@ impl FakeEngine {
     pub async fn comes_back(&self, id: &str) {
         let there = self.state().containers.get(id).cloned();
         let Some(Container { behaviour, address, port, .. }) = there else { return };
-        let serving = Serving::start(behaviour, (address, port).into()).await;
+        let ready = Instant::now() + self.state().boot;
+        let serving = Serving::start(behaviour, (address, port).into(), ready).await;
         self.change(id, |container| {
             container.restarts += 1;
-            container.begins(serving);
+            container.begins(serving, ready);
             EventKind::Started
         });
     }

@@ -59,6 +59,7 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => Just(Command::Minute),
         1 => (0..4u8).prop_map(Command::Dies),
         1 => (0..4u8).prop_map(Command::Removed),
+        1 => Just(Command::Sluggish),
         1 => (-1..=1i8).prop_map(Command::Clock),
         1 => commits().prop_map(Command::Astray),
     ]
@@ -223,8 +224,12 @@ fn at_every_place(mishap: Mishap) {
         Command::Destroy,
     ];
     let plain = |command| Step { command, mishap: None, next: None, again: None };
-    let before = [Command::Push(good(0)), Command::Push(good(1)), Command::Scale { web: 1, worker: 1 }];
-    let sequences = each.map(|command| (before.map(plain).to_vec(), command)).into_iter().chain([
+    let mut before =
+        vec![Command::Push(good(0)), Command::Push(good(1)), Command::Scale { web: 1, worker: 1 }];
+    // Who fails at once does not care how long the others take.
+    before.extend((mishap == Mishap::Crash).then_some(Command::Sluggish));
+    let before: Vec<Step> = before.into_iter().map(plain).collect();
+    let sequences = each.map(|command| (before.clone(), command)).into_iter().chain([
         (vec![], Command::Push(good(0))),
         ([Command::Push(good(0)), Command::Stop].map(plain).to_vec(), Command::Start),
         ([Command::Push(good(0)), Command::Stop, Command::Config(1)].map(plain).to_vec(), Command::Start),

@@ -343,7 +343,8 @@ fn check_route(engine: &FakeEngine, before: &RouteTable, now: &RouteTable) {
         engine.notes.unless_outage(|| "nothing takes requests any more".to_owned());
     }
     for at in has.iter().filter(|at| !had.contains(at) && !engine.serves(**at)) {
-        engine.notes.unless_outage(|| format!("{at} is to take requests, but nobody is there"));
+        let text = format!("{at} is to take requests, but nobody is there, or is not ready");
+        engine.notes.broken.lock().unwrap().push(text);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::engine::{BuildFailure, BuildRequest, BuiltImage, EngineError, EventKi
 use crate::model::{AppId, Workload};
 use futures_util::StreamExt;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// The port that the images expose.
@@ -44,7 +44,8 @@ impl FakeEngine {
             return Err(refused("start container", 404, "network not found"));
         }
         let found = state.images.values().find(|image| image.id == workload.image);
-        let sick = state.sick && workload.process.kind.is_web();
+        let sick = state.sick || state.sick_from.is_some_and(|from| workload.process.index >= from);
+        let sick = sick && workload.process.kind.is_web();
         let behaviour = found.map(|image| if sick { Behaviour::Answers500 } else { image.behaviour });
         let Some(behaviour) = behaviour else {
             return Err(refused("create container", 404, &format!("No such image: {}", workload.image)));
@@ -72,6 +73,7 @@ impl FakeEngine {
             restarts: 0,
             started_at: 0,
             serving: None,
+            ready: Instant::now(),
             ended: CancellationToken::new(),
         };
         state.containers.insert(id.clone(), container);
@@ -125,13 +127,14 @@ impl FakeEngine {
             return Err(refused("start container", 404, "No such container"));
         };
         self.check_alone(workload);
+        let ready = Instant::now() + self.state().boot;
         let serving = if workload.process.kind.is_web() {
-            Serving::start(behaviour, (address, port).into()).await
+            Serving::start(behaviour, (address, port).into(), ready).await
         } else {
             None
         };
         self.change(&made.id, |container| {
-            container.begins(serving);
+            container.begins(serving, ready);
             EventKind::Started
         });
         if workload.process.kind.is_web() && behaviour == Behaviour::Exits {

@@ -1,0 +1,181 @@
+//! Web processes that run and take no requests yet: nobody has heard them answer
+//! since they started. Whoever publishes a route leaves them out.
+
+use super::watch::its_web;
+use super::{DeployError, Pipeline};
+use crate::engine::{Event, EventKind};
+use crate::model::{App, AppId, ProcessName, ProcessState, Release};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError};
+
+/// A process, which may have no container yet.
+type Name = (AppId, u32, ProcessName);
+
+#[derive(Default)]
+pub(super) struct Doubts {
+    /// Those that somebody is starting, who asks them before they take requests.
+    begun: HashSet<Name>,
+    /// Containers that came up by themselves, or whose starter is gone.
+    up: HashMap<String, Up>,
+}
+
+struct Up {
+    app: AppId,
+    /// Somebody is at it.
+    asked: bool,
+}
+
+fn name(state: &ProcessState) -> Name {
+    (state.app, state.release, state.process.clone())
+}
+
+impl Doubts {
+    fn has(&self, state: &ProcessState) -> bool {
+        self.begun.contains(&name(state)) || self.up.contains_key(&state.container)
+    }
+
+    /// From now on it is one that is to be asked, as far as it is in doubt; whether
+    /// nobody is doing so.
+    fn take(&mut self, state: &ProcessState) -> bool {
+        if self.begun.remove(&name(state)) {
+            self.doubt(state.app, &state.container);
+        }
+        self.up.get_mut(&state.container).is_some_and(|up| !std::mem::replace(&mut up.asked, true))
+    }
+
+    fn doubt(&mut self, app: AppId, container: &str) {
+        self.up.entry(container.to_owned()).or_insert(Up { app, asked: false });
+    }
+
+    /// It is to be asked once more, later.
+    fn give_back(&mut self, container: &str) {
+        if let Some(up) = self.up.get_mut(container) {
+            up.asked = false;
+        }
+    }
+
+    /// Forgets what is gone of an app.
+    fn keep(&mut self, app: AppId, states: &[ProcessState]) {
+        self.begun.retain(|name| name.0 != app || states.iter().any(|state| name == &self::name(state)));
+        self.up.retain(|id, up| up.app != app || states.iter().any(|state| state.container == *id));
+    }
+}
+
+impl Pipeline {
+    fn doubts(&self) -> std::sync::MutexGuard<'_, Doubts> {
+        self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process is being started: it takes no requests until [`Pipeline::trust`].
+    pub(super) fn begin_in_doubt(&self, app: AppId, release: u32, process: &ProcessName) {
+        if process.kind.is_web() {
+            self.doubts().begun.insert((app, release, process.clone()));
+        }
+    }
+
+    /// A process that was started has answered, or is no more.
+    pub(super) fn trust(&self, app: AppId, release: u32, process: &ProcessName) {
+        self.doubts().begun.remove(&(app, release, process.clone()));
+    }
+
+    /// Whether a process takes no requests, for its health or because it has just started.
+    pub(super) fn takes_none(&self, state: &ProcessState) -> bool {
+        self.doubts().has(state) || self.is_out(&state.container)
+    }
+
+    /// What the engine tells, in the order in which it does; whether an end of a process
+    /// is its own doing, and not that of who starts or ends it.
+    pub(super) fn heard(&self, event: &Event) -> bool {
+        let (container, process) = (&event.container, &event.process);
+        match event.kind {
+            EventKind::Died { .. } => {
+                let mut doubts = self.doubts();
+                let begun = doubts.begun.contains(&(event.app, event.release, process.clone()));
+                let by_itself = !begun && !self.is_retiring(container);
+                if by_itself && process.kind.is_web() {
+                    doubts.doubt(event.app, container);
+                }
+                by_itself
+            }
+            EventKind::Destroyed => {
+                self.doubts().up.remove(container);
+                self.forget_retiring(container);
+                false
+            }
+            EventKind::Started | EventKind::Oom => false,
+        }
+    }
+
+    /// After a restart of the server: web processes that the last table of this release
+    /// lacked were unwell, or had not answered yet.
+    pub(super) async fn doubt_unrouted(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
+        let Some(release) = self.current(app).await?.filter(|_| !app.stopped) else { return Ok(()) };
+        let table = self.routes.table();
+        let Some(route) = table.routes.get(&app.name).filter(|route| route.release == release.number) else {
+            return Ok(());
+        };
+        let routed = |state: &ProcessState| {
+            super::release::target(state, release.port).is_some_and(|target| route.targets.contains(&target))
+        };
+        let mut web = its_web(&release, self.states(app.id).await?);
+        web.retain(|state| !routed(state));
+        for state in &web {
+            tracing::info!(app = %app.name, process = %state.process, "it is asked before it takes requests");
+            self.doubts().doubt(state.app, &state.container);
+        }
+        self.resolve_doubts(app, &release, &web);
+        Ok(())
+    }
+
+    /// Asks those of an app's web processes that are in doubt and that nobody asks.
+    /// Only with its turn: nobody is starting any.
+    pub(super) async fn resolve_all_doubts(
+        self: &Arc<Self>,
+        app: &App,
+        release: &Release,
+    ) -> Result<(), DeployError> {
+        let states = self.states(app.id).await?;
+        self.doubts().keep(app.id, &states);
+        self.resolve_doubts(app, release, &its_web(release, states));
+        Ok(())
+    }
+
+    /// Has one that the engine has started again take requests when it answers. Whoever
+    /// starts one asks it himself.
+    pub(super) fn resolve_restarted(self: &Arc<Self>, app: &App, release: &Release, state: &ProcessState) {
+        if !self.doubts().begun.contains(&name(state)) {
+            self.resolve_doubts(app, release, std::slice::from_ref(state));
+        }
+    }
+
+    /// Has these take requests when they answer, if they are in doubt.
+    pub(super) fn resolve_doubts(self: &Arc<Self>, app: &App, release: &Release, web: &[ProcessState]) {
+        for state in web.iter().filter(|state| self.doubts().take(state)) {
+            let (pipeline, app, release, state) = (self.clone(), app.clone(), release.clone(), state.clone());
+            self.background.spawn(async move { pipeline.resolve_doubt(&app, &release, &state).await });
+        }
+    }
+
+    async fn resolve_doubt(self: &Arc<Self>, app: &App, release: &Release, state: &ProcessState) {
+        let answers = self.answers(app, release, state).await;
+        if !answers && app.checks.over(&release.checks).goes_on() {
+            // It is asked again in its interval, and goes on to take no requests until then.
+            self.found_unwell(app.id, &state.container);
+        } else if !answers && self.has_spare(app.id) {
+            // Another one takes them meanwhile. It is asked again within a minute.
+            self.doubts().give_back(&state.container);
+            return;
+        }
+        self.doubts().up.remove(&state.container);
+        if !answers {
+            return;
+        }
+        if let Err(error) = self.publish_running(app.id).await {
+            tracing::warn!(app = %app.name, %error, "a process that answers again could not be routed to");
+        }
+        if self.has_spare(app.id) {
+            // Which has done its work now.
+            self.put_in_order_if_idle(app).await;
+        }
+    }
+}
