@@ -44,6 +44,32 @@ fn somebody_else_cancels_a_build_and_the_push_is_refused() {
 }
 
 #[test]
+fn a_build_that_waits_for_its_place_is_cancelled() {
+    let (server, _turn) = alone();
+    let (first, second) = (server.app("builds"), server.app("waits"));
+    let slots = std::thread::available_parallelism().unwrap().get();
+    let others: Vec<TestApp> = (1..slots).map(|number| server.app(&format!("builds{number}"))).collect();
+    let running: Vec<_> = std::iter::once(&first)
+        .chain(&others)
+        .map(|app| {
+            let repository = running(app, "echo begun && sleep 307");
+            let mut push = repository.push_running(&["main"]);
+            push.wait_for("begun", MINUTE);
+            (app, push, repository)
+        })
+        .collect();
+    let repository = second.saying("never seen");
+    let mut waits = repository.push_running(&["main"]);
+    waits.wait_for("Waiting for a running build to end; this one is next", MINUTE);
+    second.ssh("builds:cancel", &[]).ok().says(&["Cancelled v1"]);
+    waits.finish(MINUTE).fails().says(&["cancelled by tester"]);
+    for (app, push, _repository) in running {
+        app.ssh("builds:cancel", &[]).ok();
+        push.finish(MINUTE).fails();
+    }
+}
+
+#[test]
 fn destroying_an_app_ends_its_running_deploy_at_once() {
     let (server, _turn) = shared();
     let app = server.app("doomed");

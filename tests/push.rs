@@ -317,6 +317,32 @@ fn a_second_push_waits_its_turn_and_says_so() {
     assert_eq!(repository.on_server("refs/heads/main"), last);
 }
 
+/// Woken together, one of them found a branch that the other had moved since.
+#[test]
+fn two_pushes_that_wait_go_one_after_the_other_and_know_their_place() {
+    let (server, _turn) = shared();
+    let app = server.app("line");
+    let repository = app.saying("start");
+    repository.push(&["main"]).ok();
+    let marker = format!("{}-takes-its-time", app.name);
+    repository.write("Procfile", format!("web: python main.py\nrelease: echo {marker}; sleep 5\n"));
+    repository.say("slow");
+    let mut slow = repository.push_running(&["main"]);
+    slow.wait_for(&marker, 2 * MINUTE);
+    std::fs::remove_file(repository.path().join("Procfile")).unwrap();
+    repository.say("one");
+    let mut one = repository.push_running(&["--force", "main"]);
+    one.wait_for("to end; this one is next", Duration::from_secs(10));
+    let last = repository.say("two");
+    let mut two = repository.push_running(&["--force", "main"]);
+    two.wait_for("to end; 1 before this one", Duration::from_secs(10));
+    slow.finish(MINUTE).ok();
+    one.finish(2 * MINUTE).ok().says(&["Application deployed:"]);
+    two.finish(2 * MINUTE).ok().says(&["Application deployed:"]);
+    assert_eq!(repository.on_server("refs/heads/main"), last);
+    assert_eq!(app.page(), "two");
+}
+
 #[test]
 fn a_one_line_change_installs_no_dependency_again() {
     let (server, _turn) = shared();

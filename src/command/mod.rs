@@ -27,7 +27,7 @@ pub use error::CommandError;
 pub use grammar::{Command, Grammar};
 pub use rights::{Right, authorise, right_of};
 
-use crate::deploy::{Effect, Pipeline, Report};
+use crate::deploy::{Asker, Effect, Pipeline, Report};
 use crate::model::{App, AppName, Caller, Problem};
 use crate::output::Streams;
 use clap::{CommandFactory, Parser};
@@ -60,7 +60,10 @@ pub async fn run(pipeline: &Arc<Pipeline>, invocation: Invocation) -> u32 {
     let Invocation { caller, argv, streams } = invocation;
     let mut session = Session { pipeline, caller, streams, noted: String::new(), changed: false };
     let outcome = match parse(&argv, |right| authorise(&session.caller, right)) {
-        Ok(Parsed::Command(command)) => session.audited(command).await,
+        Ok(Parsed::Command(command)) => {
+            let asker = Asker { gone: session.streams.gone.clone(), report: None };
+            asker.asks(session.audited(command)).await
+        }
         Ok(Parsed::Text(text)) => session.print(&text).await,
         Err(error) => Err(error),
     };
@@ -256,7 +259,8 @@ impl Session<'_> {
                 let _ = stderr.flush().await;
             }
         };
-        let (result, ()) = tokio::join!(work(report), show);
+        let asker = Asker { gone: self.streams.gone.clone(), report: Some(report.clone()) };
+        let (result, ()) = tokio::join!(asker.asks(work(report)), show);
         result
     }
 

@@ -11,9 +11,11 @@ use serde_json::json;
 impl Session<'_> {
     pub(super) async fn builds_cancel(&mut self, name: AppName) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
-        let ended = self.pipeline.cancel(&app, self.caller.name()).await?;
-        let release = ended.release.map_or(String::new(), |number| format!(" v{number}"));
-        self.print(&format!("Cancelled{release} of {name}; what ran before still runs.\n")).await
+        let release = match self.pipeline.cancel(&app, self.caller.name()).await? {
+            Some(number) => format!("v{number}"),
+            None => "a push".to_owned(),
+        };
+        self.print(&format!("Cancelled {release} of {name}; what ran before still runs.\n")).await
     }
 
     pub(super) async fn releases(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {

@@ -1,6 +1,7 @@
 //! A push from the hooks' side: before git moves the branch, and after.
 
 use super::branch::Moved;
+use super::line::place;
 use super::prepare::{Job, Prepared};
 use super::pushes::{Phase, Push, State};
 use super::queue::Activity;
@@ -47,7 +48,9 @@ impl Pipeline {
         push.arrived.cancel();
         let outcome = match hook {
             Hook::PreReceive { updates, quarantine } => {
-                self.pre_receive(&push, &updates, quarantine, &report, hook_gone).await
+                let agreed = self.pre_receive(&push, &updates, quarantine, &report, hook_gone).await;
+                push.placed.cancel();
+                agreed
             }
             Hook::PostReceive => Ok(self.post_receive(&push, &report).await),
         };
@@ -139,13 +142,15 @@ impl Pipeline {
             who: push.who.clone(),
             since: Instant::now(),
         };
-        if let Some(before) = self.queue.activity(app.id).filter(|before| before.commit.is_some()) {
-            report.step(&format!("Waiting for the deploy by {} to end", before.who));
-        }
+        let standing = self.queue.stand(app.id);
+        let ending = standing.may_be_cancelled();
+        let said = |before| report.step(&place(&self.waited_for(&app), before));
         let turn = tokio::select! {
-            turn = self.queue.take(app.id, activity) => turn,
+            turn = standing.turn(activity, said) => turn,
             () = gone.cancelled() => return Err(DeployError::Cancelled),
+            error = ending.asked() => return Err(error),
         };
+        push.placed.cancel();
         reached("turn-taken");
         // Whoever had the turn before may have destroyed it.
         let app = self.refreshed(&app).await?;

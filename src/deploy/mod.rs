@@ -6,6 +6,7 @@
 mod account;
 mod again;
 mod announce;
+mod asker;
 mod bases;
 mod branch;
 mod build;
@@ -56,6 +57,7 @@ pub(crate) mod tests;
 pub use account::{Account, Condition, ProcessLine};
 pub use again::RolledBack;
 pub use announce::Told;
+pub use asker::Asker;
 pub use certificates::Certificates;
 pub use config::{Configured, ConfiguredAll, Effect};
 pub use domains::NameState;

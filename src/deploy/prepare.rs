@@ -51,12 +51,16 @@ impl Pipeline {
     /// was begun is undone.
     pub(super) async fn prepare(&self, job: Job) -> Result<Prepared, DeployError> {
         self.expect_room().await?;
-        let (tree, plan) = self.detect(&job).await?;
+        let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
+        let (tree, plan) = tokio::select! {
+            detected = self.detect(&job) => detected?,
+            () = gone.cancelled() => return Err(DeployError::Cancelled),
+            error = ending.asked() => return Err(error),
+        };
         self.expect_to_fit(&plan)?;
         self.undo_unfinished(&job.app).await?;
         let mut release = self.open_release(&job, &plan).await?;
         reached("release-opened");
-        let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
         let steps = async {
             let slot = super::line::slot(&self.slots, &job.report).await;
             self.bases(&job, &mut release, &plan).await?;

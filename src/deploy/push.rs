@@ -3,6 +3,7 @@
 //! The two meet in [`Pushes`](super::pushes::Pushes) by a one-time id that only
 //! git's environment has.
 
+use super::line::{Spot, place};
 use super::prepare::Prepared;
 use super::pushes::{Phase, Push, State};
 use super::{DeployError, Pipeline, Report};
@@ -15,12 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// How long a push may idle before its hook; then it is dropped. It holds nothing
 /// that others wait for, only a process.
 const IDLE: Duration = Duration::from_secs(600);
+
+/// How long the pushes that wait give the one before them to bring what it pushes.
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// The one-time id of a push: 64 hex digits.
 pub type PushId = String;
@@ -61,13 +65,17 @@ impl Pipeline {
     ) -> Result<bool, DeployError> {
         self.expect_room_for_a_pack()?;
         let mut app = self.find(name).await?;
+        let mut waited = None;
         if let Some(known) = &app {
-            self.wait_idle(known, streams).await;
+            waited = self.wait_idle(known, streams).await;
             // Whoever was waited for may have removed it.
             app = self.find(name).await?;
         }
         let gone = streams.gone.child_token();
         let (id, push, inherited) = self.open_push(name, by, app.as_ref(), gone).await?;
+        if let Some(spot) = waited {
+            tokio::spawn(keep_door(spot, push.placed.clone()));
+        }
         let result = self.run_git(&id, &push, protocol, inherited, streams).await;
         let promoted = self.close_push(&id, &push).await?;
         self.note_end(&push, promoted && matches!(result, Ok(true))).await;
@@ -96,6 +104,7 @@ impl Pipeline {
             gone,
             group: OnceLock::new(),
             arrived: CancellationToken::new(),
+            placed: CancellationToken::new(),
             ended: CancellationToken::new(),
             state: Mutex::new(State { lease, phase: Phase::Waiting, note: None }),
         };
@@ -107,6 +116,7 @@ impl Pipeline {
     /// that became no app's goes.
     pub(super) async fn close_push(self: &Arc<Self>, id: &str, push: &Push) -> Result<bool, DeployError> {
         self.pushes.remove(id);
+        push.placed.cancel();
         push.ended.cancel();
         let settled = self.settle(push).await;
         if self.find(&push.app).await?.is_none_or(|app| app.repository != push.repository) {
@@ -195,21 +205,36 @@ impl Pipeline {
     }
 
     /// Waits while a deploy of this app runs, before git starts, so that git
-    /// advertises what is true then. Says so.
-    async fn wait_idle(&self, app: &App, streams: &mut Streams) {
-        let Some(activity) = self.queue.activity(app.id) else { return };
-        let release = activity.release.map_or(String::new(), |number| format!(" v{number}"));
-        let by = if activity.who.is_empty() { String::new() } else { format!(" by {}", activity.who) };
-        let text = match activity.commit {
-            Some(_) => format!("Waiting for the deploy{release} of {}{by} to end …", app.name),
-            None => format!("Waiting: {} is {}{by} …", app.name, activity.step),
+    /// advertises what is true then. Says so, and how many wait before this one; the
+    /// place among them, if it had to wait.
+    async fn wait_idle(&self, app: &App, streams: &mut Streams) -> Option<Spot> {
+        if self.queue.activity(app.id).is_none() && !self.queue.is_door_taken(app.id) {
+            return None;
+        }
+        let mut spot = self.queue.door(app.id);
+        let (said, mut to_say) = mpsc::unbounded_channel();
+        let say = |before| drop(said.send(place(&self.waited_for(app), before)));
+        let waiting = async {
+            // The one that has the door waits as well.
+            spot.served(|before| say(before + 1)).await;
+            if self.queue.activity(app.id).is_some() {
+                say(0);
+            }
+            self.queue.idle(app.id).await;
         };
-        let _ = streams.stderr.write_all(format!("{}\n", output::step(&text)).as_bytes()).await;
-        let _ = streams.stderr.flush().await;
+        let show = async {
+            while let Some(text) = to_say.recv().await {
+                let line = format!("{}\n", output::step(&text));
+                let _ = streams.stderr.write_all(line.as_bytes()).await;
+                let _ = streams.stderr.flush().await;
+            }
+        };
         tokio::select! {
-            () = self.queue.idle(app.id) => {}
+            () = waiting => {}
+            () = show => {}
             () = streams.gone.cancelled() => {}
         }
+        Some(spot)
     }
 
     /// One `git clone` or `git fetch`; returns the exit status.
@@ -230,6 +255,13 @@ impl Pipeline {
             }
         }
     }
+}
+
+/// The next push that waits goes on when this one has its turn, so that it finds the
+/// branch as this one leaves it. One whose client takes its time keeps nobody waiting.
+async fn keep_door(spot: Spot, placed: CancellationToken) {
+    let _ = tokio::time::timeout(ARRIVAL, placed.cancelled()).await;
+    drop(spot);
 }
 
 /// Ends a push from which nothing has come for long, before its hook.

@@ -28,6 +28,8 @@ pub(super) struct Push {
     pub group: OnceLock<u32>,
     /// Cancelled as soon as the hook has come.
     pub arrived: CancellationToken,
+    /// Cancelled when it has its turn, or needs none.
+    pub placed: CancellationToken,
     /// Cancelled when git has ended.
     pub ended: CancellationToken,
     pub state: Mutex<State>,

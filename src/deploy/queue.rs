@@ -35,9 +35,12 @@ struct Place {
     roster: Arc<Line>,
     /// Held from looking at what shall be routed to until it is published.
     publishing: Arc<tokio::sync::Mutex<()>>,
+    /// Pushes that wait before git starts, so that each finds the branch as the one before
+    /// has left it.
+    door: Arc<Line>,
     activity: watch::Sender<Option<Activity>>,
-    /// Ends the deploy that has the turn, as long as it can be ended.
-    ending: Mutex<Option<Arc<Ending>>>,
+    /// Deploys that can be ended now: the one that has the turn, and those that wait for it.
+    endings: Mutex<Vec<Arc<Ending>>>,
 }
 
 impl Default for Place {
@@ -46,8 +49,9 @@ impl Default for Place {
             turn: Line::new(1),
             roster: Line::new(1),
             publishing: Arc::default(),
+            door: Line::new(1),
             activity: watch::Sender::default(),
-            ending: Mutex::default(),
+            endings: Mutex::default(),
         }
     }
 }
@@ -57,13 +61,31 @@ impl Default for Place {
 pub(super) struct Ending {
     token: CancellationToken,
     by: OnceLock<String>,
+    release: OnceLock<u32>,
+    /// Cancelled when it has ended and nothing is left of it.
+    over: CancellationToken,
 }
 
 impl Ending {
+    /// Which release it was to be, if it had come to that.
+    pub fn release(&self) -> Option<u32> {
+        self.release.get().copied()
+    }
+
+    /// Waits until nothing is left of it.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
     /// Waits until somebody asks for it; the reason.
     pub async fn asked(&self) -> DeployError {
         self.token.cancelled().await;
         self.reason()
+    }
+
+    fn ask(&self, by: &str) {
+        let _ = self.by.set(by.to_owned());
+        self.token.cancel();
     }
 
     fn reason(&self) -> DeployError {
@@ -73,11 +95,61 @@ impl Ending {
 
 /// The turn to change an app; dropping it lets the next one in.
 pub(super) struct Turn {
-    place: Arc<Place>,
     /// When each step began.
-    steps: Mutex<Vec<(&'static str, Instant)>>,
-    ending: Arc<Ending>,
+    begun: Mutex<Vec<(&'static str, Instant)>>,
+    // Before the place in the line: it is over before the next one has the turn.
+    steps: Steps,
     _spot: Spot,
+}
+
+/// A place in the line for an app's turn; dropping it leaves the line.
+pub(super) struct Standing {
+    steps: Steps,
+    spot: Spot,
+}
+
+/// What is done in a turn, or is to be.
+struct Steps {
+    ending: Arc<Ending>,
+    place: Arc<Place>,
+}
+
+impl Standing {
+    /// From here on, and until [`Turn::commit`], somebody else may end this.
+    pub fn may_be_cancelled(&self) -> Arc<Ending> {
+        self.steps.may_be_cancelled()
+    }
+
+    /// Waits for the turn; `said` hears how many are before, whenever that changes.
+    pub async fn turn(self, activity: Activity, said: impl FnMut(usize)) -> Turn {
+        let Self { steps, mut spot } = self;
+        spot.served(said).await;
+        Turn::begin(steps, spot, activity)
+    }
+}
+
+impl Steps {
+    fn may_be_cancelled(&self) -> Arc<Ending> {
+        let mut endings = self.place.endings.lock().unwrap_or_else(PoisonError::into_inner);
+        if !endings.iter().any(|known| Arc::ptr_eq(known, &self.ending)) {
+            endings.push(self.ending.clone());
+        }
+        self.ending.clone()
+    }
+
+    fn commit(&self) -> Result<(), DeployError> {
+        let mut endings = self.place.endings.lock().unwrap_or_else(PoisonError::into_inner);
+        endings.retain(|known| !Arc::ptr_eq(known, &self.ending));
+        drop(endings);
+        if self.ending.token.is_cancelled() { Err(self.ending.reason()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        let _ = self.commit();
+        self.ending.over.cancel();
+    }
 }
 
 /// Who has it decides which processes a release has, beside those that a new release
@@ -115,12 +187,26 @@ impl Queue {
         let _ = activity.wait_for(Option::is_none).await;
     }
 
+    /// Takes the last place in the line for an app's turn.
+    pub fn stand(&self, app: AppId) -> Standing {
+        let place = self.place(app);
+        let spot = place.turn.queue_up();
+        Standing { steps: Steps { ending: Arc::default(), place }, spot }
+    }
+
     /// Waits for one's turn and takes it.
     pub async fn take(&self, app: AppId, activity: Activity) -> Turn {
-        let place = self.place(app);
-        let mut spot = place.turn.queue_up();
-        spot.served(|_| ()).await;
-        Turn::begin(place, spot, activity)
+        self.stand(app).turn(activity, |_| ()).await
+    }
+
+    /// Takes the last place among the pushes that wait before git starts.
+    pub fn door(&self, app: AppId) -> Spot {
+        self.place(app).door.queue_up()
+    }
+
+    /// Whether pushes wait before git starts, or one of them is just starting it.
+    pub fn is_door_taken(&self, app: AppId) -> bool {
+        self.place(app).door.try_take().is_none()
     }
 
     /// Takes a place in the line for the roster; nobody who comes later has it before.
@@ -143,21 +229,25 @@ impl Queue {
     pub fn try_take(&self, app: AppId, activity: Activity) -> Option<Turn> {
         let place = self.place(app);
         let spot = place.turn.try_take()?;
-        Some(Turn::begin(place, spot, activity))
+        Some(Turn::begin(Steps { ending: Arc::default(), place }, spot, activity))
     }
 
-    /// Asks the deploy or restart that is being prepared to end; returns what it
-    /// was doing, or nothing if nothing can be ended.
-    pub fn cancel(&self, app: AppId, by: &str) -> Option<Activity> {
+    /// Asks the deploy or restart that is being prepared to end, or the first push that
+    /// waits if none is; nothing if nothing can be ended.
+    pub fn cancel(&self, app: AppId, by: &str) -> Option<Arc<Ending>> {
         let place = self.place(app);
-        {
-            // In hand until it is asked: it has not committed, and will not.
-            let ending = place.ending.lock().unwrap_or_else(PoisonError::into_inner);
-            let ending = ending.as_ref()?;
-            let _ = ending.by.set(by.to_owned());
-            ending.token.cancel();
-        }
-        place.activity.borrow().clone()
+        // In hand until it is asked: it has not committed, and will not.
+        let endings = place.endings.lock().unwrap_or_else(PoisonError::into_inner);
+        let ending = endings.first()?.clone();
+        ending.ask(by);
+        Some(ending)
+    }
+
+    /// The same for all of them.
+    pub fn cancel_all(&self, app: AppId, by: &str) {
+        let place = self.place(app);
+        let endings = place.endings.lock().unwrap_or_else(PoisonError::into_inner);
+        endings.iter().for_each(|ending| ending.ask(by));
     }
 
     /// Forgets an app that is gone.
@@ -167,29 +257,27 @@ impl Queue {
 }
 
 impl Turn {
-    fn begin(place: Arc<Place>, spot: Spot, activity: Activity) -> Self {
-        let steps = Mutex::new(vec![(activity.step, Instant::now())]);
-        place.activity.send_replace(Some(activity));
-        Self { place, steps, ending: Arc::default(), _spot: spot }
+    fn begin(steps: Steps, spot: Spot, activity: Activity) -> Self {
+        let begun = Mutex::new(vec![(activity.step, Instant::now())]);
+        steps.place.activity.send_replace(Some(activity));
+        Self { begun, steps, _spot: spot }
     }
 
     /// From here on, and until [`Turn::commit`], somebody else may end this.
     pub fn may_be_cancelled(&self) -> Arc<Ending> {
-        *self.place.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.ending.clone());
-        self.ending.clone()
+        self.steps.may_be_cancelled()
     }
 
     /// From here on it is too late to end it; an error if somebody has asked for it,
     /// who was told that it ends.
     pub fn commit(&self) -> Result<(), DeployError> {
-        *self.place.ending.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if self.ending.token.is_cancelled() { Err(self.ending.reason()) } else { Ok(()) }
+        self.steps.commit()
     }
 
     /// Says which step has begun.
     pub fn step(&self, step: &'static str) {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push((step, Instant::now()));
-        self.place.activity.send_modify(|activity| {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push((step, Instant::now()));
+        self.steps.place.activity.send_modify(|activity| {
             if let Some(activity) = activity {
                 activity.step = step;
             }
@@ -198,16 +286,17 @@ impl Turn {
 
     /// How long each step has taken so far: `detecting 3 ms, building 91 ms`.
     pub fn timings(&self) -> String {
-        let steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = steps.iter().skip(1).map(|(_, begun)| *begun).chain([Instant::now()]);
-        let each = steps.iter().zip(ends);
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = begun.iter().skip(1).map(|(_, begun)| *begun).chain([Instant::now()]);
+        let each = begun.iter().zip(ends);
         let texts = each.map(|((step, begun), end)| format!("{step} {} ms", (end - *begun).as_millis()));
         texts.collect::<Vec<_>>().join(", ")
     }
 
     /// Says which release is being made.
     pub fn release(&self, number: u32) {
-        self.place.activity.send_modify(|activity| {
+        let _ = self.steps.ending.release.set(number);
+        self.steps.place.activity.send_modify(|activity| {
             if let Some(activity) = activity {
                 activity.release = Some(number);
             }
@@ -217,7 +306,6 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let _ = self.commit();
-        self.place.activity.send_replace(None);
+        self.steps.place.activity.send_replace(None);
     }
 }

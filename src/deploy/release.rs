@@ -2,6 +2,8 @@
 //! and the beginning and end of an app.
 
 use super::again::Again;
+use super::asker::Asker;
+use super::line::place;
 use super::queue::{Activity, Roster, Turn};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
@@ -27,17 +29,22 @@ impl Pipeline {
     }
 
     /// Removes an app and everything of it. What is cut off or fails is gone on
-    /// with on the next start, or within a minute.
+    /// with on the next start, or within a minute. From the beginning on whoever waits
+    /// for a turn is refused.
     pub async fn destroy_app(&self, app: &App, who: &str) -> Result<(), DeployError> {
-        self.queue.cancel(app.id, who);
-        let (roster, turn) = self.both(app, "being destroyed", "").await;
         let id = app.id;
         let begin = self.store().write(move |db| {
-            let there = store::apps::get(db, id)?.is_some();
-            if there { store::apps::set_ending(db, id).map(|()| true) } else { Ok(false) }
+            if store::apps::get(db, id)?.is_none() {
+                return Ok(None);
+            }
+            let is_first = !store::apps::is_ending(db, id)?;
+            store::apps::set_ending(db, id).map(|()| Some(is_first))
         });
-        if !begin.await? {
-            return Err(DeployError::NoApp);
+        let is_first = begin.await?.ok_or(DeployError::NoApp)?;
+        self.queue.cancel_all(app.id, who);
+        let (roster, turn) = self.both(app, "being destroyed", "").await;
+        if self.store().read(move |db| store::apps::get(db, id)).await?.is_none() {
+            return if is_first { Ok(()) } else { Err(DeployError::NoApp) };
         }
         let removed = self.take_apart(app, turn).await.map_err(|error| {
             tracing::error!(app = %app.name, %error, "it could not be removed completely; that is tried again");
@@ -321,18 +328,16 @@ impl Pipeline {
         }
     }
 
-    /// Ends the deploy, restart or config change that is being prepared, and waits
-    /// until it is undone; returns what it was doing.
-    pub async fn cancel(&self, app: &App, who: &str) -> Result<Activity, DeployError> {
-        let activity = self.queue.cancel(app.id, who).ok_or(DeployError::NothingToCancel)?;
-        drop(self.turn(app, "cancelling", who).await);
-        Ok(activity)
+    /// Ends the deploy, restart or config change that is being prepared, or else the push
+    /// that is next, and waits until it is undone; the release that it would have been.
+    pub async fn cancel(&self, app: &App, who: &str) -> Result<Option<u32>, DeployError> {
+        let ending = self.queue.cancel(app.id, who).ok_or(DeployError::NothingToCancel)?;
+        ending.over().await;
+        Ok(ending.release())
     }
 
     pub(super) async fn turn(&self, app: &App, step: &'static str, who: &str) -> Turn {
-        let activity =
-            Activity { release: None, commit: None, step, who: who.to_owned(), since: Instant::now() };
-        self.queue.take(app.id, activity).await
+        self.queue.take(app.id, activity(step, who)).await
     }
 
     /// The turn of an app, which is as it is then: whoever had it before may have
@@ -343,24 +348,63 @@ impl Pipeline {
         step: &'static str,
         who: &str,
     ) -> Result<(App, Turn), DeployError> {
-        let turn = self.turn(app, step, who).await;
+        let turn = self.turn_of_asker(app, step, who).await?;
         Ok((self.refreshed(app).await?, turn))
     }
 
+    /// The turn, for somebody who is told what they wait for, and may go meanwhile.
+    async fn turn_of_asker(&self, app: &App, step: &'static str, who: &str) -> Result<Turn, DeployError> {
+        let Asker { gone, report } = Asker::of_this_task();
+        let said = |before| {
+            if let Some(report) = &report {
+                report.step(&place(&self.waited_for(app), before));
+            }
+        };
+        tokio::select! {
+            biased;
+            () = gone.cancelled() => Err(DeployError::Cancelled),
+            turn = self.queue.stand(app.id).turn(activity(step, who), said) => Ok(turn),
+        }
+    }
+
+    /// What those who want an app's turn wait for.
+    pub(super) fn waited_for(&self, app: &App) -> String {
+        let Some(activity) = self.queue.activity(app.id) else { return "Waiting for the turn".to_owned() };
+        let release = activity.release.map_or(String::new(), |number| format!(" v{number}"));
+        let by = if activity.who.is_empty() { String::new() } else { format!(" by {}", activity.who) };
+        match activity.commit {
+            Some(_) => format!("Waiting for the deploy{release} of {}{by} to end", app.name),
+            None => format!("Waiting: {} is {}{by}", app.name, activity.step),
+        }
+    }
+
     /// The same with the app's roster, for those who start or end processes of the
-    /// release that serves.
+    /// release that serves. Who has that may have it for long, and is not waited for with
+    /// the turn in hand.
     pub(super) async fn begin_roster(
         &self,
         app: &App,
         step: &'static str,
         who: &str,
     ) -> Result<(App, Roster, Turn), DeployError> {
-        let (roster, turn) = self.both(app, step, who).await;
-        Ok((self.refreshed(app).await?, roster, turn))
+        loop {
+            let (app, turn) = self.begin(app, step, who).await?;
+            if let Some(roster) = self.queue.try_roster(app.id) {
+                return Ok((app, roster, turn));
+            }
+            drop(turn);
+            let Asker { gone, report } = Asker::of_this_task();
+            if let Some(report) = report {
+                report.step("Waiting for processes of the release before to end");
+            }
+            tokio::select! {
+                roster = self.queue.roster(app.id).taken() => drop(roster),
+                () = gone.cancelled() => return Err(DeployError::Cancelled),
+            }
+        }
     }
 
-    /// Whoever is at work on the roster may be so for long, and is not waited for with
-    /// the turn in hand.
+    /// Turn and roster, whatever becomes of the one who asks.
     async fn both(&self, app: &App, step: &'static str, who: &str) -> (Roster, Turn) {
         loop {
             let turn = self.turn(app, step, who).await;
@@ -408,6 +452,11 @@ impl Pipeline {
             (None, _) => Err(DeployError::NoApp),
         }
     }
+}
+
+/// What somebody does to an app, as others are told of it.
+fn activity(step: &'static str, who: &str) -> Activity {
+    Activity { release: None, commit: None, step, who: who.to_owned(), since: Instant::now() }
 }
 
 /// Refuses counts with which no other release could be started beside this one: its

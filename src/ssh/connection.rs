@@ -246,8 +246,11 @@ impl<D: Door> Handler for Connection<D> {
     }
 
     async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Result<(), Error> {
-        if let Some(channel) = self.channels().remove(&id) {
-            channel.close();
+        let Some(channel) = self.channel(id) else { return Ok(()) };
+        channel.close();
+        // A command that goes on without its client counts until it has ended.
+        if !channel.is_used() {
+            self.channels().remove(&id);
         }
         Ok(())
     }

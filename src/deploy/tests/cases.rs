@@ -4,6 +4,7 @@ use super::apps::{Behaviour, Commit};
 use super::command::{Call, Command, observed};
 use super::promises;
 use super::world::{Carried, World, app_name};
+use crate::deploy::queue::Turn;
 use crate::deploy::{Authorship, Hook};
 use crate::deploy::{DeployError, Pipeline, Report};
 use crate::git::RefUpdate;
@@ -418,6 +419,109 @@ fn a_push_that_waited_does_not_undo_a_change_of_the_branch() {
     assert!(!agreed);
     world.block_on(pipeline.close_push(&id, &push)).unwrap();
     assert_eq!(world.app().deploy_branch.as_deref(), Some("live"));
+}
+
+/// A push that waits for a turn that bob has; it is told so. What it comes to.
+async fn waits_behind_bob(pipeline: &Arc<Pipeline>, app: &App, meanwhile: impl AsyncFnOnce(Turn)) -> bool {
+    let name = app_name();
+    let opened = pipeline.open_push(&name, ada(), Some(app), CancellationToken::new()).await;
+    let (id, push, _lease) = opened.unwrap();
+    let repository = pipeline.repository(&app.repository);
+    let old = crate::git::repository::branch(&repository, "main").unwrap().unwrap();
+    let new = Commit { number: 2, behaviour: Behaviour::Good }.write(&repository);
+    let update = RefUpdate { old, new, name: "refs/heads/main".to_owned() };
+    let hook = Hook::PreReceive { updates: vec![update], quarantine: None };
+    let turn = pipeline.turn(app, "scaling", "bob").await;
+    let (report, mut lines) = Report::channel();
+    let hooked = pipeline.hook(&id, hook, report, CancellationToken::new());
+    let meanwhile = async {
+        assert_eq!(lines.next().await.unwrap(), "-----> Waiting: shop is scaling by bob; this one is next");
+        meanwhile(turn).await;
+    };
+    let (agreed, ()) = tokio::join!(hooked, meanwhile);
+    pipeline.close_push(&id, &push).await.unwrap();
+    agreed
+}
+
+#[test]
+fn a_push_that_waits_for_its_turn_can_be_cancelled() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let agreed = world.block_on(waits_behind_bob(&pipeline, &app, async |turn| {
+        assert_eq!(pipeline.cancel(&app, "eve").await.unwrap(), None, "it was no release yet");
+        drop(turn);
+    }));
+    assert!(!agreed);
+    world.settles();
+    assert_eq!(world.runs(), ["web-1-1"]);
+    let cancelled = world.block_on(pipeline.cancel(&app, "eve"));
+    assert!(matches!(cancelled, Err(DeployError::NothingToCancel)), "{cancelled:?}");
+}
+
+#[test]
+fn an_app_is_destroyed_before_the_pushes_that_wait() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let agreed = world.block_on(waits_behind_bob(&pipeline, &app, async |turn| {
+        let bob = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            drop(turn);
+        };
+        let (destroyed, ()) = tokio::join!(pipeline.destroy_app(&app, "eve"), bob);
+        destroyed.unwrap();
+    }));
+    assert!(!agreed);
+    world.settles();
+    assert_eq!(world.block_on(pipeline.find(&app_name())).unwrap(), None);
+    assert_eq!(world.runs(), Vec::<String>::new());
+}
+
+/// A push that somebody cancels at the n-th place, if that is the one from which on its
+/// tree is read.
+fn cancelled_at_its_turn(place: u8) -> Option<World> {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, id) = (world.pipeline.clone(), world.app().id);
+    super::script::plan(super::Mishap::Cancel, place, None, move |_| drop(pipeline.queue.cancel(id, "bob")));
+    let result = world.tries(good(2));
+    let struck = super::script::end()?;
+    world.settles();
+    (struck.place == "turn-taken").then(|| assert!(result.is_err(), "it was not cancelled"))?;
+    Some(world)
+}
+
+#[test]
+fn a_deploy_is_cancelled_while_its_tree_is_read() {
+    let world = (0..9).find_map(cancelled_at_its_turn).unwrap();
+    let id = world.app().id;
+    assert_eq!(world.read(move |db| store::releases::list(db, id)).len(), 1, "no release was begun");
+}
+
+#[test]
+fn who_has_gone_waits_for_no_turn() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let gone = CancellationToken::new();
+    let (report, mut lines) = Report::channel();
+    let (scaled, ()) = world.block_on(async {
+        let turn = pipeline.turn(&app, "resizing", "bob").await;
+        let asker = crate::deploy::Asker { gone: gone.clone(), report: Some(report.clone()) };
+        let two = [(ProcessType::web(), Scale::To(2))].into();
+        let goes = async {
+            let said = lines.next().await.unwrap();
+            assert_eq!(said, "-----> Waiting: shop is resizing by bob; this one is next");
+            gone.cancel();
+        };
+        let outcome = tokio::join!(asker.asks(pipeline.scale(&app, &two, "ada", &report)), goes);
+        drop(turn);
+        outcome
+    });
+    assert!(matches!(scaled, Err(DeployError::Cancelled)), "{scaled:?}");
+    world.settles();
+    assert_eq!(world.runs(), ["web-1-1"]);
 }
 
 #[test]
