@@ -4,7 +4,7 @@
 use super::base;
 use super::catalog::Catalog;
 use super::error::DetectError;
-use super::pack::{self, Pack};
+use super::pack::{self, Offer, Pack};
 use super::version;
 use crate::model::BaseImage;
 
@@ -78,30 +78,35 @@ impl<'t> Official<'t> {
         Ok(pack::all()?.iter().find(stands_in))
     }
 
-    /// The nearest version's base: the same line if there is one, else the lowest
-    /// that is newer, else the newest.
-    pub fn choose(&self, pack: &'static Pack, catalog: &Catalog) -> Result<(BaseImage, String), DetectError> {
-        let broken = || DetectError::Broken { pack: pack.key.clone(), reason: "offers nothing".to_owned() };
-        let offers = pack.offers(catalog.source);
-        let head = self.tag.split('-').next().unwrap_or_default();
-        let named = offers.iter().find(|offer| offer.names.iter().any(|name| name == head));
-        let wanted = version::numbers(head);
-        let newer = |parts: &Vec<u64>| {
-            let later = offers
-                .iter()
-                .filter(|offer| version::numbers(&offer.release).is_some_and(|release| release > *parts));
-            later.min_by_key(|offer| version::numbers(&offer.release))
-        };
-        let near = wanted.as_ref().and_then(|parts| {
-            version::by_prefix(offers, parts)
-                .or_else(|| version::same_line(offers, parts))
-                .or_else(|| newer(parts))
-        });
-        let offer = named.or(near).or(offers.first()).ok_or_else(broken)?;
+    /// The nearest version's base: the same line if there is one, else the lowest that
+    /// is newer. What is older stands in only where versions are alike.
+    pub fn choose(
+        &self,
+        pack: &'static Pack,
+        catalog: &Catalog,
+    ) -> Result<Option<(BaseImage, String)>, DetectError> {
+        let Some(offer) = self.nearest(pack, pack.offers(catalog.source)) else { return Ok(None) };
         let pair = base::pair(pack, offer, catalog)?;
         let slim = self.tag.contains("slim") || self.tag.contains("alpine");
         let small = slim && ["node", "ruby"].contains(&pack.key.as_str());
-        Ok((if small { pair.run } else { pair.build }, offer.version.clone()))
+        Ok(Some((if small { pair.run } else { pair.build }, offer.version.clone())))
+    }
+
+    fn nearest<'o>(&self, pack: &Pack, offers: &'o [Offer]) -> Option<&'o Offer> {
+        let head = self.tag.split('-').next().unwrap_or_default();
+        let named = offers.iter().find(|offer| offer.names.iter().any(|name| name == head));
+        let Some(wanted) = version::numbers(head) else { return named.or(offers.first()) };
+        let release = |offer: &&Offer| version::numbers(&offer.release);
+        let near =
+            named.or(version::by_prefix(offers, &wanted)).or_else(|| version::same_line(offers, &wanted));
+        // Lines of Python, Ruby and Go are 3.11, and 4 is another language than 3.
+        let kin = |offer: &&Offer| {
+            !offer.version.contains('.') || offer.version.split('.').next() == head.split('.').next()
+        };
+        let newer = offers.iter().filter(|offer| pack.alike || kin(offer));
+        let newer = newer.filter(|offer| release(offer).is_some_and(|release| release > wanted));
+        let newest = || offers.iter().max_by_key(release).filter(|_| pack.alike);
+        near.or_else(|| newer.min_by_key(release)).or_else(newest)
     }
 
     /// Whether Dockerfiles on it speak Alpine's way, which is busybox's.
@@ -165,10 +170,10 @@ impl<'t> Official<'t> {
     }
 }
 
-/// `python:3.11`, … for the message.
-pub(super) fn offered(catalog: &Catalog) -> Result<Vec<String>, DetectError> {
+/// `python:3.11`, … for the message: all, or those of one buildpack.
+pub(super) fn offered(catalog: &Catalog, of: Option<&Pack>) -> Result<Vec<String>, DetectError> {
     let mut found = Vec::new();
-    for pack in pack::all()? {
+    for pack in pack::all()?.iter().filter(|pack| of.is_none_or(|of| of.key == pack.key)) {
         for image in pack.images.iter().filter(|image| !image.contains('/')) {
             found
                 .extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));

@@ -327,14 +327,15 @@ impl Rewrite<'_> {
     /// Our base for an official image.
     fn stand_in(&mut self, image: &str, line: usize) -> Result<(String, &'static Pack), DetectError> {
         let official = Official::of(image);
-        let Some(pack) = official.pack()? else {
+        let pack = official.pack()?;
+        let chosen = pack.map(|pack| official.choose(pack, self.catalog)).transpose()?.flatten();
+        let (Some(pack), Some((base, version))) = (pack, chosen) else {
             return Err(DetectError::NoSuchImage {
                 place: Place::line(self.path, line),
                 image: version::shorten(image),
-                have: official::offered(self.catalog)?,
+                have: official::offered(self.catalog, pack)?,
             });
         };
-        let (base, version) = official.choose(pack, self.catalog)?;
         self.plan.notices.extend(folded(&format!(
             "{}: {} {version} stands in",
             version::shorten(image),

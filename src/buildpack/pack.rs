@@ -25,6 +25,9 @@ pub(super) struct Pack {
     pub runtime: Option<String>,
     /// Official images of which ours are stand-ins: `python`.
     pub images: Vec<String>,
+    /// Whether any version stands in for any other, older ones too.
+    #[serde(default)]
+    pub alike: bool,
     /// Lines after the FROM of a stand-in: what else the official image has.
     #[serde(default)]
     pub stand_in: String,

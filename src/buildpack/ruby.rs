@@ -9,7 +9,7 @@ use super::loopback;
 use super::pack::Offer;
 use super::source::Files;
 use super::version::{self, Wanted, numbers};
-use crate::model::{BuildPlan, EnvKey, ImageSource, RunCommand, WantedVar};
+use crate::model::{BuildPlan, EnvKey, RunCommand, WantedVar};
 
 /// Plain scripts that are started by `ruby FILE`.
 const SCRIPTS: [&str; 4] = ["app.rb", "server.rb", "main.rb", "web.rb"];
@@ -35,7 +35,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     let gems = gems(lock.as_deref().unwrap_or_default());
     let manifests =
         if has_gemfile { manifests(&mut draft, lock.as_deref().unwrap_or_default()) } else { Vec::new() };
-    note_bundler(&mut draft, lock.as_deref().unwrap_or_default());
+    note_bundler(&mut draft, lock.as_deref().unwrap_or_default(), &offer);
     if gems.contains(&"execjs")
         && !["mini_racer", "therubyracer", "duktape"].iter().any(|gem| gems.contains(gem))
     {
@@ -76,12 +76,9 @@ fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
 
 /// Says so if the lock is of another Bundler than Debian's: that one is taken
 /// where gems can be fetched, else Debian's.
-fn note_bundler(draft: &mut Draft<'_>, lock: &str) {
-    let after = lock.lines().skip_while(|line| *line != "BUNDLED WITH").nth(1).map(str::trim);
-    let asked =
-        after.filter(|text| text.split('.').all(|part| part.bytes().all(|c| c.is_ascii_alphanumeric())));
-    let ours = draft.pack.tools.get("bundler").cloned().unwrap_or_default();
-    if let Some(asked) = asked.filter(|asked| *asked != ours && draft.catalog.source == ImageSource::Debian) {
+fn note_bundler(draft: &mut Draft<'_>, lock: &str, offer: &Offer) {
+    let Some(ours) = offer.more.get("bundler") else { return };
+    if let Some(asked) = bundled_with(lock).filter(|asked| asked != ours) {
         let asked = version::shorten(asked);
         draft.warn(format!(
             "Gemfile.lock is of Bundler {asked}: without rubygems.org, Debian's {ours} reads it"
@@ -89,10 +86,55 @@ fn note_bundler(draft: &mut Draft<'_>, lock: &str) {
     }
 }
 
+/// The Bundler that wrote a lock.
+fn bundled_with(lock: &str) -> Option<&str> {
+    let after = lock.lines().skip_while(|line| *line != "BUNDLED WITH").nth(1).map(str::trim)?;
+    let plain = |part: &str| part.bytes().all(|c| c.is_ascii_alphanumeric());
+    after.split('.').all(plain).then_some(after)
+}
+
+/// The offer that most of these gems are of the time of, else the first; and a gem
+/// that says so.
+fn of_their_time<'o>(
+    offers: impl Iterator<Item = &'o Offer>,
+    lock: &str,
+) -> Option<(&'o Offer, Option<&'o str>)> {
+    let mut resolved: Vec<(&str, &str)> = specs(lock).collect();
+    resolved.extend(bundled_with(lock).map(|version| ("bundler", version)));
+    let is_of = |gem: &&str| {
+        let line = gem.split_once(' ').and_then(|(name, version)| Some((name, numbers(version)?)));
+        line.is_some_and(|(name, line)| {
+            let same = |theirs: &str| {
+                theirs
+                    .split('.')
+                    .map_while(|part| part.parse::<u64>().ok())
+                    .take(line.len())
+                    .eq(line.iter().copied())
+            };
+            resolved.iter().any(|(resolved, version)| *resolved == name && same(version))
+        })
+    };
+    let found = |offer: &'o Offer| {
+        let gems = offer.more.get("gems").map_or("", String::as_str);
+        (offer, gems.split(", ").filter(is_of).collect::<Vec<_>>())
+    };
+    let best = offers.map(found).reduce(|best, next| if next.1.len() > best.1.len() { next } else { best });
+    best.map(|(offer, gems)| (offer, gems.first().copied()))
+}
+
 /// Names of all gems that the lock resolves to.
 fn gems(lock: &str) -> Vec<&str> {
+    specs(lock).map(|(name, _)| name).collect()
+}
+
+/// All gems that the lock resolves to, and their versions.
+fn specs<'l>(lock: &'l str) -> impl Iterator<Item = (&'l str, &'l str)> {
     let spec = |line: &'_ &str| line.starts_with("    ") && !line.starts_with("     ");
-    lock.lines().filter(spec).filter_map(|line| line.split_whitespace().next()).collect()
+    let words = |line: &'l str| {
+        let (name, version) = line.trim().split_once(' ')?;
+        Some((name, version.trim_matches(['(', ')'])))
+    };
+    lock.lines().filter(spec).filter_map(words)
 }
 
 /// The version under `RUBY VERSION` of the lock: `ruby 3.1.2p20`.
@@ -114,20 +156,22 @@ fn has_assets(files: Files<'_>, gems: &[&str]) -> bool {
 /// Which Ruby.
 fn choose(draft: &mut Draft<'_>) -> Result<Offer, DetectError> {
     let offers = draft.offers();
+    let lock = draft.files.text("Gemfile.lock")?.unwrap_or_default();
     let given = draft.version().map(|wanted| (wanted, true));
     let Some((wanted, strict)) = given.map_or_else(|| wanted(draft.files), |given| Ok(Some(given)))? else {
-        let offer = offers.first().ok_or_else(|| DetectError::Broken {
-            pack: draft.pack.key.clone(),
-            reason: "offers nothing".to_owned(),
-        })?;
-        draft.decide(format!("Ruby {}, the default (no .ruby-version)", offer.version));
+        let broken =
+            || DetectError::Broken { pack: draft.pack.key.clone(), reason: "offers nothing".to_owned() };
+        let (offer, gem) = of_their_time(offers.iter(), &lock).ok_or_else(broken)?;
+        let because = gem
+            .map_or_else(|| "the default".to_owned(), |gem| format!("of the time of {gem} in Gemfile.lock"));
+        draft.decide(format!("Ruby {}, {because} (no .ruby-version)", offer.version));
         return Ok(offer.clone());
     };
     let requirements = requirements(&wanted.text).ok_or_else(|| wanted.malformed(draft.pack))?;
     let fits = |offer: &&Offer| {
         numbers(&offer.release).is_some_and(|release| requirements.iter().all(|one| one.allows(&release)))
     };
-    if let Some(offer) = offers.iter().find(fits) {
+    if let Some((offer, _)) = of_their_time(offers.iter().filter(fits), &lock) {
         draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
         return Ok(offer.clone());
     }
@@ -245,6 +289,7 @@ fn start(draft: &mut Draft<'_>, gems: &[&str]) -> Result<(), DetectError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::model::ImageSource;
 
     #[test]
     fn the_lock_names_a_version_too() {
@@ -271,6 +316,21 @@ mod tests {
             let error = crate::buildpack::sketch::planned(&files).unwrap_err();
             assert!(matches!(error, DetectError::NoSuchVersion { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn gems_say_of_which_time_a_ruby_should_be() {
+        let specs = "GEM\n  specs:\n    puma (5.6.9)\n      nio4r (~> 2.0)\n    rack (2.2.22)\n\nBUNDLED WITH\n   2.6.7\n";
+        let told = |lock: &'static str| {
+            let files = [("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")];
+            crate::buildpack::sketch::said(&files)
+        };
+        assert!(told("").contains("Ruby 3.3, the default (no .ruby-version)"), "{}", told(""));
+        assert!(told(specs).contains("Ruby 3.1, of the time of rack 2.2 in Gemfile.lock"), "{}", told(specs));
+        let asked = [("Gemfile", "ruby '>= 3.0'\n"), ("Gemfile.lock", specs), ("config.ru", "")];
+        assert!(crate::buildpack::sketch::said(&asked).contains("Ruby 3.1, from Gemfile"));
+        let new = "GEM\n  specs:\n    rails (8.0.1)\n\nBUNDLED WITH\n   2.6.2\n";
+        assert!(told(new).contains("Ruby 3.3, of the time of bundler 2.6 in Gemfile.lock"), "{}", told(new));
     }
 
     #[test]

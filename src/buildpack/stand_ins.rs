@@ -132,3 +132,26 @@ fn programs_that_health_checks_call_are_where_they_usually_are() {
         assert_eq!(found, programs, "{image}: {text}");
     }
 }
+
+#[test]
+fn nothing_older_stands_in_for_a_language() {
+    for (image, version) in [
+        ("ruby:3.3.5-slim", "paas/base-ruby:3.3-"),
+        ("ruby:3.2", "paas/base-ruby-build:3.3-"),
+        ("python:3.12-slim", "paas/base-python-build:3.13-"),
+        ("golang:1.22-alpine", "paas/base-go-build:1.26-"),
+        ("node:22.99.0", "paas/base-node-build:22-"),
+        ("nginx:1.29-alpine", "paas/base-nginx:1.22-"),
+        ("alpine:3.20", "paas/base-debian:12-"),
+        ("debian:14", "paas/base-debian:13-"),
+    ] {
+        let text = rewritten(&format!("FROM {image}\n"));
+        assert!(text.starts_with(&format!("FROM {version}")), "{image}: {text}");
+    }
+    for image in ["ruby:3.4-slim", "ruby:2.7", "python:2.7", "python:3.99", "golang:1.99", "node:99"] {
+        let text = rewritten(&format!("FROM {image}\n"));
+        assert!(text.contains("NoSuchImage"), "{image}: {text}");
+        let language = image.split(':').next().unwrap();
+        assert!(text.matches(&format!("\"{language}:")).count() > 1 && !text.contains("\"debian:"), "{text}");
+    }
+}
