@@ -1,51 +1,36 @@
 //! Bodies on their way through: streamed, counted, never collected.
 
 use super::access::Record;
+use super::upload::{Fault, Turn, Upload};
 use super::upstream::{InFlight, Sender};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-
-/// How far the upload of one request's body is.
-#[derive(Default)]
-pub(super) struct Upload {
-    complete: AtomicBool,
-    /// Frames passed on so far.
-    frames: AtomicU64,
-}
-
-impl Upload {
-    /// Whether the target has been given the whole body.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Acquire)
-    }
-
-    /// Grows while the body moves.
-    pub(super) fn frames(&self) -> u64 {
-        self.frames.load(Ordering::Relaxed)
-    }
-}
+use std::time::Duration;
+use tokio::time::Sleep;
 
 /// A request's body, from the client to a target.
 pub(super) struct RequestBody {
     incoming: Option<Incoming>,
     ended: bool,
+    /// How long its next part is waited for, if nobody else sees to that.
+    patience: Option<Duration>,
+    over: Option<Pin<Box<Sleep>>>,
     watch: Option<(Arc<Upload>, InFlight)>,
 }
 
 impl RequestBody {
     /// The body as it comes from the client.
-    pub(super) fn new(incoming: Incoming) -> Self {
+    pub(super) fn new(incoming: Incoming, patience: Option<Duration>) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        Self { ended: incoming.is_none(), incoming, watch: None }
+        Self { ended: incoming.is_none(), incoming, patience, over: None, watch: None }
     }
 
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { incoming: None, ended: true, watch: None }
+        Self { incoming: None, ended: true, patience: None, over: None, watch: None }
     }
 
     /// Whether there is no body at all.
@@ -63,30 +48,48 @@ impl RequestBody {
         self.watch = Some((Arc::clone(&upload), in_flight.part()));
         Some(upload)
     }
+
+    fn turn(&self, turn: Turn) {
+        if let Some((upload, _)) = &self.watch {
+            upload.turn(turn);
+        }
+    }
+
+    /// Nothing has come from the client; until when may it be so?
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(patience) = self.patience else { return Poll::Pending };
+        let over = self.over.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        over.as_mut().poll(context)
+    }
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Fault;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Some(incoming) = self.incoming.as_mut() else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(incoming).poll_frame(context));
-        match &frame {
-            None => self.ended = true,
-            Some(Ok(_)) => {
-                if let Some((upload, _)) = &self.watch {
-                    upload.frames.fetch_add(1, Ordering::Relaxed);
-                }
+        let frame = match Pin::new(incoming).poll_frame(context) {
+            Poll::Ready(frame) => frame.transpose().map_err(|error| Fault::of(&error)),
+            Poll::Pending => {
+                self.turn(Turn::Client);
+                ready!(self.poll_patience(context));
+                Err(Fault::Stalled)
             }
-            Some(Err(_)) => {}
-        }
-        Poll::Ready(frame)
+        };
+        self.over = None;
+        self.ended |= matches!(frame, Ok(None));
+        self.turn(match &frame {
+            Ok(Some(_)) => Turn::App,
+            Ok(None) => Turn::Ended,
+            Err(fault) => Turn::Fault(*fault),
+        });
+        Poll::Ready(frame.transpose())
     }
 
     fn is_end_stream(&self) -> bool {
@@ -103,7 +106,7 @@ impl Drop for RequestBody {
         if (self.ended || self.is_end_stream())
             && let Some((upload, _)) = &self.watch
         {
-            upload.complete.store(true, Ordering::Release);
+            upload.complete();
         }
     }
 }

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 use tracing::debug;
 
-/// What hyper gets instead of bytes that it might forgive: no head and no
-/// chunk can hold it, so hyper itself answers 400, in order, and closes.
+/// What hyper gets instead of a line of a head that it might forgive: no head can
+/// hold it, so hyper itself answers 400, in order, and closes.
 const POISON: &[u8] = b"\0";
 
 /// The answer to a client that never ends its first head.
@@ -22,8 +22,8 @@ const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\nc
 pub(super) struct ClientStream<S> {
     stream: S,
     framing: Framing,
-    /// A violation was seen; nothing more is read.
-    poisoned: bool,
+    /// A violation was seen, there; nothing more is read.
+    violated: Option<Phase>,
     /// Whether anything was answered, so that a last word would be out of order.
     written: bool,
     header: Duration,
@@ -43,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
         Self {
             stream,
             framing: Framing::new(),
-            poisoned: false,
+            violated: None,
             written: false,
             header: limits.header,
             body: limits.body,
@@ -77,17 +77,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
-        let violation = self.framing.read(&buffer.filled()[before..]);
-        if let Err(violation) = violation {
-            debug!(why = violation.0, "a request was refused for its framing");
-            self.poisoned = true;
-            buffer.set_filled(before);
-            buffer.put_slice(POISON);
-        }
-        if self.framing.phase() != Phase::Head {
+    /// Lets pass what comes before a violation. In its place a head is given what
+    /// spoils it; a body ends with an error, so that the app gets no byte too many.
+    fn check(&mut self, buffer: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let refused = self.framing.read(&buffer.filled()[before..]);
+        let phase = self.framing.phase();
+        if phase != Phase::Head {
             self.waiting = None;
         }
+        let Err(refused) = refused else { return Ok(()) };
+        debug!(why = refused.violation.0, "a request was refused for its framing");
+        self.violated = Some(phase);
+        buffer.set_filled(before + refused.good);
+        match phase {
+            Phase::Body if refused.good == 0 => return Err(io::ErrorKind::InvalidData.into()),
+            Phase::Body => {}
+            Phase::Idle | Phase::Head => buffer.put_slice(POISON),
+        }
+        Ok(())
     }
 }
 
@@ -97,17 +104,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.poisoned {
-            return Poll::Ready(Ok(()));
+        match self.violated {
+            None => {}
+            Some(Phase::Body) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+            Some(Phase::Idle | Phase::Head) => return Poll::Ready(Ok(())),
         }
         let before = buffer.filled().len();
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
-            Poll::Ready(Ok(())) => {
-                if buffer.filled().len() > before {
-                    self.check(buffer, before);
-                }
-                Poll::Ready(Ok(()))
-            }
+            Poll::Ready(Ok(())) if buffer.filled().len() > before => Poll::Ready(self.check(buffer, before)),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => self.poll_wait(context),
         }

@@ -2,15 +2,16 @@
 
 use super::access::Record;
 use super::board::Choice;
-use super::body::{Relay, ReplyBody, RequestBody, Upload};
+use super::body::{Relay, ReplyBody, RequestBody};
 use super::client::Client;
 use super::headers;
 use super::pages::Page;
 use super::request;
 use super::routing::Backend;
+use super::upload::{Fault, Upload};
 use super::upstream::{InFlight, Sender, Upstream};
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CONNECTION, HeaderValue, UPGRADE};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ enum Failure {
     Refused(Box<Request<RequestBody>>),
     /// No response, and the app may have begun to work on the request.
     Page(Page),
+    /// The request itself did not come to its end.
+    Client(Fault),
 }
 
 /// A response's head with the connection that its body will come from.
@@ -53,6 +56,18 @@ struct Exchange {
 
 /// Answers one request; never fails.
 pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Response<ReplyBody> {
+    let asked_to_upgrade = request.headers().contains_key(UPGRADE);
+    let mut response = answer_in_turn(client, request).await;
+    // What follows an upgrade that did not happen is in no protocol for sure;
+    // and what follows from now on is for the next proxy.
+    let last = asked_to_upgrade || client.shared.is_leaving();
+    if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn answer_in_turn(client: &Client, request: Request<Incoming>) -> Response<ReplyBody> {
     let started = Instant::now();
     let (mut parts, incoming) = request.into_parts();
     let authority = match request::check(&mut parts, client.origin.scheme) {
@@ -67,25 +82,24 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
         return own_page(&page, parts.headers.get(ACCEPT), (parts.method, parts.uri), started);
     }
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let asked_to_upgrade = parts.headers.contains_key(UPGRADE);
     let accept = parts.headers.get(ACCEPT).cloned();
     let upgrade = headers::prepare_request(&mut parts.headers, &client.origin, authority.value());
     parts.extensions.clear();
+    // Over HTTP/1 the connection itself waits for a body no longer than that.
+    let patience = (parts.version == Version::HTTP_2).then_some(client.shared.limits.body);
     parts.version = Version::HTTP_11;
     let (method, uri) = (parts.method.clone(), parts.uri.clone());
-    let request = Request::from_parts(parts, RequestBody::new(incoming));
+    let body = RequestBody::new(incoming, patience);
+    if body.size_hint().exact().is_none() {
+        // Said, because hyper would leave out such a body of a GET.
+        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    let request = Request::from_parts(parts, body);
     let errand = Errand { request, upgrade, method, uri, started };
-    let mut response = match carry(client, authority.host(), errand).await {
+    match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
         Err((page, method, uri)) => own_page(&page, accept.as_ref(), (method, uri), started),
-    };
-    // What follows an upgrade that did not happen is in no protocol for sure;
-    // and what follows from now on is for the next proxy.
-    let last = asked_to_upgrade || client.shared.is_leaving();
-    if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 struct Delivery {
@@ -141,6 +155,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 refused_before = true;
             }
             Err(Failure::Page(page)) => break backend.instead(page),
+            Err(Failure::Client(fault)) => break Page::CutOff(fault),
         }
     };
     Err((page, errand.method, errand.uri))
@@ -165,6 +180,7 @@ async fn attempt(
             Ok((response, upload)) => return Ok(Exchange { response, sender, upload, in_flight }),
             Err(Unanswered::Unsent(back)) => request = *back,
             Err(Unanswered::Late) => return Err(Failure::Page(Page::Timeout)),
+            Err(Unanswered::Client(fault)) => return Err(Failure::Client(fault)),
             Err(Unanswered::Lost) => match copy {
                 // It was closing when the request got there: begin afresh.
                 Some(copy) => {
@@ -195,6 +211,7 @@ async fn attempt_afresh(
         Ok((response, upload)) => Ok(Exchange { response, sender, upload, in_flight }),
         Err(Unanswered::Unsent(back)) => Err(Failure::Refused(back)),
         Err(Unanswered::Late) => Err(Failure::Page(Page::Timeout)),
+        Err(Unanswered::Client(fault)) => Err(Failure::Client(fault)),
         Err(Unanswered::Lost) => Err(Failure::Page(Page::Closed)),
     }
 }
@@ -217,6 +234,8 @@ enum Unanswered {
     Lost,
     /// No response in time.
     Late,
+    /// The client did not send all of the request.
+    Client(Fault),
 }
 
 async fn send(
@@ -228,20 +247,23 @@ async fn send(
     let upload = request.body_mut().watch(in_flight);
     let response = sender.try_send_request(request);
     tokio::pin!(response);
-    let mut seen = 0;
+    let mut wait = limit;
     loop {
-        match tokio::time::timeout(limit, response.as_mut()).await {
+        match tokio::time::timeout(wait, response.as_mut()).await {
             Ok(Ok(response)) => return Ok((response, upload)),
             Ok(Err(mut error)) => {
                 debug!(error = %error.error(), "no response from an app");
+                if let Some(fault) = upload.and_then(|upload| upload.fault()) {
+                    return Err(Unanswered::Client(fault));
+                }
                 return Err(error
                     .take_message()
                     .map_or(Unanswered::Lost, |back| Unanswered::Unsent(Box::new(back))));
             }
             // A slow upload is no slow app: time counts from its last movement.
-            Err(_) => match &upload {
-                Some(upload) if upload.frames() != seen => seen = upload.frames(),
-                _ => return Err(Unanswered::Late),
+            Err(_) => match upload.as_ref().and_then(|upload| upload.patience(limit)) {
+                Some(left) => wait = left,
+                None => return Err(Unanswered::Late),
             },
         }
     }
@@ -305,7 +327,7 @@ fn own_page(
     started: Instant,
 ) -> Response<ReplyBody> {
     let response = page.response(accept);
-    let bytes = hyper::body::Body::size_hint(response.body()).lower();
+    let bytes = response.body().size_hint().lower();
     let status = response.status();
     Record { method, uri, answered_by: None, status, code: page.code(), started, bytes }.finish();
     response

@@ -14,6 +14,15 @@ const EMPTY_LINES: u8 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Violation(pub(super) &'static str);
 
+/// A violation, and how many of the bytes read last come before the line with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refused {
+    /// What is wrong.
+    pub(super) violation: Violation,
+    /// Bytes that can be read in one way.
+    pub(super) good: usize,
+}
+
 /// Follows the framing of one client's requests.
 pub(super) struct Framing {
     state: State,
@@ -75,13 +84,17 @@ impl Framing {
     }
 
     /// Reads on; `bytes` may be cut anywhere.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
-        while !bytes.is_empty() {
-            bytes = match self.state {
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = match self.state {
                 State::Raw => return Ok(()),
-                State::Body(left) => self.skip(bytes, left, State::Between(0), State::Body),
-                State::Chunk(left) => self.skip(bytes, left, State::ChunkEnd, State::Chunk),
-                _ => self.read_line(bytes)?,
+                State::Body(left) => self.skip(rest, left, State::Between(0), State::Body),
+                State::Chunk(left) => self.skip(rest, left, State::ChunkEnd, State::Chunk),
+                _ => self.read_line(rest).map_err(|violation| {
+                    let good = bytes.len() - rest.len();
+                    Refused { violation, good }
+                })?,
             };
         }
         Ok(())
@@ -272,7 +285,8 @@ mod tests {
             ("\r\n\r\n\r\n\r\n\r\n\r\n", "only empty lines"),
         ];
         for (bytes, why) in cases {
-            assert_eq!(Framing::new().read(bytes.as_bytes()), Err(Violation(why)), "{bytes:?}");
+            let refused = Framing::new().read(bytes.as_bytes()).unwrap_err();
+            assert_eq!(refused.violation, Violation(why), "{bytes:?}");
         }
     }
 
@@ -280,7 +294,20 @@ mod tests {
     fn lines_without_end_are_not_collected() {
         let mut framing = Framing::new();
         let refused = (0..100).map(|_| framing.read(&[b'a'; 1024])).find(Result::is_err);
-        assert_eq!(refused, Some(Err(Violation("an endless line"))));
+        assert_eq!(refused, Some(Err(Refused { violation: Violation("an endless line"), good: 0 })));
+    }
+
+    #[test]
+    fn what_comes_before_a_violation_is_good() {
+        let cases = [
+            ("GET / HTTP/1.1\r\n", "Host: a\n"),
+            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nab", "GET / HTTP/1.1\n"),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n", "x\r\n"),
+        ];
+        for (good, bad) in cases {
+            let refused = Framing::new().read(format!("{good}{bad}").as_bytes()).unwrap_err();
+            assert_eq!(refused.good, good.len(), "{good:?}");
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod snapshot;
 mod sockets;
 mod tls;
 mod tunnel;
+mod upload;
 mod upstream;
 mod words;
 

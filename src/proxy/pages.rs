@@ -2,6 +2,7 @@
 
 use super::body::ReplyBody;
 use super::request::Refusal;
+use super::upload::Fault;
 use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
@@ -32,6 +33,8 @@ pub(super) enum Page {
     Timeout,
     /// H13: the connection ended without an answer, or with something else.
     Closed,
+    /// H27 and H28: the client did not send all of its request.
+    CutOff(Fault),
 }
 
 struct Words {
@@ -54,6 +57,8 @@ impl Page {
             Self::Outage(_) | Self::Refusing => Some("H10"),
             Self::Timeout => Some("H12"),
             Self::Closed => Some("H13"),
+            Self::CutOff(Fault::Broken) => Some("H27"),
+            Self::CutOff(Fault::Stalled) => Some("H28"),
         }
     }
 
@@ -83,7 +88,7 @@ impl Page {
         } else if let Ok(code) = HeaderValue::from_str(&words.code) {
             headers.insert("x-paas-error", code);
         }
-        if matches!(self, Self::Refused(_)) {
+        if matches!(self, Self::Refused(_) | Self::CutOff(_)) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -117,6 +122,14 @@ impl Page {
             Self::Closed => {
                 let text = "The app closed the connection without an answer.";
                 (unavailable, "H13", "No answer", text.to_owned())
+            }
+            Self::CutOff(Fault::Broken) => {
+                let text = "The request's body ended early.";
+                (StatusCode::BAD_REQUEST, "H27", "Request cut off", text.to_owned())
+            }
+            Self::CutOff(Fault::Stalled) => {
+                let text = "The rest of the request's body did not come in time.";
+                (StatusCode::REQUEST_TIMEOUT, "H28", "Request too slow", text.to_owned())
             }
         };
         Words { status, code: code.to_owned(), title, text }

@@ -184,11 +184,11 @@ impl Drop for InFlight {
 }
 
 /// Milliseconds since the first call; never 0.
-fn clock() -> u64 {
+pub(super) fn clock() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     millis(START.get_or_init(Instant::now).elapsed()) + 1
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -11,4 +11,5 @@ mod pages;
 mod routing;
 mod swaps;
 mod tls;
+mod uploads;
 mod world;

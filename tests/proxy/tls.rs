@@ -272,7 +272,15 @@ async fn a_host_is_served_on_connections_made_for_its_certificate() {
     show(&mut control, 2, &[&first, &second]).await;
     let text = Client::new(proxy.https, &first).get("one.localhost", "two.localhost", "/").await;
     assert!(text.starts_with("HTTP/1.1 421"), "{text}");
-    assert_eq!(two.requests(), 1);
+    // Nor is anything read after a request to change the protocol, whoever answers it.
+    let mut stream = Client::new(proxy.https, &first).connect("one.localhost").await.unwrap();
+    let upgrade = "GET / HTTP/1.1\r\nHost: two.localhost\r\nUpgrade: x\r\n\r\n";
+    stream.write_all(format!("{upgrade}GET / HTTP/1.1\nHost: one.localhost\n\n").as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    let _ = stream.read_to_end(&mut text).await;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 421") && text.contains("connection: close"), "{text}");
+    assert_eq!((text.matches("HTTP/1.1").count(), one.requests(), two.requests()), (1, 0, 1));
     let text = Client::new(proxy.https, &first).get("one.localhost", "ONE.localhost.:8443", "/").await;
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
 }
