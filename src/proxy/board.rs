@@ -184,6 +184,12 @@ impl Board {
         }
     }
 
+    /// Lets go of all idle connections.
+    pub(super) fn close_idle(&self) {
+        let live: Vec<_> = self.state().live.values().cloned().collect();
+        live.iter().for_each(|upstream| upstream.close_idle());
+    }
+
     /// Lets go of idle connections that nobody needs.
     pub(super) fn sweep(&self) {
         let live: Vec<_> = self.state().live.values().cloned().collect();

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::headers::Origin;
 use super::pages::Page;
+use super::places::Place;
 use super::routing::{Backend, Entry};
 use hyper::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::{Method, Uri};
@@ -21,6 +22,8 @@ pub(super) struct Client {
     pub(super) origin: Origin,
     /// The name of the handshake, in lower case.
     pub(super) server_name: Option<String>,
+    /// Its place, and its requests.
+    pub(super) place: Arc<Place>,
 }
 
 impl Client {
@@ -30,13 +33,15 @@ impl Client {
         stream: &TcpStream,
         (client, to): (IpAddr, SocketAddr),
         entry: Entry,
+        place: Arc<Place>,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let port = HeaderValue::from(to.port());
         let peer = HeaderValue::try_from(client.to_string()).map_err(io::Error::other)?;
         let trusted = shared.trusts(client);
         let scheme = if entry == Entry::Https { "https" } else { "http" };
-        Ok(Self { shared, entry, origin: Origin { peer, client, trusted, port, scheme }, server_name: None })
+        let origin = Origin { peer, client, trusted, port, scheme };
+        Ok(Self { shared, entry, origin, server_name: None, place })
     }
 
     /// What is answered whatever the app may say: a challenge; and to a client that asks

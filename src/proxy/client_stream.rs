@@ -5,7 +5,7 @@ use super::ProxyLimits;
 use super::framing::{Framing, Phase};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -28,7 +28,10 @@ pub(super) struct ClientStream<S> {
     written: bool,
     header: Duration,
     body: Duration,
+    send: Duration,
     waiting: Option<Waiting>,
+    /// While the client does not take what there is for it.
+    unsent: Option<Pin<Box<Sleep>>>,
 }
 
 /// For what the client is waited for, and for how long still.
@@ -47,7 +50,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
             written: false,
             header: limits.header,
             body: limits.body,
+            send: limits.send,
             waiting: None,
+            unsent: None,
         }
     }
 
@@ -74,6 +79,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
             let _ = Pin::new(&mut self.stream).poll_write(context, TOO_SLOW);
             let _ = Pin::new(&mut self.stream).poll_flush(context);
         }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// What an attempt to send has brought; nothing for too long is an error.
+    fn sent<T>(&mut self, result: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.unsent = None;
+            return result;
+        }
+        let send = self.send;
+        let over = self.unsent.get_or_insert_with(|| Box::pin(tokio::time::sleep(send)));
+        ready!(over.as_mut().poll(context));
+        debug!("a client does not take its answer");
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -126,7 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.written = true;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.sent(written, context)
     }
 
     fn poll_write_vectored(
@@ -135,7 +154,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.written = true;
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.sent(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -143,7 +163,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.sent(flushed, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -6,14 +6,16 @@ use super::body::{Relay, ReplyBody, RequestBody};
 use super::client::Client;
 use super::headers;
 use super::pages::Page;
+use super::places::Full;
 use super::request;
 use super::routing::Backend;
 use super::upload::{Fault, Upload};
-use super::upstream::{InFlight, Sender, Upstream};
+use super::upstream::{InFlight, Sender, Upstream, is_our_own};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::debug;
@@ -40,6 +42,10 @@ struct Errand {
 enum Failure {
     /// Nothing of the request was sent: the target can't be connected to.
     Refused(Box<Request<RequestBody>>),
+    /// Likewise: it did not take the connection in time, as one does that is busy.
+    Busy(Box<Request<RequestBody>>),
+    /// Likewise: we have no file or port left for a connection.
+    Short(Box<Request<RequestBody>>),
     /// No response, and the app may have begun to work on the request.
     Page(Page),
     /// The request itself did not come to its end.
@@ -55,9 +61,13 @@ struct Exchange {
 }
 
 /// Answers one request; never fails.
-pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Response<ReplyBody> {
+pub(super) async fn answer(
+    client: &Client,
+    request: Request<Incoming>,
+    full: Option<Full>,
+) -> Response<ReplyBody> {
     let asked_to_upgrade = request.headers().contains_key(UPGRADE);
-    let mut response = answer_in_turn(client, request).await;
+    let mut response = answer_in_turn(client, request, full).await;
     // What follows an upgrade that did not happen is in no protocol for sure;
     // and what follows from now on is for the next proxy.
     let last = asked_to_upgrade || client.shared.is_leaving();
@@ -67,7 +77,11 @@ pub(super) async fn answer(client: &Client, request: Request<Incoming>) -> Respo
     response
 }
 
-async fn answer_in_turn(client: &Client, request: Request<Incoming>) -> Response<ReplyBody> {
+async fn answer_in_turn(
+    client: &Client,
+    request: Request<Incoming>,
+    full: Option<Full>,
+) -> Response<ReplyBody> {
     let started = Instant::now();
     let (mut parts, incoming) = request.into_parts();
     let authority = match request::check(&mut parts, client.origin.scheme) {
@@ -78,7 +92,8 @@ async fn answer_in_turn(client: &Client, request: Request<Incoming>) -> Response
             return own_page(&page, accept, (parts.method, parts.uri), started);
         }
     };
-    if let Some(page) = client.before_the_app(authority.host(), &parts.uri) {
+    let before_the_app = client.before_the_app(authority.host(), &parts.uri);
+    if let Some(page) = before_the_app.or(full.map(Page::Full)) {
         return own_page(&page, parts.headers.get(ACCEPT), (parts.method, parts.uri), started);
     }
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
@@ -137,7 +152,9 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             continue;
         }
         let upstream = Arc::clone(in_flight.upstream());
-        match attempt(client, in_flight, errand.request).await {
+        let others = backend.has_another(&upstream);
+        let connect = if others { limits.connect } else { limits.connect_last };
+        match attempt(client, in_flight, errand.request, connect).await {
             Ok(exchange) => {
                 backend.counter.note(exchange.response.status());
                 return Ok(Delivery::new(
@@ -154,6 +171,21 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 errand.request = *request;
                 refused_before = true;
             }
+            Err(Failure::Busy(request)) if others => {
+                upstream.eject();
+                errand.request = *request;
+            }
+            // That it has much to do is no fault of the release.
+            Err(Failure::Busy(_)) => break Page::Busy,
+            Err(Failure::Short(request)) => {
+                client.shared.relieve();
+                if Instant::now() + pause > give_up {
+                    break Page::Full(Full::Proxy);
+                }
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+                errand.request = *request;
+            }
             Err(Failure::Page(page)) => break backend.instead(page),
             Err(Failure::Client(fault)) => break Page::CutOff(fault),
         }
@@ -166,6 +198,7 @@ async fn attempt(
     client: &Client,
     in_flight: InFlight,
     mut request: Request<RequestBody>,
+    connect: Duration,
 ) -> Result<Exchange, Failure> {
     let limits = &client.shared.limits;
     let upstream = Arc::clone(in_flight.upstream());
@@ -191,20 +224,26 @@ async fn attempt(
             },
         }
     }
-    attempt_afresh(client, in_flight, request).await
+    attempt_afresh(client, in_flight, request, connect).await
 }
 
 async fn attempt_afresh(
     client: &Client,
     in_flight: InFlight,
     request: Request<RequestBody>,
+    connect: Duration,
 ) -> Result<Exchange, Failure> {
     let (limits, upstream) = (&client.shared.limits, in_flight.upstream());
-    let mut sender = match upstream.connect(limits.connect).await {
+    let mut sender = match upstream.connect(connect).await {
         Ok(sender) => sender,
         Err(error) => {
-            debug!(address = %upstream.target.address, %error, "an app's process refused the connection");
-            return Err(Failure::Refused(Box::new(request)));
+            debug!(address = %upstream.target.address, %error, "no connection to an app's process");
+            let request = Box::new(request);
+            return Err(match error.kind() {
+                ErrorKind::TimedOut => Failure::Busy(request),
+                _ if is_our_own(&error) => Failure::Short(request),
+                _ => Failure::Refused(request),
+            });
         }
     };
     match send(&mut sender, request, &in_flight, limits.first_byte).await {
@@ -313,7 +352,8 @@ impl Delivery {
         let protocol = headers::remove_hop_by_hop(&mut parts.headers).unwrap_or(asked);
         headers::announce_upgrade(&mut parts.headers, protocol);
         parts.extensions.clear();
-        let tunnel = super::tunnel::run(to_client, to_app, in_flight, self.record);
+        let held = (in_flight, client.place.request());
+        let tunnel = super::tunnel::run(to_client, to_app, held, self.record);
         let kill = client.shared.kill.clone();
         client.shared.tasks.spawn(async move { kill.run_until_cancelled(tunnel).await });
         Response::from_parts(parts, ReplyBody::Page(None))

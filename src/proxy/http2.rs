@@ -2,12 +2,13 @@
 //! as any other.
 
 use super::Shared;
+use super::answers::{Answer, Answers};
 use super::body::ReplyBody;
 use super::client::Client;
 use super::forward;
 use super::frames::Metered;
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use super::places::{Full, Place};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, COOKIE, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http2::Builder;
@@ -16,10 +17,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -36,16 +35,18 @@ const STREAMS: u32 = 100;
 const HEAD_LIMIT: u32 = 64 * 1024;
 /// What a client may send of one body, and of all of a connection, before the
 /// apps have taken it.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 /// What is kept of a response that the client does not take.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 /// Requests that were reset before we have looked at them.
 const PENDING_RESETS: usize = 20;
 /// Resets of our own for what is no HTTP/2, until the connection ends.
 const OWN_RESETS: usize = 64;
 /// How often a client that has requests under way is asked whether it is there.
 const PING: Duration = Duration::from_secs(20);
+/// For a client to close when it has been told to make room for others.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Whether the client speaks HTTP/2 at once. Waits for its first bytes, and
 /// leaves them where they are.
@@ -66,29 +67,37 @@ pub(super) async fn is_spoken(shared: &Shared, stream: &TcpStream) -> io::Result
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: Client)
+pub(super) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: Client, place: &Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let client = Arc::new(client);
-    let under_way = Arc::new(UnderWay::default());
-    let counted = Arc::clone(&under_way);
+    let answers = Arc::new(Answers::default());
+    let (kept, number) = (Arc::clone(&answers), AtomicU64::new(0));
     let service = service_fn(move |request| {
-        let (client, one) = (Arc::clone(&client), UnderWay::one_more(&counted));
-        async move { Ok::<_, Infallible>(answer(&client, request).await.map(|body| Counted { body, _one: one })) }
+        let (client, kept, one) = (Arc::clone(&client), Arc::clone(&kept), client.place.request());
+        let number = number.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let response = answer(&client, request, one.full).await;
+            Ok::<_, Infallible>(response.map(|body| kept.add(number, Answer { body, _request: one })))
+        }
     });
+    let watch = answers.watch(shared.limits.send);
+    tokio::pin!(watch);
     let connection = builder().serve_connection(TokioIo::new(Metered::new(stream)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = until_the_end(shared, &under_way) => {
+        never = watch.as_mut() => match never {},
+        () = until_the_end(shared, place) => {
             // The client learns which of its requests are answered: nothing is lost.
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection.as_mut() => ended,
+                never = watch.as_mut() => match never {},
                 () = shared.kill.cancelled() => return,
                 // It has nothing more to hear and does not go.
-                () = under_way.idle_for(shared.limits.header) => return,
+                () = gone(shared, place) => return,
             }
         }
     };
@@ -98,11 +107,20 @@ where
 }
 
 /// Until no more requests are taken, or none has come for long.
-async fn until_the_end(shared: &Shared, under_way: &UnderWay) {
+async fn until_the_end(shared: &Shared, place: &Place) {
     tokio::select! {
         () = shared.accepting.cancelled() => {}
-        () = under_way.idle_for(shared.limits.idle) => {}
+        () = place.leave().cancelled() => {}
+        () = place.idle_for(shared.limits.idle) => {}
     }
+}
+
+/// A while after its last request; a shorter one if its place is needed.
+async fn gone(shared: &Shared, place: &Place) {
+    let is_needed = place.leave().is_cancelled() && !shared.quit.is_cancelled();
+    let time = if is_needed { FAREWELL } else { shared.limits.header };
+    tokio::time::sleep(time).await;
+    place.idle_for(time).await;
 }
 
 fn builder() -> Builder<TokioExecutor> {
@@ -121,10 +139,10 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
-async fn answer(client: &Client, request: Request<Incoming>) -> Response<ReplyBody> {
+async fn answer(client: &Client, request: Request<Incoming>, full: Option<Full>) -> Response<ReplyBody> {
     let (mut parts, body) = request.into_parts();
     settle(&mut parts);
-    let mut response = forward::answer(client, Request::from_parts(parts, body)).await;
+    let mut response = forward::answer(client, Request::from_parts(parts, body), full).await;
     // The connection is not a request's to end.
     response.headers_mut().remove(CONNECTION);
     response
@@ -145,66 +163,6 @@ fn settle(parts: &mut Parts) {
         && let Ok(cookies) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
     {
         parts.headers.insert(COOKIE, cookies);
-    }
-}
-
-/// Requests of a connection, each until the end of its answer.
-#[derive(Default)]
-struct UnderWay {
-    count: AtomicUsize,
-    begun: AtomicUsize,
-}
-
-struct OneUnderWay(Arc<UnderWay>);
-
-impl UnderWay {
-    fn one_more(this: &Arc<Self>) -> OneUnderWay {
-        this.count.fetch_add(1, Ordering::Relaxed);
-        this.begun.fetch_add(1, Ordering::Relaxed);
-        OneUnderWay(Arc::clone(this))
-    }
-
-    /// Waits until there was no request for `time`, give or take.
-    async fn idle_for(&self, time: Duration) {
-        loop {
-            let before = self.begun.load(Ordering::Relaxed);
-            tokio::time::sleep(time).await;
-            if self.count.load(Ordering::Relaxed) == 0 && self.begun.load(Ordering::Relaxed) == before {
-                return;
-            }
-        }
-    }
-}
-
-/// An answer's body, while which its request is under way.
-struct Counted {
-    body: ReplyBody,
-    _one: OneUnderWay,
-}
-
-impl Body for Counted {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for OneUnderWay {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

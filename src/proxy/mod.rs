@@ -7,6 +7,7 @@
 //! `forward`, which checks it, picks a target and streams the bodies both ways.
 
 mod access;
+mod answers;
 mod board;
 mod body;
 mod client;
@@ -26,6 +27,8 @@ mod listener;
 mod lock;
 mod names;
 mod pages;
+mod peers;
+mod places;
 mod ports;
 mod preamble;
 mod request;
@@ -45,8 +48,9 @@ use crate::settings::Front;
 use board::Board;
 use handover::{Handover, Predecessor, Waiting};
 use link::Link;
-use listener::Peers;
 use lock::Lock;
+use peers::Peers;
+use places::Places;
 use ports::Ports;
 use routing::Entry;
 use snapshot::Keeper;
@@ -57,7 +61,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tls::Tls;
-use tokio::sync::{Mutex, Semaphore, oneshot};
+use tokio::sync::{Mutex, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -119,8 +123,13 @@ pub struct ProxyLimits {
     pub idle: Duration,
     /// From the end of a request to the head of the response.
     pub first_byte: Duration,
-    /// For a connection to a process.
+    /// For a connection to a process while another one could be asked.
     pub connect: Duration,
+    /// For a connection to the last process there is: over the time after which the
+    /// system tries once more, because a busy one takes no connections for a moment.
+    pub connect_last: Duration,
+    /// For a client to take the next part of its answer.
+    pub send: Duration,
     /// How long a request waits while every process refuses connections.
     pub retry: Duration,
     /// For requests in flight when the proxy is stopped.
@@ -130,10 +139,14 @@ pub struct ProxyLimits {
     pub linger: Duration,
     /// For streams and WebSockets after another proxy has taken over.
     pub farewell: Duration,
-    /// Connections of all clients together.
+    /// Connections of all clients together, as far as there are files for them.
     pub connections: usize,
     /// Connections from one address; loopback has no limit.
     pub connections_per_peer: u32,
+    /// Requests in flight to all apps together, as far as there are files for them.
+    pub requests: usize,
+    /// Requests in flight from one address; likewise.
+    pub requests_per_peer: u32,
 }
 
 impl Default for ProxyLimits {
@@ -144,13 +157,26 @@ impl Default for ProxyLimits {
             idle: Duration::from_secs(75),
             first_byte: Duration::from_secs(30),
             connect: Duration::from_millis(250),
+            connect_last: Duration::from_secs(5),
+            send: Duration::from_secs(60),
             retry: Duration::from_secs(1),
             drain: Duration::from_secs(30),
             linger: Duration::from_secs(5),
             farewell: Duration::from_secs(300),
             connections: 10_000,
             connections_per_peer: 1_000,
+            requests: 30_000,
+            requests_per_peer: 1_000,
         }
+    }
+}
+
+impl ProxyLimits {
+    /// Leaves a quarter of the files for idle connections to apps and for sockets.
+    fn fit_into(&mut self, files: u64) {
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        self.connections = self.connections.min(files / 4).max(1);
+        self.requests = self.requests.min(files / 2).max(1);
     }
 }
 
@@ -163,7 +189,7 @@ struct Shared {
     https_port: u16,
     limits: ProxyLimits,
     front: Front,
-    places: Arc<Semaphore>,
+    places: Places,
     peers: Peers,
     tasks: TaskTracker,
     /// Whether each connection's next request is its last.
@@ -205,7 +231,7 @@ struct Beginning {
 /// Only before the first request is taken: another proxy holds the lock or goes
 /// on, or the HTTP address can't be listened on.
 pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(), ProxyError> {
-    raise_file_limit();
+    options.limits.fit_into(raise_file_limit());
     let Beginning { mut lock, sockets, table, gone, before } = Beginning::of(&mut options).await?;
     let listened = |source| ProxyError::Listen { address: options.http_listen, source };
     let bound = Bound { http: sockets.address().map_err(listened)?, https: sockets.https_address() };
@@ -307,8 +333,8 @@ impl Shared {
             board: Board::new(table, gone),
             tls,
             https_port,
-            places: Arc::new(Semaphore::new(limits.connections)),
-            peers: Peers::new(limits.connections_per_peer),
+            places: Places::new(limits.connections, limits.requests),
+            peers: Peers::new(limits.connections_per_peer, limits.requests_per_peer),
             limits,
             front,
             tasks: TaskTracker::new(),
@@ -341,6 +367,12 @@ impl Shared {
         self.acceptors.wait().await;
     }
 
+    /// Lets go of what is only kept in case it is used again: files are short.
+    fn relieve(&self) {
+        self.board.close_idle();
+        self.places.relieve();
+    }
+
     /// Whether the next answer on a connection is its last.
     fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
@@ -371,15 +403,21 @@ async fn drain(shared: &Shared, succeeded: bool) {
     }
 }
 
-/// One connection is two files; the usual soft limit of 1024 is soon reached.
-fn raise_file_limit() {
+/// One connection is two files; the usual soft limit of 1024 is soon reached. Returns
+/// how many there may be.
+fn raise_file_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        let wanted = FILES.min(hard);
-        if soft < wanted { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) } else { Ok(()) }
-    });
-    if let Err(error) = raised {
-        warn!(%error, "can't raise the limit of open files");
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((FILES, FILES));
+    let wanted = FILES.min(hard);
+    if soft >= wanted {
+        return soft;
+    }
+    match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
+        Ok(()) => wanted,
+        Err(error) => {
+            warn!(%error, "can't raise the limit of open files");
+            soft
+        }
     }
 }
 

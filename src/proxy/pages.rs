@@ -1,10 +1,11 @@
 //! The pages that the proxy answers with by itself.
 
 use super::body::ReplyBody;
+use super::places::Full;
 use super::request::Refusal;
 use super::upload::Fault;
 use bytes::Bytes;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 /// Why the proxy answers by itself.
@@ -33,6 +34,10 @@ pub(super) enum Page {
     Timeout,
     /// H13: the connection ended without an answer, or with something else.
     Closed,
+    /// H19: the app's last process took no connection in time.
+    Busy,
+    /// More requests at a time than the client's address or the proxy may have.
+    Full(Full),
     /// H27 and H28: the client did not send all of its request.
     CutOff(Fault),
 }
@@ -52,7 +57,10 @@ impl Page {
             | Self::UnknownHost(_)
             | Self::Misdirected(_)
             | Self::Secure { .. }
-            | Self::Challenge(_) => None,
+            | Self::Challenge(_)
+            | Self::Full(Full::Peer) => None,
+            Self::Busy => Some("H19"),
+            Self::Full(Full::Proxy) => Some("H99"),
             Self::Outage(code) if code == "H14" => Some("H14"),
             Self::Outage(_) | Self::Refusing => Some("H10"),
             Self::Timeout => Some("H12"),
@@ -88,6 +96,9 @@ impl Page {
         } else if let Ok(code) = HeaderValue::from_str(&words.code) {
             headers.insert("x-paas-error", code);
         }
+        if matches!(self, Self::Full(_)) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if matches!(self, Self::Refused(_) | Self::CutOff(_)) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -122,6 +133,18 @@ impl Page {
             Self::Closed => {
                 let text = "The app closed the connection without an answer.";
                 (unavailable, "H13", "No answer", text.to_owned())
+            }
+            Self::Busy => {
+                let text = "The app took no connection in time.";
+                (unavailable, "H19", "App too busy", text.to_owned())
+            }
+            Self::Full(Full::Proxy) => {
+                let text = "The platform has too many requests under way; try again.";
+                (unavailable, "H99", "Platform too busy", text.to_owned())
+            }
+            Self::Full(Full::Peer) => {
+                let text = "Too many requests from your address are under way; try again.";
+                (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests", text.to_owned())
             }
             Self::CutOff(Fault::Broken) => {
                 let text = "The request's body ended early.";

@@ -118,6 +118,11 @@ impl Backend {
         if self.outage == "H14" { page } else { self.instead(page) }
     }
 
+    /// Whether there is another target that did not refuse a moment ago.
+    pub(super) fn has_another(&self, than: &Arc<Upstream>) -> bool {
+        self.upstreams.iter().any(|upstream| !Arc::ptr_eq(upstream, than) && !upstream.is_ejected())
+    }
+
     /// The target with the fewest requests in flight, in turn among equals;
     /// one that refused a moment ago only if all did.
     pub(super) fn pick(&self) -> Option<&Arc<Upstream>> {

@@ -2,7 +2,7 @@
 //! it, or its own.
 
 use super::ProxyError;
-use super::listener::listen;
+use super::listener::{end_with_the_client, listen};
 use super::routing::Entry;
 use std::collections::BTreeMap;
 use std::io;
@@ -102,5 +102,6 @@ pub(super) fn described<'a>(
 
 fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
+    end_with_the_client(&socket)?;
     TcpListener::from_std(socket)
 }

@@ -1,6 +1,7 @@
 //! Connections that have changed their protocol: bytes both ways.
 
 use super::access::Record;
+use super::places::Request;
 use super::upstream::InFlight;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -8,7 +9,12 @@ use tokio::io::copy_bidirectional;
 use tracing::debug;
 
 /// Passes bytes both ways until both sides have ended or one has broken.
-pub(super) async fn run(to_client: OnUpgrade, to_app: OnUpgrade, in_flight: InFlight, mut record: Record) {
+pub(super) async fn run(
+    to_client: OnUpgrade,
+    to_app: OnUpgrade,
+    held: (InFlight, Request),
+    mut record: Record,
+) {
     match tokio::try_join!(to_client, to_app) {
         Ok((client, app)) => {
             let (mut client, mut app) = (TokioIo::new(client), TokioIo::new(app));
@@ -19,6 +25,6 @@ pub(super) async fn run(to_client: OnUpgrade, to_app: OnUpgrade, in_flight: InFl
         }
         Err(error) => debug!(%error, "an upgrade did not come about"),
     }
-    drop(in_flight);
+    drop(held);
     record.finish();
 }

@@ -1,6 +1,7 @@
 //! One target as the proxy sees it: its connections, and what is in flight.
 
 use super::body::RequestBody;
+use super::listener::keep_alive;
 use crate::model::Target;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -125,6 +126,11 @@ impl Upstream {
         }
     }
 
+    /// Lets go of all idle connections.
+    pub(super) fn close_idle(&self) {
+        self.connections().clear();
+    }
+
     /// Lets go of connections that are closed or have been idle for long.
     pub(super) fn sweep(&self) {
         self.connections().retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < POOL_AGE);
@@ -137,6 +143,7 @@ impl Upstream {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
+        let _ = keep_alive(&stream);
         let (sender, connection) = Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
@@ -181,6 +188,14 @@ impl Drop for InFlight {
             self.upstream.drained.notify_one();
         }
     }
+}
+
+/// Whether it was for want of something of this machine's that there is no connection.
+pub(super) fn is_our_own(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let own =
+        [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::EAGAIN, Errno::ENOBUFS, Errno::ENOMEM];
+    error.raw_os_error().is_some_and(|number| own.contains(&Errno::from_raw(number)))
 }
 
 /// Milliseconds since the first call; never 0.

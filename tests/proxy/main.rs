@@ -7,6 +7,7 @@ mod bodies;
 mod control;
 mod handover;
 mod http2;
+mod limits;
 mod pages;
 mod routing;
 mod swaps;

@@ -54,11 +54,14 @@ impl Proxy {
 
     /// A proxy with these in front of it.
     pub async fn behind(front: Front) -> Self {
+        Self::behind_with(front, ProxyLimits::default()).await
+    }
+
+    pub async fn behind_with(front: Front, limits: ProxyLimits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (ready, bound) = oneshot::channel();
         let stop = CancellationToken::new();
-        let options =
-            ProxyOptions { front, ..options(directory.path(), ProxyLimits::default(), Some(ready)) };
+        let options = ProxyOptions { front, ..options(directory.path(), limits, Some(ready)) };
         let running = tokio::spawn(proxy::run(options, stop.clone()));
         let Bound { http, https } = bound.await.unwrap();
         Self { address: http, https: https.unwrap(), directory, stop, running }

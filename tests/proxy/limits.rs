@@ -1,0 +1,280 @@
+//! What clients and apps may hold, and for how long.
+
+use crate::world::*;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use paas::model::Target;
+use paas::proxy::ProxyLimits;
+use paas::settings::Front;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: blog.localhost\r\n\r\n";
+
+async fn with_limits(limits: ProxyLimits, app: &App) -> (Proxy, Control) {
+    let proxy = Proxy::start_in(tempfile::tempdir().unwrap(), limits).await;
+    let mut control = proxy.control().await;
+    control.publish(1, vec![route("blog", &[app])]).await;
+    (proxy, control)
+}
+
+/// Load balancers here, which name their clients.
+fn balancer() -> Front {
+    Front { trusted: vec!["127.0.0.1/32".parse().unwrap()], protocol: true }
+}
+
+async fn from(proxy: &Proxy, address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let preamble = format!("PROXY TCP4 {address} 192.0.2.9 1 80\r\n");
+    stream.write_all(preamble.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn free_port() -> u16 {
+    TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap().port()
+}
+
+/// Reads until there is nothing more; how much there was.
+async fn drain(stream: &mut TcpStream) -> usize {
+    let mut bytes = Vec::new();
+    let reading = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes));
+    let _ = reading.await.expect("the connection ends");
+    bytes.len()
+}
+
+#[tokio::test]
+async fn ports_on_which_nobody_calls_hold_no_places() {
+    let app = App::start(1).await;
+    let proxy = Proxy::start_in(
+        tempfile::tempdir().unwrap(),
+        ProxyLimits { connections: 2, ..ProxyLimits::default() },
+    )
+    .await;
+    let mut control = proxy.control().await;
+    let mut routes = Vec::new();
+    for name in ["blog", "shop", "wiki"] {
+        let mut route = route(name, &[&app]);
+        route.port = Some(free_port().await);
+        routes.push(route);
+    }
+    let port = routes[2].port.unwrap();
+    assert!(control.publish(1, routes).await.is_empty());
+    for _ in 0..3 {
+        assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        let asked = raw(address, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert!(asked.contains("v1 GET /"), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_and_busy_ones_stay() {
+    let app = App::raw(|mut stream| async move {
+        while !read_head(&mut stream).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(2500)).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        }
+    })
+    .await;
+    let (proxy, _control) =
+        with_limits(ProxyLimits { connections: 10, ..ProxyLimits::default() }, &app).await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        idle.push(TcpStream::connect(proxy.address).await.unwrap());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut busy = TcpStream::connect(proxy.address).await.unwrap();
+    busy.write_all(GET).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    let mut more = Vec::new();
+    for _ in 0..6 {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n").await.unwrap();
+        let answered = tokio::time::timeout(Duration::from_secs(5), read_head(&mut stream)).await;
+        assert!(answered.expect("a place").starts_with("HTTP/1.1 404 "));
+        more.push(stream);
+    }
+    assert_eq!(drain(&mut idle[0]).await, 0, "the first has made room");
+    assert!(read_head(&mut busy).await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn whom_a_load_balancer_names_has_a_limit_of_his_own() {
+    let app = App::start(1).await;
+    let limits = ProxyLimits { connections_per_peer: 2, ..ProxyLimits::default() };
+    let proxy = Proxy::behind_with(balancer(), limits).await;
+    let mut control = proxy.control().await;
+    control.publish(1, vec![route("blog", &[&app])]).await;
+    let mut streams = Vec::new();
+    for (address, served) in
+        [("192.0.2.1", true), ("192.0.2.1", true), ("192.0.2.1", false), ("192.0.2.2", true)]
+    {
+        let mut stream = from(&proxy, address).await;
+        let _ = stream.write_all(GET).await;
+        assert_eq!(stream.read_u8().await.is_ok(), served, "{address}");
+        streams.push(stream);
+    }
+}
+
+#[tokio::test]
+async fn requests_of_one_address_have_a_limit_over_all_its_streams() {
+    let app = App::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let limits = ProxyLimits { requests_per_peer: 5, ..ProxyLimits::default() };
+    let proxy = Proxy::behind_with(balancer(), limits).await;
+    let mut control = proxy.control().await;
+    control.publish(1, vec![route("blog", &[&app])]).await;
+    for round in 0..2 {
+        let io = TokioIo::new(from(&proxy, "192.0.2.1").await);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
+        let (client, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let asking: Vec<_> = (0..12)
+            .map(|_| {
+                let request = Request::get("http://blog.localhost/").body(Empty::<Bytes>::new()).unwrap();
+                let mut client = client.clone();
+                tokio::spawn(async move {
+                    let answer = client.send_request(request).await.unwrap();
+                    (answer.status().as_u16(), answer.headers().contains_key("retry-after"))
+                })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for asked in asking {
+            answers.push(asked.await.unwrap());
+        }
+        let count = |wanted| answers.iter().filter(|answer| **answer == wanted).count();
+        assert_eq!((count((200, false)), count((429, true))), (5, 7), "round {round}: {answers:?}");
+    }
+    assert_eq!(control.counted(1, 10).await, 0);
+}
+
+#[tokio::test]
+async fn the_proxy_as_a_whole_has_its_fill_too() {
+    let app = App::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let (proxy, mut control) = with_limits(ProxyLimits { requests: 1, ..ProxyLimits::default() }, &app).await;
+    let mut first = TcpStream::connect(proxy.address).await.unwrap();
+    first.write_all(GET).await.unwrap();
+    while app.requests() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    insta::assert_snapshot!(settled(&proxy.get("blog.localhost").await), @r"
+    HTTP/1.1 503 Service Unavailable
+    content-type: text/plain; charset=utf-8
+    cache-control: no-store
+    x-paas-error: H99
+    retry-after: 1
+    connection: close
+    content-length: 88
+
+    Platform too busy (503 · H99)
+    The platform has too many requests under way; try again.
+    ");
+    drop(first);
+    control.silence().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_holds_no_app_for_ever() {
+    let app = App::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        while stream.write_all(&[b'x'; 8 * 1024]).await.is_ok() {}
+    })
+    .await;
+    let limits = ProxyLimits { send: Duration::from_millis(400), ..ProxyLimits::default() };
+    let (proxy, mut control) = with_limits(limits, &app).await;
+    let mut one = TcpStream::connect(proxy.address).await.unwrap();
+    one.write_all(GET).await.unwrap();
+    // Over HTTP/2 it is the stream's window that stays shut, while the client is there.
+    let stream = TcpStream::connect(proxy.address).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (mut client, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://blog.localhost/").body(Empty::<Bytes>::new()).unwrap();
+    let answer = client.send_request(request).await.unwrap();
+    control.publish(2, vec![]).await;
+    let drained = tokio::time::timeout(Duration::from_secs(5), control.drained());
+    assert_eq!(drained.await.expect("both have ended"), app.target());
+    drop((one, answer));
+}
+
+/// A process whose queue of connections is full.
+async fn busy() -> (TcpListener, Vec<TcpStream>, Target) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(LOOPBACK.into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut streams = Vec::new();
+    while let Ok(connected) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
+        streams.push(connected.unwrap());
+    }
+    (listener, streams, Target { address, process: "web.1".to_owned(), release: 1 })
+}
+
+#[tokio::test]
+async fn a_process_that_is_busy_is_no_crash() {
+    let (listener, queue, target) = busy().await;
+    let mut blog = route("blog", &[]);
+    (blog.targets, blog.release) = (vec![target.clone()], 1);
+    let limits = ProxyLimits { connect_last: Duration::from_millis(1500), ..ProxyLimits::default() };
+    let proxy = Proxy::start_in(tempfile::tempdir().unwrap(), limits).await;
+    let mut control = proxy.control().await;
+    control.publish(1, vec![blog.clone()]).await;
+    insta::assert_snapshot!(settled(&proxy.get("blog.localhost").await), @r"
+    HTTP/1.1 503 Service Unavailable
+    content-type: text/plain; charset=utf-8
+    cache-control: no-store
+    x-paas-error: H19
+    connection: close
+    content-length: 62
+
+    App too busy (503 · H19)
+    The app took no connection in time.
+    ");
+    // It has others: those are asked without delay.
+    let other = App::start(1).await;
+    blog.targets.push(other.target());
+    control.publish(2, vec![blog.clone()]).await;
+    let before = Instant::now();
+    for _ in 0..4 {
+        assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
+    }
+    assert!(before.elapsed() < Duration::from_millis(1400), "{:?}", before.elapsed());
+    // By itself again, and free again after a moment.
+    blog.targets.pop();
+    control.publish(3, vec![blog]).await;
+    let address = proxy.address;
+    let asking =
+        tokio::spawn(raw(address, "GET / HTTP/1.1\r\nHost: blog.localhost\r\nConnection: close\r\n\r\n"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(queue);
+    let serving = async {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                if read_head(&mut stream).await.starts_with("GET") {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+                }
+            });
+        }
+    };
+    let answer = tokio::select! { () = serving => unreachable!(), answer = asking => answer.unwrap() };
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(control.counted(1, 5).await, 0, "errors of the release");
+}
