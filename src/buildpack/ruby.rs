@@ -52,7 +52,8 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     }
     start(&mut draft, &gems)?;
     draft.loopback = loopback::advice(draft.files, &[".rb", ".ru"], false);
-    draft.finish(&offer, context! { manifests, install => has_gemfile, precompile })
+    let (database, prebuilt) = (database(&gems), draft.assets.is_some());
+    draft.finish(&offer, context! { manifests, install => has_gemfile, precompile, database, prebuilt })
 }
 
 fn manifests(draft: &mut Draft<'_>, lock: &str) -> Vec<Vec<String>> {
@@ -151,6 +152,18 @@ fn locked(files: Files<'_>) -> Result<Option<Wanted>, DetectError> {
 fn has_assets(files: Files<'_>, gems: &[&str]) -> bool {
     let pipeline = ["sprockets-rails", "sprockets", "propshaft"];
     gems.contains(&"rails") && files.has("bin/rails") && pipeline.iter().any(|gem| gems.contains(gem))
+}
+
+/// A database that nobody asks while assets are put together; its name chooses
+/// the adapter, which must be among the gems.
+fn database(gems: &[&str]) -> Option<&'static str> {
+    const ADAPTERS: [(&str, &str); 4] = [
+        ("pg", "postgresql://nobody@127.0.0.1/none"),
+        ("mysql2", "mysql2://nobody@127.0.0.1/none"),
+        ("trilogy", "trilogy://nobody@127.0.0.1/none"),
+        ("sqlite3", "sqlite3:/tmp/build.sqlite3"),
+    ];
+    ADAPTERS.into_iter().find(|(gem, _)| gems.contains(gem)).map(|(_, url)| url)
 }
 
 /// Which Ruby.
@@ -359,8 +372,34 @@ mod tests {
         let text = crate::buildpack::sketch::detected(&files);
         assert!(text.contains("rake assets:precompile, for Rails"), "{text}");
         assert!(text.contains("bundle exec rake assets:precompile\n"), "{text}");
+        assert!(!text.contains("DATABASE_URL") && !text.contains("SKIP_"), "{text}");
         assert!(text.contains("COPY --chown=1000:1000 --from=build /app ./"), "{text}");
         assert!(text.contains("web: bundle exec puma -C config/puma.rb"), "{text}");
+    }
+
+    #[test]
+    fn the_build_of_rails_knows_the_adapter_and_what_node_has_built() {
+        let of = |gems: &str, scripts: &str| {
+            let lock = format!("GEM\n  specs:\n    rails (7.1.3)\n    sprockets-rails (3.4.2)\n{gems}");
+            let manifest = format!("{{\"scripts\": {{{scripts}}}}}");
+            crate::buildpack::sketch::detected(&[
+                ("Gemfile", "gem 'rails'\n"),
+                ("Gemfile.lock", &lock),
+                ("bin/rails", ""),
+                ("config.ru", ""),
+                ("package.json", &manifest),
+                ("yarn.lock", "# yarn lockfile v1\n"),
+            ])
+        };
+        let both = of("    mysql2 (0.5.6)\n", r#""build": "esbuild", "build:css": "sass""#);
+        assert!(both.contains("DATABASE_URL=mysql2://nobody@127.0.0.1/none SKIP_JS_BUILD=1"), "{both}");
+        assert!(both.contains("yarn run build and yarn run build:css"), "{both}");
+        assert!(both.contains("NODE_ENV=production yarn run build:css"), "{both}");
+        let styles = of("    sqlite3 (1.7.3)\n", r#""build:css": "sass""#);
+        assert!(styles.contains("DATABASE_URL=sqlite3:/tmp/build.sqlite3 SKIP_JS_BUILD=1"), "{styles}");
+        assert!(styles.contains("NODE_ENV=production yarn run build:css"), "{styles}");
+        let neither = of("    pg (1.5.6)\n", "");
+        assert!(neither.contains("postgresql://") && !neither.contains("SKIP_"), "{neither}");
     }
 
     #[test]

@@ -17,13 +17,22 @@ use crate::buildpack::pack;
 use crate::buildpack::render::render;
 use crate::buildpack::version;
 
+/// The script that builds style sheets alone.
+const STYLES: &str = "build:css";
+
 /// The stage that builds them; `None` if there is nothing to build.
 pub(in crate::buildpack) fn assets(of: &mut Draft<'_>) -> Result<Option<Assets>, DetectError> {
     if !of.pack.assets || !of.files.has(manifest::FILE) {
         return Ok(None);
     }
     let manifest = Manifest::load(of.files)?;
-    let Some(script) = build::own_script(&manifest) else { return Ok(None) };
+    let mut scripts: Vec<&str> = build::own_script(&manifest).into_iter().collect();
+    // Rails has its style sheets built by themselves: cssbundling-rails.
+    let styles = Some(STYLES).filter(|name| of.pack.key == "ruby" && manifest.script(name).is_some());
+    scripts.extend(styles);
+    if scripts.is_empty() {
+        return Ok(None);
+    }
     token::take(of);
     let settings = PaasToml::default();
     let mut draft = Draft::new(of.files, of.catalog, pack::get("node")?, &settings, None);
@@ -39,10 +48,13 @@ pub(in crate::buildpack) fn assets(of: &mut Draft<'_>) -> Result<Option<Assets>,
     super::check_yarn_path(&draft, &manager)?;
     lock::check(draft.files, &manifest, &manager)?;
     let install = install::plan(&draft, &manifest, &manager, |_| Purpose::Everything);
-    let command = vec![manager.tool.program().to_owned(), "run".to_owned(), script.to_owned()];
+    let run = |script: &&str| vec![manager.tool.program().to_owned(), "run".to_owned(), (*script).to_owned()];
+    let mut commands: Vec<Vec<String>> = scripts.iter().map(run).collect();
+    let whole: Vec<String> = commands.iter().map(|command| command.join(" ")).collect();
+    let command = commands.remove(0);
     let other_npm = manager::other_npm(&manager, &node)?;
     let mut said =
-        vec![format!("Node {} for {}, from {}", node.offer.version, command.join(" "), manifest::FILE)];
+        vec![format!("Node {} for {}, from {}", node.offer.version, whole.join(" and "), manifest::FILE)];
     said.extend(manager.lock.map(|lock| format!("{}, from {lock}", install::verb(&manager))));
     let base = base::pair(draft.pack, &node.offer, draft.catalog)?.build;
     let values =
@@ -50,7 +62,7 @@ pub(in crate::buildpack) fn assets(of: &mut Draft<'_>) -> Result<Option<Assets>,
     let values = context! {
         build_base => base.reference.as_str(), build_prologue => of.prologue(),
         steps => of.steps.secrets_only().values(), scope => of.catalog.cache_scope.as_str(),
-        assets => true, apart => false, other_npm => other_npm.as_ref().map(super::refetch), ..values
+        more_builds => commands, assets => true, apart => false, other_npm => other_npm.as_ref().map(super::refetch), ..values
     };
     let text = render("node", "Dockerfile.j2", values)?;
     Ok(Some(Assets { text, base, said, notices: draft.notices }))

@@ -3,6 +3,7 @@
 mod assets;
 mod build;
 mod compiled;
+mod fits;
 mod framework;
 mod install;
 mod keep;
@@ -174,6 +175,7 @@ fn values(
         build => build.to_vec(), whole_tree, from_build, deferred, prune, output, plug_and_play,
         esm => plug_and_play && manifest.text(&["type"]) == Some("module"),
         prebuild => manifest.script("heroku-prebuild").map(|_| run(&"heroku-prebuild")),
+        more_builds => Vec::<Vec<String>>::new(),
         all_builds => manager.tool == Tool::Pnpm && !manager.named && !chooses_builds(draft, manifest),
         frozen => manager.lock.is_some(),
         kept => kept && manager.package.is_some(),

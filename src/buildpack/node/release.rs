@@ -2,6 +2,7 @@
 
 use nodejs_semver::{Range, Version};
 
+use super::fits::{self, Misfit};
 use super::manifest::Manifest;
 use crate::buildpack::draft::Draft;
 use crate::buildpack::error::DetectError;
@@ -23,15 +24,24 @@ pub(super) struct Node {
 
 /// Chooses by what the app says, else the default.
 pub(super) fn choose(draft: &mut Draft<'_>, manifest: &Manifest) -> Result<Node, DetectError> {
-    let offer =
-        match draft.version().map_or_else(|| wanted(draft.files, manifest), |given| Ok(Some(given)))? {
-            None => {
-                let node = newest(draft)?;
-                draft.decide(format!("Node {}, the default (no engines.node)", node.offer.version));
-                return Ok(node);
-            }
-            Some(wanted) => asked_for(draft, &wanted)?,
-        };
+    let given = draft.version();
+    let asked = if given.is_some() { given } else { wanted(draft.files, manifest)? };
+    match asked {
+        Some(wanted) => of(asked_for(draft, &wanted)?),
+        None => unasked(draft, manifest),
+    }
+}
+
+/// The default, or the last on which the dependencies work.
+fn unasked(draft: &mut Draft<'_>, manifest: &Manifest) -> Result<Node, DetectError> {
+    let Some(Misfit { offer, package }) = fits::find(draft.files, manifest, draft.offers())? else {
+        let node = newest(draft)?;
+        draft.decide(format!("Node {}, the default (no engines.node)", node.offer.version));
+        return Ok(node);
+    };
+    let version = &offer.version;
+    draft.decide(format!("Node {version}, for {package}"));
+    draft.warn(format!("{package} works on no later Node than {version}: engines.node asks for another"));
     of(offer)
 }
 
