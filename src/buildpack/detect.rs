@@ -1,5 +1,6 @@
 //! Which builder an app gets.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::app_json::{self, AppJson};
@@ -221,31 +222,43 @@ fn by_suffix(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, Det
 /// The refusal where no buildpack matches.
 fn nothing(files: Files<'_>, ignored: usize) -> Result<DetectError, DetectError> {
     let mut seen: Vec<String> = Vec::new();
-    let mut folders: Vec<&str> = Vec::new();
     for entry in files.tree.entries() {
         let name = match entry.path.split_once('/') {
-            Some((folder, _)) => {
-                if folders.last() != Some(&folder) {
-                    folders.push(folder);
-                }
-                format!("{folder}/")
-            }
+            Some((folder, _)) => format!("{folder}/"),
             None => entry.path.clone(),
         };
         if seen.last() != Some(&name) {
             seen.push(name);
         }
     }
-    let mut fitting = Vec::new();
-    for folder in folders {
-        let fits = |pack: &Pack| pack.detect.iter().any(|file| files.has(&format!("{folder}/{file}")));
-        if files.has(&format!("{folder}/Dockerfile")) || pack::all()?.iter().any(fits) {
-            fitting.push(folder.to_owned());
+    let folders = fitting(files)?;
+    Ok(hint::reason(files, &folders).unwrap_or(DetectError::NothingMatched { seen, folders, ignored }))
+}
+
+/// Folders that could be apps, those first whose names say that they are: of the
+/// root, or else of its folders.
+fn fitting(files: Files<'_>) -> Result<Vec<String>, DetectError> {
+    const OBVIOUS: [&str; 7] = ["server", "api", "backend", "app", "web", "client", "frontend"];
+    const BESIDE: [&str; 10] =
+        ["docs", "doc", "example", "examples", "sample", "samples", "test", "tests", "e2e", "node_modules"];
+    let signs = pack::all()?.iter().flat_map(|pack| &pack.detect).map(String::as_str);
+    let signs: BTreeSet<&str> = signs.chain(["Dockerfile"]).collect();
+    let mut found: BTreeSet<&str> = BTreeSet::new();
+    for path in files.paths() {
+        let Some((folder, _)) = path.rsplit_once('/').filter(|(_, name)| signs.contains(name)) else {
+            continue;
+        };
+        let beside = |part: &str| part.starts_with('.') || BESIDE.contains(&part);
+        if folder.matches('/').count() < 2 && !folder.split('/').any(beside) {
+            found.insert(folder);
         }
     }
-    if let Some(error) = hint::reason(files, &fitting) {
-        return Ok(error);
-    }
-    let subdirectory = if fitting.len() == 1 { fitting.pop() } else { None };
-    Ok(DetectError::NothingMatched { seen, subdirectory, ignored })
+    let near = found.iter().any(|folder| !folder.contains('/'));
+    let rank = |folder: &&str| {
+        let last = folder.rsplit('/').next().unwrap_or_default();
+        OBVIOUS.iter().position(|name| *name == last).unwrap_or(OBVIOUS.len())
+    };
+    let mut found: Vec<&str> = found.into_iter().filter(|folder| !near || !folder.contains('/')).collect();
+    found.sort_by_key(rank);
+    Ok(found.into_iter().map(str::to_owned).collect())
 }

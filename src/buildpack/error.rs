@@ -51,8 +51,8 @@ pub enum DetectError {
     NothingMatched {
         /// Entries of the root.
         seen: Vec<String>,
-        /// An only subdirectory that would match.
-        subdirectory: Option<String>,
+        /// Folders that would match, the most likely first.
+        folders: Vec<String>,
         /// How many files `.dockerignore` keeps out.
         ignored: usize,
     },

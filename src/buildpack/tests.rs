@@ -442,3 +442,23 @@ fn a_manifest_that_is_a_link_is_not_passed_over() {
         assert_eq!(refused, DetectError::Symlink(name.to_owned()));
     }
 }
+
+#[test]
+fn folders_that_could_be_apps_are_suggested() {
+    let folders = |files: &[(&str, &str)]| match planned(files) {
+        Err(DetectError::NothingMatched { folders, .. } | DetectError::Compose { folders, .. }) => {
+            folders.join(" ")
+        }
+        other => panic!("{other:?}"),
+    };
+    let (client, server) = (("client/package.json", "{}"), ("server/package.json", "{}"));
+    assert_eq!(folders(&[client, server, ("README.md", "")]), "server client");
+    assert_eq!(folders(&[client, ("docs/package.json", "{}"), (".github/main.py", "")]), "client");
+    assert_eq!(
+        folders(&[("services/api/go.mod", ""), ("services/web/index.html", "")]),
+        "services/api services/web"
+    );
+    assert_eq!(folders(&[client, ("services/api/go.mod", "")]), "client");
+    assert_eq!(folders(&[client, server, ("compose.yaml", "")]), "server client");
+    assert_eq!(folders(&[("README.md", "")]), "");
+}

@@ -37,8 +37,8 @@ impl From<&DetectError> for Problem {
                 "The commit contains no file.",
                 "Commit an app and push again.",
             ),
-            DetectError::NothingMatched { seen, subdirectory, ignored } => {
-                nothing_matched(seen, subdirectory.as_deref(), *ignored)
+            DetectError::NothingMatched { seen, folders, ignored } => {
+                nothing_matched(seen, folders, *ignored)
             }
             DetectError::Among { error, others } => {
                 let Self { title, cause, next } = Self::from(error.as_ref());
@@ -181,31 +181,39 @@ impl From<&DetectError> for Problem {
     }
 }
 
-fn nothing_matched(seen: &[String], subdirectory: Option<&str>, ignored: usize) -> Problem {
+fn nothing_matched(seen: &[String], folders: &[String], ignored: usize) -> Problem {
     let cause = format!(
-        "Looked in the root for a Dockerfile, go.mod, Gemfile, requirements.txt, pyproject.toml, package.json and the like.\n{}",
+        "Looked in the root for a Dockerfile, go.mod, Gemfile, requirements.txt, pyproject.toml, package.json, index.html and the like.\n{}",
         if seen.is_empty() { "Seen: nothing.".to_owned() } else { format!("Seen: {}.", list(seen)) }
     );
     let cause = match ignored {
         0 => cause,
         count => format!("{cause}\n.dockerignore keeps {count} more out of the build."),
     };
-    let next = match subdirectory {
-        Some(folder) => format!(
-            "{folder}/ looks like an app. To deploy it, commit a paas.toml with\n  [build]\n  root = {folder:?}"
+    let next = match folders {
+        [folder] => format!(
+            "{} looks like an app. To deploy it, commit a paas.toml with\n  [build]\n  root = {folder:?}",
+            shorten(&format!("{folder}/"))
         ),
-        None => "Add one of them, or a Dockerfile such as\n  FROM debian:bookworm-slim\n  COPY . /app\n  CMD [\"/app/start\"]".to_owned(),
+        [_, ..] => choose_folder(folders),
+        [] => "Add one of them and, where it does not say what to start, a Procfile with a line such as\n  web: ./start\nor a Dockerfile such as\n  FROM debian:bookworm-slim\n  COPY . /app\n  CMD [\"/app/start\"]".to_owned(),
     };
     Problem::new("no language was recognised", cause, next)
+}
+
+/// How one of several folders is deployed.
+fn choose_folder(folders: &[String]) -> String {
+    let first = folders.first().map_or("", String::as_str);
+    format!(
+        "Folders that could be apps: {}. To deploy one, commit a paas.toml with\n  [build]\n  root = {first:?}",
+        list(folders)
+    )
 }
 
 fn compose(file: &str, folders: &[String]) -> Problem {
     let next = match folders {
         [] => "Bring a Dockerfile in the root, or the files of a language.".to_owned(),
-        [folder, ..] => format!(
-            "Folders that could be apps: {}. To deploy one, commit a paas.toml with\n  [build]\n  root = {folder:?}",
-            list(folders)
-        ),
+        _ => choose_folder(folders),
     };
     Problem::new(
         format!("{file} is not what an app is deployed from"),
@@ -274,13 +282,18 @@ mod tests {
             DetectError::Empty,
             DetectError::NothingMatched {
                 seen: names(&["README.md", "docs/"]),
-                subdirectory: None,
+                folders: Vec::new(),
                 ignored: 0,
             },
-            DetectError::NothingMatched { seen: Vec::new(), subdirectory: None, ignored: 12 },
+            DetectError::NothingMatched { seen: Vec::new(), folders: Vec::new(), ignored: 12 },
             DetectError::NothingMatched {
                 seen: names(&["server/"]),
-                subdirectory: Some(text("server")),
+                folders: names(&["server"]),
+                ignored: 0,
+            },
+            DetectError::NothingMatched {
+                seen: names(&["client/", "server/"]),
+                folders: names(&["server", "client"]),
                 ignored: 0,
             },
             DetectError::NotAllowed {
@@ -399,7 +412,7 @@ mod tests {
     fn messages_fit_over_a_push() {
         let long = "x".repeat(5000);
         let hostile = [
-            DetectError::NothingMatched { seen: vec![long.clone(); 500], subdirectory: None, ignored: 0 },
+            DetectError::NothingMatched { seen: vec![long.clone(); 500], folders: Vec::new(), ignored: 0 },
             DetectError::Procfile { line: 10_000, fault: ProcfileFault::NoColon(long.clone()) },
         ];
         for error in of_trees().into_iter().chain(of_lines()).chain(of_procfiles()).chain(hostile) {
