@@ -51,7 +51,8 @@ impl Pipeline {
         reached("committed");
         let targets = self.still_running(&app, targets).await;
         let outage = self.outage(&app, &release).await;
-        let route = self.route(&app, release.number, targets, outage);
+        let app_now = self.as_it_is(&app).await;
+        let route = self.route(&app_now, release.number, targets, outage);
         let published = self.routes.publish(&app.name, Some(route));
         drop(publishing);
         reached("published");
@@ -254,8 +255,14 @@ impl Pipeline {
     pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState]) {
         self.mark_retiring(web);
         let used = self.routed_once(app, web).await;
+        let version = self.routes.table().version;
+        let finished = async {
+            // A proxy that is away goes on sending requests to them until it is back.
+            self.routes.in_force(version, &used).await;
+            self.routes.drained(&used, DRAIN).await
+        };
         tokio::select! {
-            drained = self.routes.drained(&used, DRAIN) => if !drained {
+            drained = finished => if !drained {
                 tracing::info!(app = %app.name, "requests to an old process are cut off after {} s", DRAIN.as_secs());
             },
             // Stopping: the next server's reconcile ends them.
@@ -303,6 +310,16 @@ impl Pipeline {
     /// Whether somebody is ending this container.
     pub(super) fn is_retiring(&self, container: &str) -> bool {
         self.retiring.lock().unwrap_or_else(PoisonError::into_inner).contains(container)
+    }
+
+    /// The app as it is now, with the publishing lock: its names and whether it wants
+    /// HTTPS are changed without its turn.
+    pub(super) async fn as_it_is(&self, app: &App) -> App {
+        let id = app.id;
+        match self.store().read(move |db| store::apps::get(db, id)).await {
+            Ok(Some(now)) => now,
+            _ => app.clone(),
+        }
     }
 
     /// An app's route to `targets`, which are `release`'s (0: there is none).

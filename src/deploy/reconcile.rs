@@ -52,7 +52,15 @@ impl Pipeline {
             if let Err(error) = self.doubt_unrouted(app).await {
                 tracing::warn!(app = %app.name, %error, "it is not known which of its processes were well");
             }
-            if let Err(error) = self.adopt(app).await {
+            // One that was just promoted may take its time to exchange its processes, and
+            // no other app is to wait for that.
+            let Some(turn) = self.queue.try_take(app.id, order_activity()) else {
+                let (pipeline, app) = (self.clone(), app.clone());
+                self.background.spawn(async move { pipeline.adopt(&app).await });
+                continue;
+            };
+            let roster = self.queue.try_roster(app.id);
+            if let Err(error) = self.put_in_order(app, turn, roster).await {
                 tracing::error!(app = %app.name, %error, "the app could not be put in order");
             }
         }
@@ -85,7 +93,8 @@ impl Pipeline {
             .as_ref()
             .and_then(|branch| repository::branch(&self.repository(&app.repository), branch).ok().flatten());
         let moves = matches!(release.why, Why::Push | Why::Rollback | Why::Automatic);
-        let moved = !moves || at.as_ref() == Some(&release.commit);
+        let moved =
+            !moves || at.as_ref() == Some(&release.commit) || self.take_back_after_all(app, &release).await;
         if release.state == ReleaseState::Ready && moved {
             tracing::info!(app = %app.name, release = release.number, "finishing a deploy that was interrupted");
             if let Err(error) = self.finish(app, release, branch.filter(|_| moves)).await {
@@ -95,6 +104,16 @@ impl Pipeline {
             tracing::info!(app = %app.name, release = release.number, "undoing a deploy that was interrupted");
             self.discard(app, &release, &DeployError::CutOff).await;
         }
+    }
+
+    /// That a release is taken back is decided when its successor is ready; nobody would
+    /// find the evidence a second time. Whether the branch has moved for it.
+    async fn take_back_after_all(&self, app: &App, release: &Release) -> bool {
+        let decided = release.why == Why::Automatic && release.state == ReleaseState::Ready;
+        let (true, Some(branch)) = (decided, &app.deploy_branch) else { return false };
+        let Ok(Some(current)) = self.current(app).await else { return false };
+        let path = self.repository(&app.repository);
+        repository::move_branch(&path, branch, &current.commit, &release.commit).is_ok()
     }
 
     /// The branch of a first push, which is not stored before promotion.
@@ -126,9 +145,6 @@ impl Pipeline {
         let from = before.map_or_else(nothing, Ok)?;
         let to = release.commit.clone();
         let moved = branch.map(|branch| Moved { branch, from, to });
-        if let Some(moved) = &moved {
-            repository::set_head(&self.repository(&app.repository), &moved.branch)?;
-        }
         let prepared = Prepared { app: app.clone(), release, targets, turn };
         self.promote(prepared, moved.as_ref(), &Report::channel().0).await
     }
@@ -178,10 +194,12 @@ impl Pipeline {
     }
 
     /// Waits for the app's turn and puts it in order.
-    async fn adopt(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
+    async fn adopt(self: &Arc<Self>, app: &App) {
         let turn = self.turn(app, "being put in order", "").await;
         let roster = self.queue.try_roster(app.id);
-        self.put_in_order(app, turn, roster).await
+        if let Err(error) = self.put_in_order(app, turn, roster).await {
+            tracing::error!(app = %app.name, %error, "the app could not be put in order");
+        }
     }
 
     /// Makes the app's processes those that are wanted, collects their output
@@ -203,6 +221,12 @@ impl Pipeline {
         let current = self.current(&app).await?;
         if let Err(error) = self.put_branch_right(&app, current.as_ref()) {
             tracing::error!(app = %app.name, %error, "the branch could not be put right");
+        }
+        // Whoever promoted it may have been cut off before that.
+        let named = current.as_ref().map(|current| (current.number, &current.commit));
+        let path = self.repository(&app.repository);
+        if let Err(error) = repository::put_names_right(&path, named, app.deploy_branch.as_deref()) {
+            tracing::warn!(app = %app.name, %error, "HEAD and the release's ref could not be put right");
         }
         let label = current.as_ref().map_or(0, Release::label);
         let current = current.filter(|_| !app.stopped);

@@ -167,8 +167,13 @@ impl Pipeline {
             store::apps::set_stopped(db, id, true)
         });
         stop.await?;
-        let published = self.publish_running(id).await?;
-        self.routes.acknowledged(published.version).await;
+        match self.publish_running(id).await {
+            Ok(published) => self.routes.acknowledged(published.version).await,
+            Err(error) => {
+                tracing::warn!(app = %app.name, %error, "it is stopped within a minute");
+                return Ok(());
+            }
+        };
         self.mark_retiring(&states);
         drop(turn);
         self.retire_web(&app, &states).await;
@@ -273,7 +278,8 @@ impl Pipeline {
         let publishing = self.queue.publishing(app.id).await;
         let targets = self.still_running(app, targets).await;
         let outage = self.outage(app, &release).await;
-        let route = self.route(app, release.number, targets, outage);
+        let app_now = self.as_it_is(app).await;
+        let route = self.route(&app_now, release.number, targets, outage);
         let published = self.routes.publish(&app.name, Some(route));
         drop(publishing);
         reached("published");

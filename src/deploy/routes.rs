@@ -157,14 +157,22 @@ impl Routes {
     /// Waits until every connected proxy uses `version` or a later one; `false`
     /// if none is connected or one does not answer in time.
     pub async fn acknowledged(&self, version: u64) -> bool {
-        if !self.connected() {
-            return false;
+        self.connected() && tokio::time::timeout(ACKNOWLEDGE, self.all_have(version)).await.is_ok()
+    }
+
+    /// The same, for as long as it takes, if there is anything that `targets` wait for.
+    pub async fn in_force(&self, version: u64, targets: &[Target]) {
+        if !targets.is_empty() {
+            self.all_have(version).await;
         }
+    }
+
+    async fn all_have(&self, version: u64) {
         let all = |proxies: &Proxies| {
             proxies.accepting() && proxies.acknowledged.values().all(|&seen| seen >= version)
         };
-        let mut proxies = self.proxies.subscribe();
-        tokio::time::timeout(ACKNOWLEDGE, proxies.wait_for(all)).await.is_ok_and(|result| result.is_ok())
+        // The sender lives as long as we do.
+        let _ = self.proxies.subscribe().wait_for(all).await;
     }
 
     /// Waits until every connected proxy has finished its requests to `targets`;

@@ -23,7 +23,14 @@ impl Pipeline {
         let stopped = release.stopped.with(which);
         self.set_stopped(&release, stopped.clone()).await?;
         reached("committed");
-        let ended = self.adjust(app, Release { stopped, ..release }, &Report::channel().0).await?;
+        let stopping = Release { stopped, ..release.clone() };
+        let ended = match self.adjust(app, stopping, &Report::channel().0).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                self.set_stopped(&release, release.stopped.clone()).await?;
+                return Err(error);
+            }
+        };
         drop(turn);
         self.retire_web(app, &ended).await;
         drop(roster);

@@ -136,7 +136,7 @@ impl Pipeline {
     }
 
     /// What a process answers to one question; `None` if it cannot be asked.
-    async fn answer(
+    pub(super) async fn answer(
         &self,
         app: &App,
         release: &Release,

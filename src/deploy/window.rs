@@ -9,10 +9,20 @@ use crate::failpoint::reached;
 use crate::model::{App, AppId, Evidence, ProcessState, Release, ReleaseState, Target, Why, Window};
 use crate::store;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// In whose name a release is taken back.
 const WHO: &str = "paas";
+
+/// The first pause and the longest between two tries to end a watch.
+const PAUSE: Duration = Duration::from_millis(250);
+const MOST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long after its time a watch is still tried to be ended.
+const AFTERWARDS: Duration = Duration::from_secs(30);
+
+/// How soon one that stands by has to answer to take over.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Web processes that stand by and can take over at once.
 pub(super) struct Standby {
@@ -73,6 +83,7 @@ impl Pipeline {
     /// Watches a release in the background.
     pub(super) fn watch_over(self: &Arc<Self>, app: App, window: Window, left: Duration) {
         let pipeline = self.clone();
+        let until = Instant::now() + left + AFTERWARDS;
         self.watches.spawn(async move {
             let tally = &pipeline.routes.tally;
             tokio::select! {
@@ -81,16 +92,30 @@ impl Pipeline {
                 () = pipeline.stop.cancelled() => return,
             }
             let ending = pipeline.clone();
-            pipeline.background.spawn(async move { ending.end_watch(&app, &window).await });
+            pipeline.background.spawn(async move { ending.end_watch(&app, &window, until).await });
         });
     }
 
-    async fn end_watch(self: &Arc<Self>, app: &App, window: &Window) {
-        if let Err(error) = self.see_through(app, window).await {
+    /// Tries again for a while if the store or the engine are unwell: a release that is
+    /// worse must not stay for that.
+    async fn end_watch(self: &Arc<Self>, app: &App, window: &Window, until: Instant) {
+        let mut pause = PAUSE;
+        while let Err(error) = self.see_through(app, window).await {
+            let passing =
+                matches!(error, DeployError::Store(_) | DeployError::Engine(_) | DeployError::NoProxy);
+            if passing && Instant::now() < until {
+                tracing::warn!(app = %app.name, release = window.release, %error, "its watch is to end once more");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(MOST_PAUSE),
+                    () = self.stop.cancelled() => return,
+                }
+                continue;
+            }
             tracing::error!(app = %app.name, release = window.release, %error, "its watch went wrong");
             let text = format!("v{} could not be rolled back automatically: {error}", window.release);
             self.platform_line(app.id, &text);
             self.give_up_window(app, window).await;
+            return;
         }
     }
 
@@ -221,9 +246,21 @@ impl Pipeline {
             window.keeps(state) && state.running && wanted.contains(&state.process) && !self.takes_none(state)
         };
         let states = self.not_retiring(self.states(app.id).await?);
-        let targets: Vec<Target> =
-            states.iter().filter(|state| fit(state)).filter_map(|state| target(state, source.port)).collect();
+        let mut fit: Vec<&ProcessState> = states.iter().filter(|state| fit(state)).collect();
+        let asked = fit.iter().map(|state| self.is_well(app, source, state));
+        let mut well = futures_util::future::join_all(asked).await.into_iter();
+        fit.retain(|_| well.next().unwrap_or_default());
+        let targets: Vec<Target> = fit.into_iter().filter_map(|state| target(state, source.port)).collect();
         Ok((!targets.is_empty()).then_some(Standby { label: window.standby, targets }))
+    }
+
+    /// Whether a process answers at once.
+    async fn is_well(&self, app: &App, release: &Release, state: &ProcessState) -> bool {
+        let how = app.checks.over(&release.checks);
+        let asked = self.answer(app, release, state, &how);
+        tokio::time::timeout(AT_ONCE, asked)
+            .await
+            .is_ok_and(|answer| answer.is_some_and(|answer| answer.is_ok()))
     }
 
     /// From now on nobody else takes these for leftovers.

@@ -84,6 +84,28 @@ pub fn name_release(path: &Path, number: u32, commit: &CommitId) -> Result<(), G
     Ok(())
 }
 
+/// Does the same and points HEAD to the deploy branch, if they are not so already.
+pub fn put_names_right(
+    path: &Path,
+    release: Option<(u32, &CommitId)>,
+    branch: Option<&str>,
+) -> Result<(), GitError> {
+    let repository = Repository::open_bare(path)?;
+    if let Some((number, commit)) = release {
+        let there = repository.refname_to_id(&format!("refs/releases/v{number}"));
+        if there.map_or(true, |id| id.to_string() != commit.as_str()) {
+            name_release(path, number, commit)?;
+        }
+    }
+    if let Some(branch) = branch {
+        let head = repository.find_reference("HEAD")?;
+        if head.symbolic_target()? != Some(&format!("refs/heads/{branch}")) {
+            set_head(path, branch)?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates a branch at a commit that is there.
 pub fn create_branch(path: &Path, branch: &str, commit: &CommitId) -> Result<(), GitError> {
     let id = git2::Oid::from_str(commit.as_str())?;

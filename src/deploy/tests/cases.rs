@@ -248,6 +248,125 @@ fn a_process_that_comes_back_takes_no_requests_before_it_is_ready() {
     world.unbroken();
 }
 
+/// Names are added without the app's turn.
+#[test]
+fn a_name_that_is_added_while_a_deploy_runs_stays_in_the_route() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.engine().state().boot = WHILE / 2;
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let name = crate::model::Domain::parse("shop.example.com").unwrap();
+    let pushed = good(2).run(Call::new(&world, good(2)));
+    let named = async {
+        tokio::time::sleep(WHILE / 4).await;
+        pipeline.add_domains(&app, vec![name.clone()]).await
+    };
+    let (pushed, named) = world.block_on(async { tokio::join!(pushed, named) });
+    assert!(pushed.is_ok() && named.is_ok(), "{named:?}");
+    world.settles();
+    assert!(world.table().routes[&app_name()].hosts.contains(&name));
+    assert_eq!(world.runs(), ["web-2-1"]);
+}
+
+/// Two releases, of which the second one fails from now on.
+fn failing() -> World {
+    let mut world = World::watching("10m").unwrap();
+    world.does_all(good(1));
+    world.does_all(good(2));
+    world
+}
+
+fn fails(world: &mut World) -> Result<Carried<()>, String> {
+    let count = crate::model::Count { app: app_name(), release: 2, answers: 100, errors: 100 };
+    let pipeline = world.pipeline.clone();
+    let counted = async move {
+        pipeline.routes.tally.answered(&count);
+        // The watch is no background work: it hears of this when it has its turn.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    match world.carry_out(counted) {
+        Carried::Out(()) => world.rest(),
+        Carried::Killed => Ok(Carried::Killed),
+    }
+}
+
+#[test]
+fn a_passing_failure_does_not_keep_a_release_that_is_worse() {
+    for mishap in [super::Mishap::StoreFails, super::Mishap::EngineFails] {
+        for place in 0.. {
+            let mut world = failing();
+            world.plan(mishap, place);
+            let rested = fails(&mut world);
+            let struck = super::script::end();
+            assert!(matches!(rested, Ok(Carried::Out(()))), "{mishap:?} {place} {struck:?}");
+            assert_eq!(world.routed(), ["web.1"], "{mishap:?} {place} {struck:?}");
+            let table = world.table();
+            let label = table.routes[&app_name()].targets[0].release;
+            assert_eq!(label, 1, "{mishap:?} {place} {struck:?}");
+            world.unbroken();
+            if struck.is_none() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_automatic_rollback_that_is_cut_off_is_gone_on_with() {
+    for place in 0.. {
+        let mut world = failing();
+        world.plan(super::Mishap::Crash, place);
+        let killed = matches!(fails(&mut world).unwrap(), Carried::Killed);
+        let struck = super::script::end();
+        if !killed {
+            break;
+        }
+        let mut world = world.after_a_crash(None).unwrap();
+        world.settles();
+        world.unbroken();
+        let id = world.app().id;
+        let current = world.read(move |db| store::releases::current(db, id)).unwrap();
+        let decided = struck.as_ref().is_some_and(|struck| struck.is_after("ready"));
+        assert!(!decided || current.number == 3, "v{} serves (at {struck:?})", current.number);
+        let then = observed(&world);
+        if current.number == 3 {
+            promises::kept(&world, &then).map_err(|why| format!("{why} (at {struck:?})")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_that_stands_by_and_does_not_answer_takes_nothing_over() {
+    let mut world = failing();
+    world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Answers500));
+    world.does_all(Command::Rollback(None));
+    world.unbroken();
+    assert_eq!(world.runs(), ["web-3-1"]);
+}
+
+/// The proxy is away when the old process loses its route, and comes back later.
+#[test]
+fn an_old_process_goes_on_until_the_proxy_knows_of_it() {
+    let routes = crate::deploy::Routes::new();
+    let target: crate::model::Target = crate::model::Target {
+        address: "127.0.0.1:1".parse().unwrap(),
+        process: "web.1".to_owned(),
+        release: 1,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    runtime.unwrap().block_on(async {
+        let version = routes.table().version;
+        let targets = [target];
+        let waiting = routes.in_force(version, &targets);
+        tokio::pin!(waiting);
+        let moment = Duration::from_millis(100);
+        assert!(tokio::time::timeout(moment, &mut waiting).await.is_err());
+        let id = routes.join();
+        routes.hear(id, crate::model::FromProxy::Ack { version, refused_ports: [].into() });
+        assert!(tokio::time::timeout(moment, waiting).await.is_ok());
+    });
+}
+
 #[test]
 fn scaling_that_fails_halfway_leaves_nothing_of_it() {
     let mut failed = 0;

@@ -27,6 +27,7 @@ pub(super) fn kept(world: &World, wanted: &Wanted) -> Result<(), Broken> {
     let releases = world.read(move |db| store::releases::list(db, id));
     let current = one_is_current(&releases)?;
     the_branch_names_it(world, &app, current)?;
+    names(world, &app, &releases)?;
     let runs = its_processes_run(&app, current, wanted, &state)?;
     they_take_the_requests(world, &runs)?;
     addresses(world, &runs)?;
@@ -70,6 +71,21 @@ fn the_branch_names_it(world: &World, app: &App, current: Option<&Release>) -> R
     same("the branch", &branch.as_ref(), &current.map(|release| &release.commit))
 }
 
+/// Each release that served has its ref, and HEAD names the deploy branch.
+fn names(world: &World, app: &App, releases: &[Release]) -> Result<(), Broken> {
+    use ReleaseState::{Current, Retired, RolledBack};
+    let repository = git2::Repository::open_bare(world.pipeline.repository(&app.repository)).unwrap();
+    let served = releases.iter().filter(|release| matches!(release.state, Current | Retired | RolledBack));
+    for release in served {
+        let named = repository.refname_to_id(&format!("refs/releases/v{}", release.number));
+        let named = named.map(|id| id.to_string()).ok();
+        same(&format!("the ref of v{}", release.number), &named.as_deref(), &Some(release.commit.as_str()))?;
+    }
+    let Some(branch) = &app.deploy_branch else { return Ok(()) };
+    let head = repository.find_reference("HEAD").unwrap();
+    same("HEAD", &head.symbolic_target().unwrap(), &Some(format!("refs/heads/{branch}").as_str()))
+}
+
 /// The processes of the current release, as many as are wanted, run, and no others.
 fn its_processes_run(
     app: &App,
@@ -80,7 +96,7 @@ fn its_processes_run(
     let mut expected = Vec::new();
     if let Some(release) = current.filter(|_| !app.stopped) {
         for (kind, count) in [("web", wanted.web), ("worker", wanted.worker)] {
-            let number = release.number;
+            let number = release.label();
             expected.extend((1..=count).map(|index| format!("paas-{}-{kind}-{number}-{index}", app.name)));
         }
     }
@@ -124,8 +140,8 @@ fn stored_addresses(world: &World) -> BTreeSet<String> {
 
 /// Every image is of a release that served, and what served has its image.
 fn images(releases: &[Release], state: &State) -> Result<(), Broken> {
-    use ReleaseState::{Current, Retired};
-    let served = releases.iter().filter(|release| matches!(release.state, Current | Retired));
+    use ReleaseState::{Current, Retired, RolledBack};
+    let served = releases.iter().filter(|release| matches!(release.state, Current | Retired | RolledBack));
     let expected: BTreeSet<&String> = served.map(|release| &release.image).collect();
     same("images", &state.images.keys().collect(), &expected)
 }
