@@ -248,6 +248,6 @@ mod tests {
             .collect();
         with.dedup();
         let node = [("node", false), ("node", true)].repeat(11);
-        assert_eq!(with, [vec![("go", true), ("python", true)], node].concat());
+        assert_eq!(with, [vec![("go", true), ("python", true)], node, vec![("bun", false)]].concat());
     }
 }

@@ -148,9 +148,10 @@ impl<'t> Official<'t> {
     }
 
     /// Who runs in it unless it is told otherwise.
-    pub fn user(&self) -> &'static str {
+    pub fn user(&self, pack: &Pack) -> String {
         let nobody = self.is_distroless() && self.tag.contains("nonroot");
-        if nobody { "\nUSER 65532\nWORKDIR /home/nonroot" } else { "" }
+        let user = pack.user.as_ref().map(|user| format!("\nUSER {user}"));
+        if nobody { "\nUSER 65532\nWORKDIR /home/nonroot".to_owned() } else { user.unwrap_or_default() }
     }
 
     /// A line of a COPY from it, with the paths that are others in ours.
@@ -174,7 +175,7 @@ impl<'t> Official<'t> {
 pub(super) fn offered(catalog: &Catalog, of: Option<&Pack>) -> Result<Vec<String>, DetectError> {
     let mut found = Vec::new();
     for pack in pack::all()?.iter().filter(|pack| of.is_none_or(|of| of.key == pack.key)) {
-        for image in pack.images.iter().filter(|image| !image.contains('/')) {
+        for image in pack.images.iter().filter(|image| !image.starts_with(DISTROLESS) && *image != UV) {
             found
                 .extend(pack.offers(catalog.source).iter().map(|offer| format!("{image}:{}", offer.version)));
         }

@@ -265,7 +265,7 @@ impl Rewrite<'_> {
         let (reference, pack) = self.stand_in(&from, line)?;
         let prologue = if needed { self.certificates() + &self.arguments_of_builds() } else { String::new() };
         let official = Official::of(&from);
-        let (likeness, user) = (official.likeness(pack)?, official.user());
+        let (likeness, user) = (official.likeness(pack)?, official.user(pack));
         if official.is_alpine() {
             self.need(base::alpine()?);
         }

@@ -31,6 +31,9 @@ pub(super) struct Pack {
     /// Lines after the FROM of a stand-in: what else the official image has.
     #[serde(default)]
     pub stand_in: String,
+    /// Who runs in a stand-in, if it is not root.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Files of the root of which one is enough.
     pub detect: Vec<String>,
     /// `PORT` of web.

@@ -155,3 +155,19 @@ fn nothing_older_stands_in_for_a_language() {
         assert!(text.matches(&format!("\"{language}:")).count() > 1 && !text.contains("\"debian:"), "{text}");
     }
 }
+
+#[test]
+fn images_of_others_have_stand_ins_too() {
+    let text = rewritten("FROM oven/bun:1-alpine AS base\nRUN bun install\n");
+    assert!(
+        text.starts_with("FROM paas/base-bun:1.4-") && text.contains("useradd --uid 1000 --gid bun"),
+        "{text}"
+    );
+    let text = rewritten("FROM nginxinc/nginx-unprivileged:1.27-alpine\nCOPY dist /usr/share/nginx/html\n");
+    assert!(text.starts_with("FROM paas/base-nginx-rootless:1.22-"), "{text}");
+    assert!(text.contains("\nUSER 101\nCOPY dist"), "{text}");
+    for image in ["php:8.3-apache", "httpd:2.4", "caddy:2"] {
+        let refused = rewritten(&format!("FROM {image}\n"));
+        assert!(refused.contains("NoSuchImage") && refused.contains("\"oven/bun:1.4\""), "{refused}");
+    }
+}
