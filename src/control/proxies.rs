@@ -74,6 +74,10 @@ async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
     result
 }
 
+fn is_too_long(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
 /// Everything as it is now, and then whatever changes. Certificates come first, so
 /// that no route is sent on to HTTPS before there is one.
 async fn tell(to: &mut OwnedWriteHalf, follows: &Follows, tls: bool, changes: bool) -> io::Result<()> {
@@ -101,6 +105,12 @@ async fn tell(to: &mut OwnedWriteHalf, follows: &Follows, tls: bool, changes: bo
             }
             else => return Ok(()),
         };
-        frame::write(to, &message).await?;
+        match frame::write(to, &message).await {
+            // More than a message holds, of which nothing was sent: the routes go on.
+            Err(error) if is_too_long(&error) && matches!(message, ToProxy::Certificates(_)) => {
+                tracing::error!(%error, "the proxies show older certificates: there are too many of them");
+            }
+            written => written?,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Bodies on their way through: streamed, counted, never collected.
 
 use super::access::Record;
+use super::headers;
 use super::upload::{Fault, Turn, Upload};
 use super::upstream::{InFlight, Sender};
 use bytes::{Buf, Bytes};
@@ -75,7 +76,9 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         let frame = match Pin::new(incoming).poll_frame(context) {
-            Poll::Ready(frame) => frame.transpose().map_err(|error| Fault::of(&error)),
+            Poll::Ready(frame) => {
+                frame.transpose().map(|frame| frame.map(cleaned)).map_err(|error| Fault::of(&error))
+            }
             Poll::Pending => {
                 self.turn(Turn::Client);
                 ready!(self.poll_patience(context));
@@ -99,6 +102,14 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
+}
+
+/// What follows a body says nothing of where the request comes from.
+fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        headers::clean_trailers(trailers);
+    }
+    frame
 }
 
 impl Drop for RequestBody {

@@ -1,14 +1,14 @@
 //! What all requests of a client's connection have in common, and what TLS asks of them.
 
 use super::Shared;
-use super::headers::Origin;
+use super::front::Ends;
+use super::headers::{self, Origin};
 use super::pages::Page;
 use super::places::Place;
 use super::routing::{Backend, Entry};
 use hyper::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::{Method, Uri};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
@@ -31,14 +31,13 @@ impl Client {
     pub(super) fn new(
         shared: Arc<Shared>,
         stream: &TcpStream,
-        (client, to): (IpAddr, SocketAddr),
+        Ends { client, to, trusted }: Ends,
         entry: Entry,
         place: Arc<Place>,
     ) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         let port = HeaderValue::from(to.port());
         let peer = HeaderValue::try_from(client.to_string()).map_err(io::Error::other)?;
-        let trusted = shared.trusts(client);
         let scheme = if entry == Entry::Https { "https" } else { "http" };
         let origin = Origin { peer, client, trusted, port, scheme };
         Ok(Self { shared, entry, origin, server_name: None, place })
@@ -68,11 +67,14 @@ impl Client {
             && tls.is_some_and(|tls| tls.is_trusted(host))
     }
 
-    /// Where it is sent on to.
-    pub(super) fn by_https(&self, host: &str, method: &Method, uri: &Uri) -> Page {
+    /// Where it is sent on to. A client that names another port than ours comes through
+    /// something in front of us, which has HTTPS at its usual port.
+    pub(super) fn by_https(&self, host: &str, (method, uri): (&Method, &Uri), headers: &HeaderMap) -> Page {
         let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
         let rest = if rest.starts_with('/') { rest } else { "/" };
-        let location = match self.shared.https_port {
+        let (http, https) = self.shared.web_ports;
+        let location = match https {
+            _ if headers::port(headers) != http => format!("https://{host}{rest}"),
             443 => format!("https://{host}{rest}"),
             port => format!("https://{host}:{port}{rest}"),
         };

@@ -134,7 +134,8 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             Choice::Target { backend, .. } | Choice::Outage(backend)
                 if client.is_sent_on(&backend, host) && !headers::is_secure(errand.request.headers()) =>
             {
-                break client.by_https(host, &errand.method, &errand.uri);
+                let asked = (&errand.method, &errand.uri);
+                break client.by_https(host, asked, errand.request.headers());
             }
             Choice::Target { backend, in_flight } => (backend, in_flight),
             Choice::Outage(backend) => break backend.outage(),

@@ -19,12 +19,17 @@ const HEAD: usize = 9;
 const ALLOWANCE: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// So many bytes of answers allow for one more window.
+const WINDOW: usize = 512;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 /// On the last piece of a body.
 const END_STREAM: u8 = 1;
+/// On frames whose content begins with the length of what only fills it.
+const PADDED: u8 = 8;
 
 /// Follows the frames of one connection.
 struct Meter {
@@ -33,18 +38,30 @@ struct Meter {
     head: [u8; HEAD],
     /// How much of the head has come.
     filled: usize,
+    /// The frame's content begins with the length of its padding, which is to come.
+    padded: bool,
+    /// Bytes sent that no window has been charged to yet.
+    sent: usize,
     left: u32,
     since: Instant,
 }
 
 impl Meter {
     fn new(now: Instant) -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], filled: 0, left: ALLOWANCE, since: now }
+        let head = [0; HEAD];
+        Self { skip: PREFACE, head, filled: 0, padded: false, sent: 0, left: ALLOWANCE, since: now }
     }
 
     /// Reads on; `bytes` may be cut anywhere. `false` when there was too much.
     fn read(&mut self, mut bytes: &[u8], now: Instant) -> bool {
         while !bytes.is_empty() {
+            if std::mem::take(&mut self.padded) {
+                // Nothing but padding is an empty piece, too.
+                let content = self.skip.saturating_sub(1 + usize::from(bytes[0]));
+                if !self.pay(DATA, self.head[4], content, now) {
+                    return false;
+                }
+            }
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
@@ -56,12 +73,22 @@ impl Meter {
                 self.filled = 0;
                 let [a, b, c, kind, flags, ..] = self.head;
                 self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                if is_beside_the_point(kind, flags, self.skip) && !self.spend(now) {
+                self.padded = kind == DATA && flags & PADDED != 0 && self.skip > 0;
+                if !self.padded && !self.pay(kind, flags, self.skip, now) {
                     return false;
                 }
             }
         }
         true
+    }
+
+    /// Charges for a frame with so much content. `false` when there was too much.
+    fn pay(&mut self, kind: u8, flags: u8, length: usize, now: Instant) -> bool {
+        if kind == WINDOW_UPDATE && self.sent >= WINDOW {
+            self.sent -= WINDOW;
+            return true;
+        }
+        !is_beside_the_point(kind, flags, length) || self.spend(now)
     }
 
     fn spend(&mut self, now: Instant) -> bool {
@@ -76,12 +103,12 @@ impl Meter {
     }
 }
 
-/// All but requests, bodies, and room for responses. h2 itself bounds heads that
-/// come in pieces.
+/// All but requests and bodies; room for more than there are answers. h2 itself bounds
+/// heads that come in pieces.
 fn is_beside_the_point(kind: u8, flags: u8, length: usize) -> bool {
     match kind {
         DATA => length == 0 && flags & END_STREAM == 0,
-        HEADERS | WINDOW_UPDATE | CONTINUATION => false,
+        HEADERS | CONTINUATION => false,
         _ => true,
     }
 }
@@ -96,6 +123,12 @@ impl<S> Metered<S> {
     /// From the preface on.
     pub(super) fn new(stream: S) -> Self {
         Self { stream, meter: Meter::new(Instant::now()) }
+    }
+
+    fn count(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(written)) = written {
+            self.meter.sent = self.meter.sent.saturating_add(*written);
+        }
     }
 }
 
@@ -123,7 +156,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.count(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -131,7 +166,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.count(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -158,6 +195,20 @@ mod tests {
         frame
     }
 
+    fn padded(length: u8, padding: u8) -> Vec<u8> {
+        let mut frame = frame(DATA, PADDED, length);
+        frame[HEAD] = padding;
+        frame
+    }
+
+    #[test]
+    fn windows_are_free_as_far_as_there_are_answers() {
+        let (mut meter, now) = meter();
+        meter.sent = WINDOW * 5000;
+        assert!((0..5000).all(|_| meter.read(&frame(WINDOW_UPDATE, 0, 4), now)));
+        assert!(!(0..=ALLOWANCE).all(|_| meter.read(&frame(WINDOW_UPDATE, 0, 4), now)));
+    }
+
     fn meter() -> (Meter, Instant) {
         let now = Instant::now();
         let mut meter = Meter::new(now);
@@ -171,8 +222,11 @@ mod tests {
             (frame(DATA, 0, 200), true),
             (frame(DATA, END_STREAM, 0), true),
             (frame(HEADERS, 0, 20), true),
-            (frame(WINDOW_UPDATE, 0, 4), true),
+            (frame(WINDOW_UPDATE, 0, 4), false),
             (frame(DATA, 0, 0), false),
+            (padded(3, 2), false),
+            (padded(1, 0), false),
+            (padded(3, 1), true),
             (frame(2, 0, 5), false),
             (frame(3, 0, 4), false),
             (frame(4, 0, 0), false),

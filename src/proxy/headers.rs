@@ -35,6 +35,42 @@ pub(super) struct Origin {
     pub(super) scheme: &'static str,
 }
 
+/// Whether this is a claim about where a request comes from, in any of the spellings
+/// that an app may take for one: for CGI and its heirs `_` is `-`.
+fn is_claim(name: &HeaderName) -> bool {
+    let dashed = |wanted: &str| {
+        let bytes = name.as_str().bytes().map(|byte| if byte == b'_' { b'-' } else { byte });
+        bytes.take(wanted.len()).eq(wanted.bytes())
+    };
+    let whole = |wanted: &str| name.as_str().len() == wanted.len() && dashed(wanted);
+    dashed("x-forwarded-")
+        || whole("x-real-ip")
+        || whole("forwarded")
+        || whole("x-request-id")
+        || whole("x-request-start")
+}
+
+/// Takes out claims about where a request comes from; of a trusted proxy's only those in
+/// a spelling that it would not use.
+fn remove_claims(headers: &mut HeaderMap, trusted: bool) {
+    let is_false = |name: &&HeaderName| is_claim(name) && (!trusted || name.as_str().contains('_'));
+    while let Some(name) = headers.keys().find(is_false).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Takes the same out of what follows a body, which is nobody's place for it.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+    remove_claims(trailers, false);
+}
+
+/// The port that the `Host` of a plain request names.
+pub(super) fn port(headers: &HeaderMap) -> u16 {
+    let host = headers.get(hyper::header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let digits = host.rsplit(|&byte| byte == b':').next().filter(|digits| digits.len() < host.len());
+    digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(80)
+}
+
 /// Removes what concerns one connection only, what `Connection` names included.
 ///
 /// Returns the protocol that the message asks to change to, if it does.
@@ -103,7 +139,11 @@ fn tell_origin(headers: &mut HeaderMap, origin: &Origin, host: &HeaderValue) {
         let value = values.next().filter(|value| origin.trusted && is_valid(value.as_bytes()))?;
         values.next().is_none().then(|| value.clone())
     };
-    let proto = kept(headers, &FORWARDED_PROTO, |value| matches!(value, b"http" | b"https"));
+    // Of a list, what the first of several proxies has seen.
+    let proto = headers.get(FORWARDED_PROTO).filter(|_| origin.trusted).and_then(|proto| {
+        let first = proto.as_bytes().split(|&byte| byte == b',').next()?.trim_ascii();
+        [&b"http"[..], b"https"].contains(&first).then(|| HeaderValue::from_bytes(first).ok())?
+    });
     let port = kept(headers, &FORWARDED_PORT, is_port).unwrap_or_else(|| match &proto {
         Some(proto) if *proto == "https" => HeaderValue::from_static("443"),
         Some(_) => HeaderValue::from_static("80"),
@@ -115,6 +155,7 @@ fn tell_origin(headers: &mut HeaderMap, origin: &Origin, host: &HeaderValue) {
     let element = forwarded::our_element(origin.client, host.to_str().unwrap_or_default(), origin.scheme);
     let chain = added(headers, &FORWARDED, origin.trusted, element.as_bytes(), forwarded::is_valid);
     let clients = added(headers, &FORWARDED_FOR, origin.trusted, origin.peer.as_bytes(), is_visible);
+    remove_claims(headers, origin.trusted);
     headers.insert(FORWARDED, chain);
     headers.insert(FORWARDED_FOR, clients);
     headers.insert(FORWARDED_HOST, told_host.unwrap_or_else(|| host.clone()));
@@ -122,6 +163,20 @@ fn tell_origin(headers: &mut HeaderMap, origin: &Origin, host: &HeaderValue) {
     headers.insert(FORWARDED_PROTO, proto.unwrap_or(scheme));
     headers.insert(REQUEST_ID, id);
     headers.insert(REQUEST_START, start);
+}
+
+/// Elements at a list's end that are looked at one by one if the whole is none.
+const TAIL: usize = 32;
+
+/// As much of a list as is well-formed, from its end: that is what proxies have added to
+/// whatever their client said.
+fn good_tail(list: &[u8], is_valid: fn(&[u8]) -> bool) -> &[u8] {
+    if is_valid(list) {
+        return list;
+    }
+    let ends = list.iter().enumerate().rev().filter(|(_, byte)| **byte == b',');
+    let tails = ends.take(TAIL).map(|(comma, _)| list[comma + 1..].trim_ascii());
+    tails.filter(|tail| is_valid(tail)).last().unwrap_or_default()
 }
 
 /// Our part of a list, behind what is there if that is to be kept.
@@ -132,14 +187,17 @@ fn added(
     ours: &[u8],
     is_valid: fn(&[u8]) -> bool,
 ) -> HeaderValue {
-    let mut lines: Vec<&[u8]> = Vec::new();
+    let mut list = Vec::new();
     if trusted {
-        lines.extend(headers.get_all(name).iter().map(HeaderValue::as_bytes));
-        let valid = is_valid(&lines.join(&b", "[..]));
-        lines.truncate(if valid { lines.len() } else { 0 });
+        let lines: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        let lines = lines.join(&b", "[..]);
+        list.extend_from_slice(good_tail(&lines, is_valid));
     }
-    lines.push(ours);
-    HeaderValue::from_bytes(&lines.join(&b", "[..])).unwrap_or(HeaderValue::from_static("unknown"))
+    if !list.is_empty() {
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(ours);
+    HeaderValue::from_bytes(&list).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 fn is_visible(value: &[u8]) -> bool {
@@ -260,6 +318,58 @@ mod tests {
         let headers = prepared(&said, true);
         for (name, nonsense) in said {
             assert!(!headers[name].to_str().unwrap().contains(nonsense), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_clients_nonsense_does_not_take_what_its_proxy_says_with_it() {
+        let long = "1".repeat(5000);
+        let said = [
+            ("x-forwarded-for", &*format!("{long}, 6.6.6.6, 7.7.7.7")),
+            ("forwarded", "for=\"x, for=6.6.6.6, for=\"[2001:db8::7]\""),
+            ("x-forwarded-proto", "https, http"),
+        ];
+        let headers = prepared(&said, true);
+        assert_eq!(headers[FORWARDED_FOR], "6.6.6.6, 7.7.7.7, 192.0.2.7");
+        let chain = "for=6.6.6.6, for=\"[2001:db8::7]\", for=192.0.2.7;host=a.localhost;proto=http";
+        assert_eq!(headers[FORWARDED], chain);
+        assert_eq!(
+            (&headers[FORWARDED_PROTO], &headers[FORWARDED_PORT]),
+            (&"https".parse().unwrap(), &"443".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn no_spelling_and_no_relative_of_a_claim_passes() {
+        let said = [
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded_proto", "https"),
+            ("x_real_ip", "6.6.6.6"),
+            ("x_request-id", "mine"),
+            ("x-forwarded-ssl", "on"),
+            ("x-forwarded-prefix", "/x"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x-forward", "kept"),
+            ("x_other", "kept"),
+        ];
+        let names = |trusted| {
+            let headers = prepared(&said, trusted);
+            let names = headers.keys().filter(|name| !OURS.contains(name)).map(ToString::to_string);
+            names.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(names(false), ["x-forward", "x_other"]);
+        assert_eq!(
+            names(true),
+            ["x-forward", "x-forwarded-prefix", "x-forwarded-ssl", "x-real-ip", "x_other"]
+        );
+    }
+
+    #[test]
+    fn the_port_is_that_of_the_host() {
+        for (host, wanted) in [("a", 80), ("a:8080", 8080), ("[::1]", 80), ("[::1]:81", 81)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", host.parse().unwrap());
+            assert_eq!(port(&headers), wanted, "{host}");
         }
     }
 

@@ -27,7 +27,7 @@ use tracing::debug;
 /// What a client begins with that speaks HTTP/2 without asking; no method of
 /// HTTP/1 begins so.
 const PREFACE: &[u8] = b"PRI ";
-/// Before looking again for the rest of a preface.
+/// Before looking again for the rest of a preface; doubles each time.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Requests of one connection at a time.
 const STREAMS: u32 = 100;
@@ -54,13 +54,14 @@ pub(super) async fn is_spoken(shared: &Shared, stream: &TcpStream) -> io::Result
     let mut first = [0; PREFACE.len()];
     let waiting = tokio::time::timeout(shared.limits.idle, stream.peek(&mut first));
     let mut length = waiting.await.map_err(|_| io::ErrorKind::TimedOut)??;
-    let mut waited = Duration::ZERO;
+    let (mut waited, mut pause) = (Duration::ZERO, PAUSE);
     while length > 0 && length < PREFACE.len() && first[..length] == PREFACE[..length] {
         if waited > shared.limits.header {
             return Ok(false);
         }
-        tokio::time::sleep(PAUSE).await;
-        waited += PAUSE;
+        tokio::time::sleep(pause).await;
+        waited += pause;
+        pause *= 2;
         length = stream.peek(&mut first).await?;
     }
     Ok(first == PREFACE)

@@ -130,14 +130,14 @@ async fn serve(
         Some(Err(error)) => return debug!(%peer, %error, "a connection without a preamble"),
         None => return,
     };
-    if ends.0 != peer {
+    if ends.client != peer {
         // Whom the load balancer names is counted by his own address.
-        let Some(own) = shared.peers.admit(ends.0) else {
-            return debug!(peer = %ends.0, "too many connections from one address");
+        let Some(own) = shared.peers.admit(ends.client) else {
+            return debug!(peer = %ends.client, "too many connections from one address");
         };
         seat = own;
     }
-    let peer = ends.0;
+    let peer = ends.client;
     let place = shared.places.take(permit, seat, shared.quit.child_token());
     let Ok(mut client) = Client::new(Arc::clone(&shared), &stream, ends, entry, Arc::clone(&place)) else {
         return;

@@ -185,8 +185,8 @@ struct Shared {
     board: Board,
     /// Unless it is off.
     tls: Option<Tls>,
-    /// Where plain requests are sent on to.
-    https_port: u16,
+    /// Of HTTP, and of HTTPS to which plain requests are sent on.
+    web_ports: (u16, u16),
     limits: ProxyLimits,
     front: Front,
     places: Places,
@@ -236,7 +236,7 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
     let listened = |source| ProxyError::Listen { address: options.http_listen, source };
     let bound = Bound { http: sockets.address().map_err(listened)?, https: sockets.https_address() };
     let tls = bound.https.map(|_| Tls::new(&snapshot::load_certificates(&options.certificates)));
-    let secured = (tls.transpose()?, bound.https.map_or(0, |address| address.port()));
+    let secured = (tls.transpose()?, (bound.http.port(), bound.https.map_or(0, |address| address.port())));
     let shared = Arc::new(Shared::new((table, gone), secured, (options.limits, options.front), &stop));
     for socket in &sockets.http {
         shared.accept(Arc::clone(socket), Entry::Hosts);
@@ -316,7 +316,10 @@ async fn begin(
             warn!("the control plane sends no routes; taking over with those of the proxy before");
         }
         before.take_over().await?;
-        lock.claim().map_err(|source| ProxyError::Lock { path: path.to_owned(), source })?;
+        // The one before us has ended to accept: from here on there is no way back.
+        if let Err(error) = lock.claim() {
+            warn!(path = %path.display(), %error, "the lock file still names the proxy before");
+        }
     }
     shared.begin.cancel();
     Ok(())
@@ -325,14 +328,14 @@ async fn begin(
 impl Shared {
     fn new(
         (table, gone): (RouteTable, Vec<Target>),
-        (tls, https_port): (Option<Tls>, u16),
+        (tls, web_ports): (Option<Tls>, (u16, u16)),
         (limits, front): (ProxyLimits, Front),
         stop: &CancellationToken,
     ) -> Self {
         Self {
             board: Board::new(table, gone),
             tls,
-            https_port,
+            web_ports,
             places: Places::new(limits.connections, limits.requests),
             peers: Peers::new(limits.connections_per_peer, limits.requests_per_peer),
             limits,

@@ -10,6 +10,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tracing::warn;
+
+/// Where clients speak TLS, whatever is set.
+const HTTPS: u16 = 443;
 
 /// Listening sockets, by what they are for.
 #[derive(Default)]
@@ -23,8 +27,8 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Those that were given to us, for HTTPS those with its port; and our own where
-    /// there is none.
+    /// Those that were given to us, for HTTPS those with its port or 443; and our own
+    /// where there is none.
     pub(super) fn open(
         given: Vec<std::net::TcpListener>,
         address: SocketAddr,
@@ -35,10 +39,11 @@ impl Sockets {
         for socket in given {
             let port = socket.local_addr().map_err(failed)?.port();
             let socket = Arc::new(adopt(socket).map_err(failed)?);
-            if secure.is_some_and(|secure| secure.port() == port) {
-                sockets.https.push(socket);
-            } else {
-                sockets.http.push(socket);
+            match secure {
+                Some(secure) if secure.port() == port || port == HTTPS => sockets.https.push(socket),
+                // Nobody expects anything else there.
+                None if port == HTTPS => warn!(port, "TLS is off: a socket that was given is closed"),
+                _ => sockets.http.push(socket),
             }
         }
         if sockets.http.is_empty() {

@@ -299,13 +299,16 @@ async fn plain_requests_are_sent_on_only_where_a_certificate_is_trusted() {
     own.trusted = true;
     show(&mut control, 2, &[&own]).await;
     let port = proxy.https.port();
+    let plain = proxy.address.port();
     let ask = |method: &str| {
-        format!("{method} /a?b=/c HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
+        format!("{method} /a?b=/c HTTP/1.1\r\nHost: shop.example:{plain}\r\nConnection: close\r\n\r\n")
     };
     let text = proxy.raw(ask("GET")).await;
     assert!(text.starts_with("HTTP/1.1 301"), "{text}");
     assert!(text.contains(&format!("location: https://shop.example:{port}/a?b=/c\r\n")), "{text}");
     assert!(proxy.raw(ask("DELETE")).await.starts_with("HTTP/1.1 308"));
+    // Who has come by another port knows nothing of ours.
+    assert!(proxy.get("shop.example").await.contains("location: https://shop.example/\r\n"));
     // There is no certificate for this one, and this machine's own names never are.
     for host in ["www.shop.example", "shop.localhost"] {
         assert!(proxy.get(host).await.starts_with("HTTP/1.1 200"), "{host}");
