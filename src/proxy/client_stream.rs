@@ -18,6 +18,11 @@ const POISON: &[u8] = b"\0";
 /// The answer to a client that never ends its first head.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// What is still read of a request that was answered before its end, and for how long:
+/// closing on unread bytes would reset the connection, and the answer might be lost.
+const LEFTOVERS: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+
 /// A client's connection.
 pub(super) struct ClientStream<S> {
     stream: S,
@@ -32,6 +37,9 @@ pub(super) struct ClientStream<S> {
     waiting: Option<Waiting>,
     /// While the client does not take what there is for it.
     unsent: Option<Pin<Box<Sleep>>>,
+    /// All has been sent, and so much of what is still coming was passed over.
+    passed_over: Option<usize>,
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 /// For what the client is waited for, and for how long still.
@@ -53,6 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
             send: limits.send,
             waiting: None,
             unsent: None,
+            passed_over: None,
+            linger: None,
         }
     }
 
@@ -80,6 +90,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
             let _ = Pin::new(&mut self.stream).poll_flush(context);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Passes over what the client still sends, until it ends or has had its time.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut space = [0; 4096];
+        while self.passed_over.is_some_and(|passed_over| passed_over < LEFTOVERS) {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.passed_over = self.passed_over.map(|before| before + buffer.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if self.violated.is_none() && self.framing.phase() == Phase::Idle => {
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    let over = self.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+                    return over.as_mut().poll(context);
+                }
+            }
+        }
+        Poll::Ready(())
     }
 
     /// What an attempt to send has brought; nothing for too long is an error.
@@ -168,6 +200,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        if self.passed_over.is_none() {
+            let shut = ready!(Pin::new(&mut self.stream).poll_shutdown(context));
+            if shut.is_err() {
+                return Poll::Ready(shut);
+            }
+            self.passed_over = Some(0);
+        }
+        self.poll_linger(context).map(Ok)
     }
 }

@@ -166,3 +166,14 @@ async fn a_body_reaches_the_app_whatever_the_method() {
     let none = proxy.get("blog.localhost").await;
     assert!(!none.contains("transfer-encoding") && !none.contains("content-length: 0"), "{none}");
 }
+
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_still_sends() {
+    let proxy = Proxy::start().await;
+    let head = b"POST / HTTP/1.1\r\nHost: nobody.localhost\r\nContent-Length: 200000\r\n\r\n";
+    let parts: Vec<&[u8]> = std::iter::once(&head[..]).chain([&[b'x'; 10_000][..]; 20]).collect();
+    let before = Instant::now();
+    let answer = in_parts(&proxy, &parts, Duration::from_millis(20)).await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert!(before.elapsed() < Duration::from_secs(5));
+}
