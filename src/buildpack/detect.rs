@@ -45,8 +45,9 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     let mut plan =
         with_procfile(files, catalog, settings, procfile).map_err(|error| match error.cause() {
             DetectError::NoProcess { .. } | DetectError::SeveralBinaries(_) => {
-                hint::misnamed(files, &["Procfile"]).unwrap_or(error)
+                hint::misnamed(files, &["Procfile"]).or_else(|| hint::generator(files)).unwrap_or(error)
             }
+            DetectError::NoMain | DetectError::MissingLock { .. } => hint::generator(files).unwrap_or(error),
             _ => error,
         })?;
     if let Some(DetectError::Misnamed { found, wanted }) = hint::misnamed(files, &["Procfile", "paas.toml"]) {

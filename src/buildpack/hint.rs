@@ -78,6 +78,26 @@ const FOREIGN: [(&str, &str); 17] = [
     (".ipynb", "Jupyter"),
 ];
 
+/// Tools that build a site and need no manifest of a language: the file, and what
+/// must be there besides.
+const GENERATORS: [(&str, &str, &str); 6] = [
+    ("hugo.toml", "", "Hugo"),
+    ("hugo.yaml", "", "Hugo"),
+    ("config/_default/hugo.toml", "", "Hugo"),
+    ("config.toml", "content", "Hugo"),
+    ("_config.yml", "", "Jekyll"),
+    ("mkdocs.yml", "", "MkDocs"),
+];
+
+/// The tool that builds a site here, where nothing is started.
+pub(super) fn generator(files: Files<'_>) -> Option<DetectError> {
+    let there = |(file, folder, _): &&(&str, &str, &str)| {
+        files.has(file) && (folder.is_empty() || files.has_folder(folder))
+    };
+    let (file, _, what) = GENERATORS.iter().find(there)?;
+    Some(DetectError::Foreign { file: (*file).to_owned(), what })
+}
+
 /// Refuses a manifest that is a link, which would be as if it were not there.
 pub(super) fn refuse_linked(files: Files<'_>) -> Result<(), DetectError> {
     let linked = |name: &&str| files.tree.entry(name).is_some_and(|entry| entry.kind == EntryKind::Symlink);
@@ -109,6 +129,9 @@ pub(super) fn reason(files: Files<'_>, folders: &[String]) -> Option<DetectError
     }
     if let Some(file) = files.first_of(&COMPOSE) {
         return Some(DetectError::Compose { file: file.to_owned(), folders: folders.to_vec() });
+    }
+    if let Some(error) = generator(files) {
+        return Some(error);
     }
     if !folders.is_empty() {
         return None;

@@ -4,7 +4,7 @@ use minijinja::context;
 
 use super::draft::{Draft, exec};
 use super::error::{DetectError, Place};
-use super::gem_version::requirements;
+use super::gem_version::{Requirement, requirements};
 use super::loopback;
 use super::pack::Offer;
 use super::source::Files;
@@ -184,6 +184,9 @@ fn choose(draft: &mut Draft<'_>) -> Result<Offer, DetectError> {
     let fits = |offer: &&Offer| {
         numbers(&offer.release).is_some_and(|release| requirements.iter().all(|one| one.allows(&release)))
     };
+    if let Some(offer) = beside_gemfile(draft, &wanted, &requirements)? {
+        return Ok(offer);
+    }
     if let Some((offer, _)) = of_their_time(offers.iter().filter(fits), &lock) {
         draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
         return Ok(offer.clone());
@@ -201,6 +204,32 @@ fn choose(draft: &mut Draft<'_>) -> Result<Offer, DetectError> {
     draft.decide(format!("Ruby {}, from {}", offer.version, wanted.place.file));
     draft.warn(format!("{} asks for {asked}; {} is used", wanted.place.file, offer.release));
     Ok(offer.clone())
+}
+
+/// The line that `.ruby-version` names, where the Gemfile allows it too.
+fn beside_gemfile(
+    draft: &mut Draft<'_>,
+    gemfile: &Wanted,
+    requirements: &[Requirement],
+) -> Result<Option<Offer>, DetectError> {
+    const FILE: &str = ".ruby-version";
+    let Some(named) = version::first_line(draft.files, FILE)?.filter(|_| gemfile.place.file == "Gemfile")
+    else {
+        return Ok(None);
+    };
+    let text = named.text.strip_prefix("ruby-").unwrap_or(&named.text);
+    let line = numbers(text).and_then(|parts| Some((version::same_line(draft.offers(), &parts)?, parts)));
+    let Some((line, parts)) = line else { return Ok(None) };
+    let offer = older(line, &parts).unwrap_or_else(|| line.clone());
+    let release = numbers(&offer.release).unwrap_or_default();
+    if !requirements.iter().all(|one| one.allows(&release)) {
+        return Ok(None);
+    }
+    draft.decide(format!("Ruby {}, from {FILE}", offer.version));
+    if !release.starts_with(&parts) {
+        draft.warn(format!("{FILE} asks for {}; {} is used", version::shorten(text), offer.release));
+    }
+    Ok(Some(offer))
 }
 
 /// A release of the line that is older than the one listed, where images of it are
@@ -247,7 +276,11 @@ fn gemfile(files: Files<'_>) -> Result<Option<Asked>, DetectError> {
         if rest.contains("file:") || rest.contains(":file") {
             return Ok(quoted.last().map(|&file| Asked::InFile(file.to_owned())));
         }
-        if quoted.is_empty() {
+        // `ruby File.read(".ruby-version").strip`
+        if rest.contains("File.") {
+            return Ok(quoted.last().map(|&file| Asked::InFile(file.to_owned())));
+        }
+        if quoted.is_empty() || rest.contains("ENV") {
             return Ok(None);
         }
         let place = Place::line("Gemfile", index + 1);
@@ -311,6 +344,24 @@ mod tests {
         let plan =
             crate::buildpack::sketch::said(&[("Gemfile", ""), ("Gemfile.lock", lock), ("config.ru", "")]);
         assert!(plan.contains("Ruby 3.1, from Gemfile.lock"), "{plan}");
+    }
+
+    #[test]
+    fn a_file_beside_the_gemfile_says_which_line() {
+        let of = |gemfile: &str, version: &str| {
+            crate::buildpack::sketch::said(&[
+                ("Gemfile", gemfile),
+                ("Gemfile.lock", ""),
+                ("config.ru", ""),
+                (".ruby-version", version),
+            ])
+        };
+        let older = of("ruby '>= 3.0'\n", "ruby-3.1.6\n");
+        assert!(older.contains("Ruby 3.1, from .ruby-version"), "{older}");
+        assert!(older.contains(".ruby-version asks for 3.1.6; 3.1.2 is used"), "{older}");
+        assert!(of("ruby '>= 3.0'\n", "3.3\n").contains("Ruby 3.3, from .ruby-version"));
+        assert!(of("ruby '~> 3.1.0'\n", "3.3.1\n").contains("Ruby 3.1, from Gemfile"));
+        assert!(of("ruby File.read('.ruby-version').strip\n", "3.1.2\n").contains("from .ruby-version"));
     }
 
     #[test]

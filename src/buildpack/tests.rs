@@ -462,3 +462,18 @@ fn folders_that_could_be_apps_are_suggested() {
     assert_eq!(folders(&[client, server, ("compose.yaml", "")]), "server client");
     assert_eq!(folders(&[("README.md", "")]), "");
 }
+
+#[test]
+fn tools_that_build_sites_are_named() {
+    let what = |files: &[(&str, &str)]| match planned(files) {
+        Err(DetectError::Foreign { what, .. }) => what,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(what(&[("hugo.toml", ""), ("content/a.md", ""), ("go.mod", "module x\n")]), "Hugo");
+    assert_eq!(what(&[("config.toml", ""), ("content/a.md", "")]), "Hugo");
+    assert_eq!(what(&[("_config.yml", ""), ("Gemfile", "gem 'jekyll'\n"), ("index.md", "")]), "Jekyll");
+    assert_eq!(
+        what(&[("mkdocs.yml", ""), ("requirements.txt", "mkdocs\n"), ("docs/index.md", "")]),
+        "MkDocs"
+    );
+}

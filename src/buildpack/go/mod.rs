@@ -34,7 +34,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
     if vendored {
         draft.decide("vendored modules, from vendor/modules.txt");
     }
-    let of_c = modules.iter().find_map(|module| module.of_c);
+    let of_c = modules.iter().find_map(|module| module.of_c).or(sources.of_c.filter(|_| loose));
     if sources.cgo || of_c.is_some() {
         draft.decide(format!("with cgo, for {}", of_c.unwrap_or("import \"C\"")));
     }

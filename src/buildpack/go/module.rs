@@ -7,7 +7,7 @@ use crate::buildpack::version::Wanted;
 
 /// Modules that are no use without a C compiler, though the app's own code may
 /// know nothing of C.
-const OF_C: [&str; 7] = [
+pub(super) const OF_C: [&str; 7] = [
     "github.com/mattn/go-sqlite3",
     "github.com/confluentinc/confluent-kafka-go",
     "github.com/h2non/bimg",

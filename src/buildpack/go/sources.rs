@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::constraint::is_built;
-use super::module::Module;
+use super::module::{Module, OF_C};
 use crate::buildpack::source::Files;
 
 /// Largest file that is looked at: what is larger was written by a program.
@@ -15,12 +15,14 @@ pub(super) struct Sources {
     pub mains: BTreeSet<String>,
     /// Whether anything imports "C".
     pub cgo: bool,
+    /// A module that needs C, which a file imports: for folders without a go.mod.
+    pub of_c: Option<&'static str>,
 }
 
 impl Sources {
     /// Reads those of the modules that are built, and of no other.
     pub fn read(files: Files<'_>, modules: &[Module]) -> Self {
-        let mut sources = Self { mains: BTreeSet::new(), cgo: false };
+        let mut sources = Self { mains: BTreeSet::new(), cgo: false, of_c: None };
         let hidden = |path: &str| {
             path.split('/').any(|part| {
                 ["vendor", "testdata", "node_modules"].contains(&part) || part.starts_with(['_', '.'])
@@ -39,6 +41,8 @@ impl Sources {
                 continue;
             }
             sources.cgo |= text.lines().any(|line| matches!(line.trim(), "import \"C\"" | "\"C\""));
+            let imports = |module: &&str| text.contains(&format!("\"{module}"));
+            sources.of_c = sources.of_c.or_else(|| OF_C.into_iter().find(imports));
             if is_main(&text) {
                 let folder =
                     path.rsplit_once('/').map_or(".".to_owned(), |(folder, _)| format!("./{folder}"));
@@ -70,6 +74,16 @@ mod tests {
     fn comments_do_not_make_a_program() {
         assert!(is_main("// Command x\npackage main // y\n"));
         assert!(!is_main("package mainly\n"));
+    }
+
+    #[test]
+    fn a_folder_of_go_files_is_enough() {
+        let said = crate::buildpack::sketch::said(&[(
+            "wiki.go",
+            "package main\n\nimport (\n\t_ \"github.com/mattn/go-sqlite3\"\n)\n",
+        )]);
+        assert!(said.contains("Go, because of *.go"), "{said}");
+        assert!(said.contains("with cgo, for github.com/mattn/go-sqlite3"), "{said}");
     }
 
     #[test]

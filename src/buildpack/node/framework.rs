@@ -3,6 +3,7 @@
 use super::manifest::Manifest;
 use super::site::{self, Output, literal};
 use crate::buildpack::draft::exec;
+use crate::buildpack::error::{DetectError, Place};
 use crate::buildpack::source::Files;
 use crate::model::RunCommand;
 
@@ -39,7 +40,7 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
         return Some(next(files));
     }
     if manifest.depends("nuxt") {
-        return Some(nuxt(manifest));
+        return Some(if is_nuxt_2(manifest) { nuxt_2(files, manifest) } else { nuxt(manifest) });
     }
     if manifest.depends("nitropack") || manifest.depends("nitro") {
         return Some(nitro("Nitro"));
@@ -55,6 +56,12 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
     }
     if manifest.depends("@react-router/serve") {
         return program("React Router", &["react-router-serve", "./build/server/index.js"], &[]);
+    }
+    if manifest.depends("@remix-run/dev")
+        && !manifest.depends("@remix-run/serve")
+        && config(files, "vite").replace(char::is_whitespace, "").contains("ssr:false")
+    {
+        return Some(Served::Site(Output::new("Remix", "build/client")));
     }
     if manifest.depends("@remix-run/serve") {
         let classic = !manifest.depends("vite");
@@ -131,6 +138,28 @@ fn nuxt(manifest: &Manifest) -> Served {
     nitro("Nuxt")
 }
 
+/// Nuxt before its third version, which has a server of its own.
+fn is_nuxt_2(manifest: &Manifest) -> bool {
+    let spec = manifest.spec("nuxt").unwrap_or_default().trim_start_matches(['^', '~', '=', 'v']);
+    spec.split('.').next() == Some("2")
+}
+
+fn nuxt_2(files: Files<'_>, manifest: &Manifest) -> Served {
+    let build = manifest.script("build").or(manifest.script("generate")).unwrap_or_default();
+    let generates = build.split_whitespace().any(|word| word == "generate");
+    if generates || literal(&config(files, "nuxt"), "target").as_deref() == Some("static") {
+        let fallback = Some("200.html".to_owned());
+        return Served::Site(Output { fallback, ..Output::new("Nuxt", "dist") });
+    }
+    Served::Program(Program {
+        name: "Nuxt",
+        command: exec(&["nuxt", "start"]),
+        env: HOST,
+        output: Vec::new(),
+        insists: false,
+    })
+}
+
 /// The server that Nitro makes: of Nuxt, and of TanStack, Solid and others by a
 /// plugin of Vite.
 fn nitro(name: &'static str) -> Served {
@@ -153,17 +182,56 @@ fn svelte_kit(files: Files<'_>, manifest: &Manifest) -> Served {
         let folder = folder.unwrap_or_else(|| "build".to_owned());
         return Served::Site(Output { fallback, ..Output::new("SvelteKit", folder) });
     }
+    let out = literal(&config(files, "svelte"), "out").and_then(|folder| site::inside(&folder));
+    let out = out.filter(|folder| !folder.starts_with('-')).unwrap_or_else(|| "build".to_owned());
     Served::Program(Program {
         name: "SvelteKit",
-        command: exec(&["node", "build"]),
+        command: exec(&["node", &out]),
         env: HOST,
         output: Vec::new(),
         insists: false,
     })
 }
 
-/// Whether a start script only serves while the app is being developed.
-pub(super) fn serves_for_development(words: &[String]) -> bool {
+/// Refuses what is built for one host alone, and starts nowhere else.
+pub(super) fn check(files: Files<'_>, manifest: &Manifest) -> Result<(), DetectError> {
+    const ADAPTERS: [&str; 5] = [
+        "@sveltejs/adapter-vercel",
+        "@sveltejs/adapter-netlify",
+        "@sveltejs/adapter-cloudflare",
+        "@sveltejs/adapter-cloudflare-workers",
+        "svelte-adapter-firebase",
+    ];
+    if !manifest.depends("@sveltejs/kit") {
+        return Ok(());
+    }
+    for file in ["svelte.config.js", "svelte.config.ts", "svelte.config.mjs"] {
+        let text = files.hint(file).unwrap_or_default();
+        for (index, line) in
+            text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("import"))
+        {
+            let quoted =
+                |name: &&str| ['"', '\''].iter().any(|quote| line.contains(&format!("{quote}{name}{quote}")));
+            if let Some(adapter) = ADAPTERS.into_iter().find(quoted) {
+                return Err(DetectError::Unsupported {
+                    place: Place::line(file, index + 1),
+                    what: adapter.to_owned(),
+                    instead: "It builds for another host. Import @sveltejs/adapter-node there instead, once it is installed:\n  npm install --save-dev @sveltejs/adapter-node".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the app's start script only serves while it is being developed.
+pub(super) fn develops(manifest: &Manifest, words: &[String]) -> bool {
+    let started =
+        words.first().is_some_and(|word| word == "nuxt") && words.get(1).is_some_and(|word| word == "start");
+    serves_for_development(words) && !(started && is_nuxt_2(manifest))
+}
+
+fn serves_for_development(words: &[String]) -> bool {
     let verb = words.get(1).map(String::as_str);
     let only = |verbs: &[&str]| verb.is_none_or(|verb| verbs.contains(&verb));
     match words.first().map(String::as_str).unwrap_or_default() {

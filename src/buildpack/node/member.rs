@@ -50,11 +50,10 @@ fn manifest_of(files: Files<'_>, folder: &str) -> Option<Manifest> {
 
 /// Folders of packages that have a script, if this is a workspace.
 pub(super) fn with_script(files: Files<'_>, manifest: &Manifest, script: &str) -> Vec<String> {
-    let develops =
-        |line: &str| script == "start" && framework::serves_for_development(&line::program(manifest, line));
     let has = |folder: &String| {
-        let member = manifest_of(files, folder);
-        member.is_some_and(|member| member.script(script).is_some_and(|line| !develops(line)))
+        let Some(member) = manifest_of(files, folder) else { return false };
+        let develops = |line: &str| framework::develops(&member, &line::program(manifest, line));
+        member.script(script).is_some_and(|line| script != "start" || !develops(line))
     };
     folders(files, manifest).into_iter().filter(has).collect()
 }

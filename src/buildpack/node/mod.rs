@@ -72,6 +72,9 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         builds: own_build || !build.is_empty(),
         strips_types: strips_types(&node.release),
     };
+    if !draft.declared() && means.builds && draft.settings.site.is_none() {
+        framework::check(draft.files, &manifest)?;
+    }
     let start = start::decide(&mut draft, &manifest, &means)?;
     script::check(&draft, &manifest)?;
     draft.loopback = loopback::advice(draft.files, &SOURCES, manifest.depends("fastify"));

@@ -96,7 +96,7 @@ pub(super) fn decide(
     let served = named.or_else(|| framework::find(draft.files, manifest)).filter(|_| means.builds);
     let script = manifest.script("start");
     let program = script.map(|line| line::program(manifest, line)).unwrap_or_default();
-    let develops = script.is_some() && framework::serves_for_development(&program);
+    let develops = script.is_some() && framework::develops(manifest, &program);
     let built =
         served.as_ref().and_then(|served| if let Served::Site(site) = served { Some(site) } else { None });
     if let Some(site) = page::served(manifest, &program, built) {
@@ -189,7 +189,7 @@ fn framework_start(draft: &mut Draft<'_>, manifest: &Manifest, server: Program, 
 /// The start script, the file of `main`, or a file that is usually the entry.
 fn own_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Result<(), DetectError> {
     if let Some(command) = line::start(manifest, means.tool, means.plug_and_play) {
-        let command = by_node(draft.files, command);
+        let command = attached(draft, by_node(draft.files, command));
         draft.web(command, "from scripts.start");
         return Ok(());
     }
@@ -223,6 +223,30 @@ fn own_start(draft: &mut Draft<'_>, manifest: &Manifest, means: &Means) -> Resul
             Ok(())
         }
         None => member_start(draft, manifest, means),
+    }
+}
+
+/// A program that would go to the background, and the container with it, in the
+/// foreground.
+fn attached(draft: &mut Draft<'_>, command: RunCommand) -> RunCommand {
+    const LEAVING: [(&str, &str); 2] = [("pm2 start ", "pm2-runtime start "), ("forever start ", "forever ")];
+    let line = command.to_string();
+    let leaves = |(leaving, _): &&(&str, &str)| {
+        line.strip_prefix(leaving).is_some() || line.contains(&format!("exec {leaving}"))
+    };
+    let Some((leaving, staying)) = LEAVING.iter().find(leaves).filter(|_| !line.contains("--no-daemon"))
+    else {
+        return command;
+    };
+    draft.warn(format!(
+        "scripts.start runs {leaving}in the background, where it would end at once: {staying}runs instead"
+    ));
+    match command {
+        RunCommand::Exec(_) => {
+            RunCommand::Exec(line.replacen(leaving, staying, 1).split(' ').map(str::to_owned).collect())
+        }
+        RunCommand::Shell(line) => RunCommand::Shell(line.replacen(leaving, staying, 1)),
+        RunCommand::Image => command,
     }
 }
 

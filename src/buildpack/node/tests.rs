@@ -1,6 +1,7 @@
 //! Decisions for the templates that people start from.
 #![allow(clippy::unwrap_used)]
 
+use crate::buildpack::error::DetectError;
 use crate::buildpack::sketch::{planned, said};
 use crate::model::{BuildPlan, Dockerfile, ProcessType};
 
@@ -550,4 +551,45 @@ fn frameworks_of_a_workspace_are_started() {
     assert!(web(&docs).starts_with("cd apps/two &&"));
     let adapts = r#"{"scripts": {"build": "vite build"}, "devDependencies": {"@sveltejs/kit": "2", "@sveltejs/adapter-auto": "6"}}"#;
     assert!(dockerfile(&[root, ("apps/one/package.json", adapts)]).contains("GCP_BUILDPACKS=1"));
+}
+
+#[test]
+fn old_nuxt_and_pages_of_remix_are_known() {
+    let nuxt =
+        r#"{"scripts": {"build": "nuxt build", "start": "nuxt start"}, "dependencies": {"nuxt": "^2.18.0"}}"#;
+    assert_eq!(web(&[package(nuxt)]), "nuxt start");
+    let generated = r#"{"scripts": {"build": "nuxt generate", "start": "nuxt dev"}, "dependencies": {"nuxt": "~2.18.0"}}"#;
+    assert!(dockerfile(&[package(generated)]).contains("/app/dist/"));
+    let remix = r#"{"scripts": {"build": "remix vite:build"}, "devDependencies": {"@remix-run/dev": "2", "vite": "5"}}"#;
+    let pages = ("vite.config.ts", "export default defineConfig({ plugins: [remix({ ssr: false })] })");
+    assert!(dockerfile(&[package(remix), pages]).contains("/app/build/client/"));
+}
+
+#[test]
+fn adapters_of_svelte_kit_for_other_hosts_are_refused() {
+    let kit = package(
+        r#"{"scripts": {"build": "vite build"}, "devDependencies": {"@sveltejs/kit": "2", "@sveltejs/adapter-vercel": "5"}}"#,
+    );
+    let vercel = ("svelte.config.js", "\nimport adapter from '@sveltejs/adapter-vercel';\n");
+    let Err(DetectError::Unsupported { place, what, .. }) = planned(&[kit, vercel]) else {
+        panic!("not refused")
+    };
+    assert_eq!(
+        (place.to_string().as_str(), what.as_str()),
+        ("svelte.config.js line 2", "@sveltejs/adapter-vercel")
+    );
+    assert_eq!(web(&[kit, ("svelte.config.js", "adapter: adapter({ out: 'dist' })")]), "node dist");
+    assert!(planned(&[kit, vercel, ("Procfile", "web: node x.js\n")]).is_ok());
+}
+
+#[test]
+fn nothing_leaves_for_the_background() {
+    let start =
+        |line: &str| format!(r#"{{"scripts": {{"start": "{line}"}}, "dependencies": {{"pm2": "5"}}}}"#);
+    let of = |line: &str| web(&[("package.json", &start(line))]);
+    assert_eq!(of("pm2 start server.js -i max"), "pm2-runtime start server.js -i max");
+    assert_eq!(of("cd src && pm2 start server.js"), "cd src && exec pm2-runtime start server.js");
+    assert_eq!(of("forever start server.js"), "forever server.js");
+    assert_eq!(of("pm2 start a.js --no-daemon"), "pm2 start a.js --no-daemon");
+    assert!(said(&[("package.json", &start("pm2 start a.js"))]).contains("pm2-runtime start runs"));
 }

@@ -142,7 +142,11 @@ pub(super) fn start(
         let surely = framework.packages.iter().any(|name| dependencies.has(name));
         let functions = (unknown && surely) || search::makes(&sources, framework.classes);
         if listed && let Some(found) = search::object(draft.files, &sources, framework.classes, functions) {
-            return Ok(Some(serve(draft, framework.server, &found)));
+            let server = serve(draft, framework.server, &found);
+            if server == Server::Gunicorn && dependencies.has("flask-socketio") {
+                one_worker(draft);
+            }
+            return Ok(Some(server));
         }
     }
     if dependencies.may_have("dash")
@@ -303,6 +307,14 @@ fn serve(draft: &mut Draft<'_>, server: Server, found: &Found) -> Server {
     };
     draft.web(command, &format!("from {file}"));
     server
+}
+
+/// Flask-SocketIO knows its clients in one process only, each by a thread.
+fn one_worker(draft: &mut Draft<'_>) {
+    let web = ProcessType::web();
+    let Some(RunCommand::Shell(line)) = draft.processes.get(&web) else { return };
+    let line = line.replacen("gunicorn ", "gunicorn --workers 1 --threads 100 ", 1);
+    draft.web(RunCommand::Shell(line), "for Flask-SocketIO");
 }
 
 /// Dash's WSGI object, where the app gives it a name.

@@ -480,3 +480,12 @@ fn django_is_migrated_where_the_procfile_leaves_it_open() {
     assert_eq!(release("web: sh start.sh\n"), None);
     assert_eq!(release("worker: celery -A shop worker\n"), None);
 }
+
+#[test]
+fn socketio_has_one_process() {
+    let app = ("app.py", "from flask import Flask\napp = Flask(__name__)\n");
+    assert_eq!(
+        web(&[("requirements.txt", "flask\nflask-socketio\n"), app]),
+        "gunicorn --workers 1 --threads 100 --bind 0.0.0.0:$PORT app:app"
+    );
+}
