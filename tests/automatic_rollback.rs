@@ -105,6 +105,8 @@ fn a_release_that_answers_with_errors_is_taken_back_within_a_second() {
     let (server, _turn) = alone();
     let subject = Subject::new(server, "errors", 120, "good");
     let good = subject.repository.head();
+    subject.work(30);
+    std::thread::sleep(Duration::from_millis(600)); // the proxy's numbers are on their way
     let bad = subject.push("bad");
     subject.runs(&["web-1-1", "web-2-1"]);
     subject.app.ssh("ps", &[]).ok().says(&["standby", "v2 is watched for", "v1 takes over again"]);

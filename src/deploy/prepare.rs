@@ -6,6 +6,7 @@ use super::health::{self, Check};
 use super::manifest;
 use super::pipeline::Pipeline;
 use super::queue::Turn;
+use super::release::expect_addresses;
 use super::report::Report;
 use crate::buildpack::{self, Choice};
 use crate::engine::{EngineError, LogLine};
@@ -151,6 +152,10 @@ impl Pipeline {
                 }
                 if !first {
                     plan.types.values_mut().for_each(|settings| settings.count = None);
+                }
+                let formation = store::apps::formation(db, app)?;
+                if let Err(error) = expect_addresses(&plan.processes, &plan.types, &formation) {
+                    return Ok(Err(error));
                 }
                 let new = NewRelease { app, commit, config, why: Why::Push, who, sizes: None, source: None };
                 let mut release = store::releases::create(db, &new)?;

@@ -9,7 +9,8 @@ use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::repository;
 use crate::model::{
-    App, AppName, ProcessName, ProcessState, ProcessType, Release, Restart, Scale, Target, Why,
+    App, AppName, Formation, ProcessName, ProcessState, ProcessType, Release, Restart, RunCommand, Scale,
+    Target, TypeSettings, Why,
 };
 use crate::store;
 use std::collections::BTreeMap;
@@ -134,7 +135,10 @@ impl Pipeline {
         let id = app.id;
         let before = self.store().read(move |db| store::apps::formation(db, id)).await?;
         let counts = before.scaled(changes);
-        expect_addresses(&counts)?;
+        if let Some(current) = &current {
+            let merged = before.0.iter().chain(&counts).map(|(kind, &count)| (kind.clone(), count));
+            expect_addresses(&current.processes, &current.types, &Formation(merged.collect()))?;
+        }
         let wanted = counts.clone();
         self.store()
             .write(move |db| {
@@ -466,13 +470,21 @@ fn activity(step: &'static str, who: &str) -> Activity {
 }
 
 /// Refuses counts with which no other release could be started beside this one: its
-/// web processes, and one for the release command.
-fn expect_addresses(counts: &BTreeMap<ProcessType, u32>) -> Result<(), DeployError> {
-    let (web, others): (Vec<_>, Vec<_>) = counts.iter().partition(|(kind, _)| kind.is_web());
-    let sum = |counts: Vec<(&ProcessType, &u32)>| counts.into_iter().map(|(_, count)| count).sum::<u32>();
-    let (web, others) = (sum(web), sum(others));
-    let fits = 2 * web + others < store::apps::ADDRESSES;
-    if fits { Ok(()) } else { Err(DeployError::TooMany(web, others)) }
+/// web processes and those that overlap, and one for the release command.
+pub(super) fn expect_addresses(
+    processes: &BTreeMap<ProcessType, RunCommand>,
+    types: &BTreeMap<ProcessType, TypeSettings>,
+    formation: &Formation,
+) -> Result<(), DeployError> {
+    let (mut web, mut others, mut needed) = (0, 0, 1);
+    for kind in processes.keys() {
+        let settings = types.get(kind).copied().unwrap_or_default();
+        let first = settings.count.filter(|_| !formation.0.contains_key(kind));
+        let count = first.unwrap_or_else(|| formation.count(kind));
+        *(if kind.is_web() { &mut web } else { &mut others }) += count;
+        needed += if kind.is_web() || settings.overlap { 2 * count } else { count };
+    }
+    if needed <= store::apps::ADDRESSES { Ok(()) } else { Err(DeployError::TooMany(web, others)) }
 }
 
 /// A process as a target, if it has an address.

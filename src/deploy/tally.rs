@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long numbers count as of late; at most twice that.
-const LATE: Duration = Duration::from_secs(60);
+pub(super) const LATE: Duration = Duration::from_secs(60);
 
 /// Releases of an app that are remembered: the one that serves, and those that
 /// finish their last requests.
@@ -112,7 +112,11 @@ fn evidence(
     release: u32,
     former: &Seen,
 ) -> Option<Evidence> {
-    window::worse(&apps.get(app)?.get(&release)?.total, former)
+    let series = apps.get(app)?.get(&release)?;
+    // A share of answers is the same over any time; exits are counted over as long as
+    // the former release's were.
+    let late = window::worse(&series.clone().late(), former);
+    late.or_else(|| window::worse(&series.total.answered(), former))
 }
 
 #[cfg(test)]
@@ -141,6 +145,25 @@ mod tests {
         assert_eq!(tally.late(&app, 6).errors, 1200);
         tally.forget(&app);
         assert_eq!(tally.late(&app, 6), Seen::default());
+    }
+
+    #[test]
+    fn exits_are_compared_over_as_long_a_time() {
+        let (tally, app) = (Tally::default(), AppName::parse("shop").unwrap());
+        let worker = ProcessName::parse("worker.1").unwrap();
+        for _ in 0..5 {
+            // A quarter of an hour later.
+            tally.apps.send_modify(|apps| {
+                if let Some(series) = apps.get_mut(&app).and_then(|releases| releases.get_mut(&7)) {
+                    series.begun = Instant::now().checked_sub(LATE * 15).unwrap();
+                }
+            });
+            tally.exited(&app, 7, &worker);
+            assert_eq!(tally.evidence(&app, 7, &Seen::default()), None);
+        }
+        tally.exited(&app, 7, &worker);
+        tally.exited(&app, 7, &worker);
+        assert!(tally.evidence(&app, 7, &Seen::default()).is_some());
     }
 
     #[test]

@@ -21,7 +21,6 @@ pub(super) struct Watched {
 
 struct Wellness {
     app: AppId,
-    failures: u16,
     /// Takes no requests.
     out: bool,
 }
@@ -36,11 +35,17 @@ impl Watched {
     fn is_due(&mut self, app: AppId, interval: Duration) -> bool {
         let now = Instant::now();
         let due = self.due.entry(app).or_insert(now + interval);
-        let is_due = *due <= now;
+        // Rather a moment too early than a whole tick too late.
+        let is_due = *due < now + TICK;
         if is_due {
             *due = now + interval;
         }
         is_due
+    }
+
+    /// Has an app asked at once, and from then on in its interval.
+    fn ask_now(&mut self, app: AppId) {
+        self.due.insert(app, Instant::now());
     }
 
     /// Forgets what is gone of an app.
@@ -57,12 +62,10 @@ impl Watched {
     }
 
     /// Notes an answer; whether that changes where requests go.
-    fn note(&mut self, app: AppId, container: &str, well: bool, attempts: u16) -> bool {
-        let new = || Wellness { app, failures: 0, out: false };
+    fn note(&mut self, app: AppId, container: &str, well: bool) -> bool {
+        let new = || Wellness { app, out: false };
         let wellness = self.containers.entry(container.to_owned()).or_insert_with(new);
-        wellness.failures = if well { 0 } else { wellness.failures.saturating_add(1) };
-        let out = wellness.failures >= attempts;
-        std::mem::replace(&mut wellness.out, out) != out
+        std::mem::replace(&mut wellness.out, !well) == well
     }
 }
 
@@ -110,7 +113,7 @@ impl Pipeline {
 
     /// One that is out of the routes until it passes its check.
     pub(super) fn found_unwell(&self, app: AppId, container: &str) {
-        self.watched().note(app, container, false, 1);
+        self.watched().note(app, container, false);
     }
 
     /// Waits until a process answers that has done so before; `false` if it does not
@@ -126,8 +129,10 @@ impl Pipeline {
 
     async fn ask(&self, app: &App, release: &Release, state: &ProcessState) -> Result<(), DeployError> {
         let (id, how) = (app.id, app.checks.over(&release.checks));
-        let Some(answer) = self.answer(app, release, state, &how).await else { return Ok(()) };
-        let changed = self.watched().note(id, &state.container, answer.is_ok(), how.attempts);
+        let host = self.host(app);
+        let Some(check) = self.check(release, state, &host, &how) else { return Ok(()) };
+        let answer = health::ask_in_a_row(&check).await;
+        let changed = self.watched().note(id, &state.container, answer.is_ok());
         if changed {
             self.say_wellness(app, state, answer.err().as_ref());
             self.publish_running(id).await?;
@@ -188,6 +193,7 @@ impl Pipeline {
         if !(force && goes_on) {
             self.watched().keep(id, &[]);
         }
+        self.watched().ask_now(id);
         self.publish_running(id).await?;
         drop(turn);
         Ok(())
@@ -222,15 +228,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_failures_in_a_row_take_it_out_and_one_success_brings_it_back() {
+    fn who_fails_is_out_and_one_success_brings_it_back() {
         let mut watched = Watched::default();
         let mut note = |well| {
-            let changed = watched.note(AppId(1), "a", well, 2);
+            let changed = watched.note(AppId(1), "a", well);
             (changed, watched.is_out("a"))
         };
-        assert_eq!(note(false), (false, false));
         assert_eq!(note(true), (false, false));
-        assert_eq!(note(false), (false, false));
         assert_eq!(note(false), (true, true));
         assert_eq!(note(false), (false, true), "nothing new");
         assert_eq!(note(true), (true, false));
@@ -243,7 +247,9 @@ mod tests {
         assert!(watched.is_due(AppId(2), Duration::ZERO));
         assert!(watched.is_due(AppId(2), Duration::from_secs(60)));
         assert!(!watched.is_due(AppId(2), Duration::from_secs(60)));
-        watched.note(AppId(1), "a", false, 1);
+        watched.ask_now(AppId(2));
+        assert!(watched.is_due(AppId(2), Duration::from_secs(60)), "its checks have just been set");
+        watched.note(AppId(1), "a", false);
         watched.keep(AppId(1), &[]);
         assert!(!watched.is_out("a"));
         watched.keep_apps(&[]);

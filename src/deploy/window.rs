@@ -4,9 +4,10 @@
 use super::again::Again;
 use super::queue::Turn;
 use super::release::target;
+use super::tally::LATE;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
-use crate::model::{App, AppId, Evidence, ProcessState, Release, ReleaseState, Target, Why, Window};
+use crate::model::{App, AppId, Evidence, ProcessState, Release, ReleaseState, Seen, Target, Why, Window};
 use crate::store;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,14 +77,26 @@ impl Pipeline {
             before: before.number,
             standby: before.label(),
             until: store::now() + i64::try_from(watch.as_secs()).unwrap_or(0),
-            former: self.routes.tally.late(&app.name, before.number),
+            former: self.late(app, &before).await,
         }))
+    }
+
+    /// How a release has done at last, as it was seen here; and where that says nothing
+    /// of its exits, as after a restart of the server, what the engine knows of them.
+    async fn late(&self, app: &App, release: &Release) -> Seen {
+        let mut seen = self.routes.tally.late(&app.name, release.number);
+        if seen.exits.is_empty() {
+            let states = self.states(app.id).await.unwrap_or_default();
+            let its = states.iter().filter(|state| state.release == release.label() && state.restarts > 0);
+            let since = store::now() - LATE.as_secs().cast_signed();
+            its.filter(|state| state.finished_at > since).for_each(|state| seen.exited(&state.process));
+        }
+        seen
     }
 
     /// Watches a release in the background.
     pub(super) fn watch_over(self: &Arc<Self>, app: App, window: Window, left: Duration) {
-        let pipeline = self.clone();
-        let until = Instant::now() + left + AFTERWARDS;
+        let (pipeline, end) = (self.clone(), Instant::now() + left);
         self.watches.spawn(async move {
             let tally = &pipeline.routes.tally;
             tokio::select! {
@@ -92,18 +105,18 @@ impl Pipeline {
                 () = pipeline.stop.cancelled() => return,
             }
             let ending = pipeline.clone();
-            pipeline.background.spawn(async move { ending.end_watch(&app, &window, until).await });
+            pipeline.background.spawn(async move { ending.end_watch(&app, &window, end).await });
         });
     }
 
     /// Tries again for a while if the store or the engine are unwell: a release that is
     /// worse must not stay for that.
-    async fn end_watch(self: &Arc<Self>, app: &App, window: &Window, until: Instant) {
+    async fn end_watch(self: &Arc<Self>, app: &App, window: &Window, end: Instant) {
         let mut pause = PAUSE;
-        while let Err(error) = self.see_through(app, window).await {
+        while let Err(error) = self.see_through(app, window, end).await {
             let passing =
                 matches!(error, DeployError::Store(_) | DeployError::Engine(_) | DeployError::NoProxy);
-            if passing && Instant::now() < until {
+            if passing && Instant::now() < end + AFTERWARDS {
                 tracing::warn!(app = %app.name, release = window.release, %error, "its watch is to end once more");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => pause = (pause * 2).min(MOST_PAUSE),
@@ -134,8 +147,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// A release is worse than the one before, or its time is over.
-    async fn see_through(self: &Arc<Self>, app: &App, window: &Window) -> Result<(), DeployError> {
+    /// A release is worse than the one before, or no time is left of its watch.
+    async fn see_through(
+        self: &Arc<Self>,
+        app: &App,
+        window: &Window,
+        end: Instant,
+    ) -> Result<(), DeployError> {
         if self.window(app.id).await?.as_ref() != Some(window) {
             return Ok(());
         }
@@ -149,7 +167,12 @@ impl Pipeline {
         }
         match self.routes.tally.evidence(&app.name, window.release, &window.former) {
             Some(evidence) => self.take_back(app, window, evidence, turn).await,
-            None => self.close_window(app, window, turn).await,
+            None if Instant::now() >= end => self.close_window(app, window, turn).await,
+            None => {
+                // It has become better while somebody else had the turn.
+                self.watch_over(app.clone(), window.clone(), end.saturating_duration_since(Instant::now()));
+                Ok(())
+            }
         }
     }
 

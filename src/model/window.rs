@@ -14,6 +14,13 @@ const FEWEST_ERRORS: u64 = 10;
 /// So many points of a hundred more of the answers have to be errors than before.
 const WORSE_BY: u64 = 10;
 
+/// The release before has to have answered so often that its share of errors says
+/// something.
+const FEWEST_ANSWERS: u64 = 20;
+
+/// Where that says nothing, so many of a hundred answers have to be errors.
+const BAD_BY_ITSELF: u64 = 30;
+
 /// A process that exits so often has not exited by chance.
 const FEWEST_EXITS: u32 = 3;
 
@@ -60,6 +67,12 @@ impl Seen {
     pub fn exited(&mut self, process: &ProcessName) {
         let exits = self.exits.entry(process.to_string()).or_default();
         *exits = exits.saturating_add(1);
+    }
+
+    /// Without the exits.
+    #[must_use]
+    pub fn answered(&self) -> Self {
+        Self { exits: BTreeMap::new(), ..self.clone() }
     }
 
     /// Both together.
@@ -117,14 +130,20 @@ impl fmt::Display for Evidence {
 
 /// Whether a release is worse than the one before, and by what. The former one's
 /// numbers are of its last minutes, not of its life: one that has been failing
-/// since its database is down is no better than its successor.
+/// since its database is down is no better than its successor. Exits are to be of as long
+/// a time: a worker that exits every quarter of an hour does so three times in an hour.
 pub fn worse(now: &Seen, former: &Seen) -> Option<Evidence> {
     let let_pass = FEWEST_EXITS + EXITS_PER_FORMER.saturating_mul(former.most_exits());
     let crashing = now.exits.iter().max_by_key(|(_, exits)| **exits).filter(|(_, exits)| **exits >= let_pass);
     if let Some((process, &exits)) = crashing {
         return Some(Evidence::Exits { process: process.clone(), exits });
     }
-    let failing = now.errors >= FEWEST_ERRORS && share(now) >= share(former) + WORSE_BY;
+    let bound = if former.answers < FEWEST_ANSWERS {
+        BAD_BY_ITSELF.max(share(former) + WORSE_BY)
+    } else {
+        share(former) + WORSE_BY
+    };
+    let failing = now.errors >= FEWEST_ERRORS && share(now) >= bound;
     failing.then_some(Evidence::Errors {
         answers: now.answers,
         errors: now.errors,
@@ -158,7 +177,9 @@ mod tests {
     #[test]
     fn a_release_with_more_errors_is_worse() {
         let none = Seen::default();
-        assert_eq!(text(&answers(80, 12), &none), "12 of 80 answers were 5xx");
+        assert_eq!(text(&answers(80, 40), &none), "40 of 80 answers were 5xx");
+        assert_eq!(text(&answers(80, 12), &none), "stays", "nobody knows how it was before");
+        assert_eq!(text(&answers(80, 12), &answers(60, 1)), "12 of 80 answers were 5xx (1 of 60 before)");
         assert_eq!(text(&answers(10, 10), &answers(500, 5)), "10 of 10 answers were 5xx (5 of 500 before)");
         assert_eq!(text(&answers(9, 9), &none), "stays", "too few to tell");
         assert_eq!(text(&answers(1000, 90), &none), "stays", "one of a hundred more is no failure");
@@ -169,6 +190,7 @@ mod tests {
     fn a_release_that_is_no_worse_than_the_one_before_stays() {
         assert_eq!(text(&answers(100, 55), &answers(100, 50)), "stays");
         assert_eq!(text(&answers(100, 100), &answers(40, 40)), "stays");
+        assert_eq!(text(&answers(100, 100), &answers(4, 4)), "stays");
         assert_eq!(
             text(&answers(100, 61), &answers(100, 50)),
             "61 of 100 answers were 5xx (50 of 100 before)"

@@ -25,6 +25,8 @@ pub(super) enum Behaviour {
     Exits,
     /// Its web process answers with 500.
     Answers500,
+    /// Its web process accepts requests and never answers.
+    Hangs,
     /// It is nothing that can be detected.
     Nothing,
 }
@@ -100,6 +102,7 @@ impl Serving {
         let status = match behaviour {
             Behaviour::Good => "200 OK",
             Behaviour::Answers500 => "500 Internal Server Error",
+            Behaviour::Hangs => "",
             _ => return None,
         };
         let mut tries = 0;
@@ -119,6 +122,10 @@ impl Serving {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = [0; 1024];
                 let _ = stream.read(&mut request).await;
+                if behaviour == Behaviour::Hangs {
+                    tokio::spawn(async move { stream.read(&mut [0; 1]).await });
+                    continue;
+                }
                 let status = if Instant::now() < ready { "503 Service Unavailable" } else { status };
                 let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).await;
             }

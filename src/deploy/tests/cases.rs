@@ -439,6 +439,29 @@ fn an_unwell_process_takes_no_requests_after_a_restart_of_the_server_either() {
 }
 
 #[test]
+fn a_process_that_hangs_is_out_of_the_routes_within_two_intervals_whatever_its_timeout() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 2, worker: 0 });
+    world.watch_health();
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let mut checks = CheckChange { interval: Some(3600), ..every_second() };
+    world.block_on(pipeline.set_checks(&app, |set| *set = checks.clone(), false, "ada")).unwrap();
+    world.carry_out(async { tokio::time::sleep(Duration::from_millis(1500)).await });
+    // From now on, and not when the hour of the former interval is over.
+    checks = CheckChange { interval: Some(2), attempts: Some(2), timeout: Some(10), ..checks };
+    world.block_on(pipeline.set_checks(&app, |set| *set = checks, false, "ada")).unwrap();
+    world.carry_out(async { tokio::time::sleep(Duration::from_millis(1200)).await });
+    world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Hangs));
+    let begun = Instant::now();
+    world.waits_until_routed(&["web.2"]);
+    let took = begun.elapsed();
+    assert!(took < Duration::from_millis(4300), "{took:?}");
+    world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Good));
+    world.waits_until_routed(&["web.1", "web.2"]);
+}
+
+#[test]
 fn commands_that_waited_for_their_turn_find_the_app_as_it_is_then() {
     let mut world = World::new().unwrap();
     world.does_all(good(1));
@@ -876,4 +899,10 @@ fn more_processes_than_a_next_release_finds_addresses_for_are_refused() {
         assert!(matches!(scaled, Err(DeployError::TooMany(..))), "{web} and {worker}: {scaled:?}");
     }
     assert_eq!(world.runs(), ["web-1-1"]);
+    // One type after the other comes to the same.
+    let (pipeline, app, report) = (world.pipeline.clone(), world.app(), Report::channel().0);
+    world.does_all(Command::Scale { web: 20, worker: 0 });
+    let workers = [(ProcessType::parse("worker").unwrap(), Scale::To(25))].into();
+    let scaled = world.block_on(pipeline.scale(&app, &workers, "ada", &report));
+    assert!(matches!(scaled, Err(DeployError::TooMany(20, 25))), "{scaled:?}");
 }
