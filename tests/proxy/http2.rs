@@ -157,7 +157,7 @@ async fn upgrades_and_swaps_lose_no_request() {
     }
     over.cancel();
     for client in asking {
-        assert!(client.await.unwrap() > 4);
+        assert!(client.await.unwrap() > 0);
     }
     running.abort();
 }
