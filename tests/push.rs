@@ -325,7 +325,7 @@ fn two_pushes_that_wait_go_one_after_the_other_and_know_their_place() {
     let repository = app.saying("start");
     repository.push(&["main"]).ok();
     let marker = format!("{}-takes-its-time", app.name);
-    repository.write("Procfile", format!("web: python main.py\nrelease: echo {marker}; sleep 5\n"));
+    repository.write("Procfile", format!("web: python main.py\nrelease: echo {marker}; sleep 15\n"));
     repository.say("slow");
     let mut slow = repository.push_running(&["main"]);
     slow.wait_for(&marker, 2 * MINUTE);

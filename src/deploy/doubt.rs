@@ -4,7 +4,7 @@
 use super::watch::its_web;
 use super::{DeployError, Pipeline};
 use crate::engine::{Event, EventKind};
-use crate::model::{App, AppId, ProcessName, ProcessState, Release};
+use crate::model::{App, AppId, ProcessName, ProcessState, Release, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
@@ -143,9 +143,41 @@ impl Pipeline {
     /// Has one that the engine has started again take requests when it answers. Whoever
     /// starts one asks it himself.
     pub(super) fn resolve_restarted(self: &Arc<Self>, app: &App, release: &Release, state: &ProcessState) {
-        if !self.doubts().begun.contains(&name(state)) {
-            self.resolve_doubts(app, release, std::slice::from_ref(state));
+        if self.doubts().begun.contains(&name(state)) {
+            return;
         }
+        // Its end may not have been heard: the engine or we were away just then.
+        if state.restarts > 0 && !self.is_routed(app, release, state) {
+            self.doubt(state);
+        }
+        self.resolve_doubts(app, release, std::slice::from_ref(state));
+    }
+
+    fn is_routed(&self, app: &App, release: &Release, state: &ProcessState) -> bool {
+        let table = self.routes.table();
+        let target = super::release::target(state, release.port);
+        let route = table.routes.get(&app.name);
+        target.is_some_and(|target| route.is_some_and(|route| route.targets.contains(&target)))
+    }
+
+    /// Nobody has heard it answer: it takes no requests until somebody has.
+    pub(super) fn doubt(&self, state: &ProcessState) {
+        self.doubts().doubt(state.app, &state.container);
+    }
+
+    /// Those of a release's targets that are not in doubt by now: one may have ended and
+    /// come back since it answered.
+    pub(super) async fn without_doubt(
+        &self,
+        app: &App,
+        release: &Release,
+        targets: Vec<Target>,
+    ) -> Vec<Target> {
+        let Ok(states) = self.states(app.id).await else { return targets };
+        let doubted = states.iter().filter(|state| self.takes_none(state));
+        let doubted: Vec<Target> =
+            doubted.filter_map(|state| super::release::target(state, release.port)).collect();
+        targets.into_iter().filter(|target| !doubted.contains(target)).collect()
     }
 
     /// Has these take requests when they answer, if they are in doubt.

@@ -50,6 +50,7 @@ impl Pipeline {
         };
         reached("committed");
         let targets = self.still_running(&app, targets).await;
+        let targets = self.without_doubt(&app, &release, targets).await;
         let outage = self.outage(&app, &release).await;
         let app_now = self.as_it_is(&app).await;
         let route = self.route(&app_now, release.number, targets, outage);
@@ -253,12 +254,22 @@ impl Pipeline {
     /// they are of, whoever took their route away, and however long ago. Until then
     /// nobody else takes them for leftovers.
     pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState]) {
+        self.retire_after(app, web, Duration::MAX).await;
+    }
+
+    /// The same for who has the app in hand: a proxy that stays away is not waited for
+    /// any longer than its requests would be.
+    pub(super) async fn retire_web_in_turn(&self, app: &App, web: &[ProcessState]) {
+        self.retire_after(app, web, DRAIN).await;
+    }
+
+    async fn retire_after(&self, app: &App, web: &[ProcessState], away: Duration) {
         self.mark_retiring(web);
         let used = self.routed_once(app, web).await;
         let version = self.routes.table().version;
         let finished = async {
             // A proxy that is away goes on sending requests to them until it is back.
-            self.routes.in_force(version, &used).await;
+            let _ = tokio::time::timeout(away, self.routes.in_force(version, &used)).await;
             self.routes.drained(&used, DRAIN).await
         };
         tokio::select! {

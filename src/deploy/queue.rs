@@ -117,7 +117,7 @@ struct Steps {
 impl Standing {
     /// From here on, and until [`Turn::commit`], somebody else may end this.
     pub fn may_be_cancelled(&self) -> Arc<Ending> {
-        self.steps.may_be_cancelled()
+        self.steps.may_be_cancelled(false)
     }
 
     /// Waits for the turn; `said` hears how many are before, whenever that changes.
@@ -129,10 +129,12 @@ impl Standing {
 }
 
 impl Steps {
-    fn may_be_cancelled(&self) -> Arc<Ending> {
+    fn may_be_cancelled(&self, has_turn: bool) -> Arc<Ending> {
         let mut endings = self.place.endings.lock().unwrap_or_else(PoisonError::into_inner);
         if !endings.iter().any(|known| Arc::ptr_eq(known, &self.ending)) {
-            endings.push(self.ending.clone());
+            // Who has the turn comes before all who stand in line for it.
+            let place = if has_turn { 0 } else { endings.len() };
+            endings.insert(place, self.ending.clone());
         }
         self.ending.clone()
     }
@@ -265,7 +267,7 @@ impl Turn {
 
     /// From here on, and until [`Turn::commit`], somebody else may end this.
     pub fn may_be_cancelled(&self) -> Arc<Ending> {
-        self.steps.may_be_cancelled()
+        self.steps.may_be_cancelled(true)
     }
 
     /// From here on it is too late to end it; an error if somebody has asked for it,

@@ -155,7 +155,7 @@ impl Pipeline {
             }
         };
         drop(turn);
-        self.retire_web(&app, &superfluous).await;
+        self.retire_web_in_turn(&app, &superfluous).await;
         drop(roster);
         Ok(counts)
     }
@@ -180,7 +180,7 @@ impl Pipeline {
         };
         self.mark_retiring(&states);
         drop(turn);
-        self.retire_web(&app, &states).await;
+        self.retire_web_in_turn(&app, &states).await;
         drop(roster);
         Ok(())
     }
@@ -222,7 +222,7 @@ impl Pipeline {
             }
         };
         drop(turn);
-        self.retire_web(&app, &superfluous).await;
+        self.retire_web_in_turn(&app, &superfluous).await;
         drop(roster);
         Ok(None)
     }

@@ -32,7 +32,7 @@ impl Pipeline {
             }
         };
         drop(turn);
-        self.retire_web(app, &ended).await;
+        self.retire_web_in_turn(app, &ended).await;
         drop(roster);
         Ok(chosen)
     }
@@ -50,7 +50,7 @@ impl Pipeline {
         let (release, chosen) = self.chosen(app, which).await?;
         let superfluous = self.start_chosen(app, &release, which, report).await?;
         drop(turn);
-        self.retire_web(app, &superfluous).await;
+        self.retire_web_in_turn(app, &superfluous).await;
         drop(roster);
         Ok(chosen)
     }
@@ -102,7 +102,7 @@ impl Pipeline {
             // A worker may take its time, and nobody else is to wait for it.
             self.mark_retiring(&old);
             drop(turn);
-            self.retire_web(app, &old).await;
+            self.retire_web_in_turn(app, &old).await;
             turn = self.turn(app, "restarting", who).await;
             if self.current(app).await?.is_none_or(|current| current.id != release.id) {
                 return Ok(chosen);
@@ -110,7 +110,7 @@ impl Pipeline {
         }
         let superfluous = self.start_chosen(app, &release, which, report).await?;
         drop(turn);
-        self.retire_web(app, &superfluous).await;
+        self.retire_web_in_turn(app, &superfluous).await;
         drop(roster);
         Ok(chosen)
     }
@@ -219,7 +219,7 @@ impl Pipeline {
         self.mark_retiring(&state);
         let published = self.publish_running(app.id).await?;
         self.routes.acknowledged(published.version).await;
-        self.retire_web(app, &state).await;
+        self.retire_web_in_turn(app, &state).await;
         Ok(())
     }
 

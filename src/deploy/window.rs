@@ -224,7 +224,7 @@ impl Pipeline {
         self.mark_retiring(&standby);
         drop(turn);
         // A request that began before the swap may still be under way.
-        self.retire_web(app, &standby).await;
+        self.retire_web_in_turn(app, &standby).await;
         self.drop_old_images(app).await;
         Ok(())
     }
@@ -239,7 +239,7 @@ impl Pipeline {
         self.store().write(move |db| store::windows::close(db, id)).await?;
         let mut standby = self.not_retiring(self.states(id).await?);
         standby.retain(|state| window.keeps(state));
-        self.retire_web(app, &standby).await;
+        self.retire_web_in_turn(app, &standby).await;
         Ok(())
     }
 
@@ -272,7 +272,14 @@ impl Pipeline {
         let mut fit: Vec<&ProcessState> = states.iter().filter(|state| fit(state)).collect();
         let asked = fit.iter().map(|state| self.is_well(app, source, state));
         let mut well = futures_util::future::join_all(asked).await.into_iter();
-        fit.retain(|_| well.next().unwrap_or_default());
+        fit.retain(|state| {
+            let is_well = well.next().unwrap_or_default();
+            if !is_well {
+                // Nor is it routed to when what is wanted is looked through.
+                self.doubt(state);
+            }
+            is_well
+        });
         let targets: Vec<Target> = fit.into_iter().filter_map(|state| target(state, source.port)).collect();
         Ok((!targets.is_empty()).then_some(Standby { label: window.standby, targets }))
     }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,9 @@ pub(super) fn load_certificates(path: &Path) -> CertificateTable {
     }
 }
 
+/// After a failure it is tried again: the disk may have been full for a while.
+const AGAIN: Duration = Duration::from_secs(30);
+
 /// Keeps the table in force on disk, a little later: a change is not to wait for the
 /// disk, and many of them are written once. A full disk must not keep it from serving.
 pub(super) struct Keeper {
@@ -80,15 +84,25 @@ impl Keeper {
 
 async fn keep(path: PathBuf, shared: Arc<Shared>, changed: Arc<Notify>, last: CancellationToken) {
     let mut kept = shared.board.table().version;
+    let mut failed = false;
     loop {
-        let more = last.run_until_cancelled(changed.notified()).await.is_some();
+        let more = tokio::select! {
+            () = last.cancelled() => false,
+            () = changed.notified() => true,
+            () = tokio::time::sleep(AGAIN), if failed => true,
+        };
         let table = shared.board.table();
-        if table.version != kept {
-            kept = table.version;
+        let version = table.version;
+        if version != kept {
             let place = path.clone();
             let saved = tokio::task::spawn_blocking(move || save(&place, &*table)).await;
-            if let Err(error) = saved.unwrap_or_else(|error| Err(io::Error::other(error))) {
-                warn!(path = %path.display(), %error, "can't store the routes; a restart would serve older ones");
+            let saved = saved.unwrap_or_else(|error| Err(io::Error::other(error)));
+            failed = saved.is_err();
+            match saved {
+                Ok(()) => kept = version,
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "can't store the routes; a restart would serve older ones");
+                }
             }
         }
         if !more {

@@ -804,7 +804,7 @@ fn a_push_whose_branch_git_does_not_move_gives_the_app_back() {
 }
 
 /// How long a worker takes to stop that ignores SIGTERM for a while.
-const STUBBORN: Duration = Duration::from_secs(2);
+const STUBBORN: Duration = Duration::from_secs(6);
 
 /// v1 and its worker stood by and were being ended when v2 turned out to be bad.
 fn with_a_worker_that_ends_slowly() -> World {
