@@ -112,6 +112,9 @@ pub enum DeployError {
     /// A running process does not pass a check that was to be set.
     #[error("{0} does not pass")]
     NotPassed(ProcessName, Unhealthy),
+    /// Nothing could be told of the app's files in time.
+    #[error("the app's files were not read within {0:?}")]
+    DetectionTime(Duration),
     /// The release command took too long.
     #[error("the release command took longer than {0:?}")]
     ReleaseTime(Duration),

@@ -19,11 +19,16 @@ use crate::model::{
 use crate::store::{self, releases::NewRelease};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// `PORT` of an image that exposes none.
 pub(super) const DEFAULT_PORT: u16 = 5000;
+
+/// How long it may take to tell what an app is: its files are bounded, and are read
+/// in well under a second. A disk that hangs must not hold the app's turn.
+const DETECTION: Duration = Duration::from_secs(60);
 
 /// What is to be deployed.
 pub(super) struct Job {
@@ -129,7 +134,8 @@ impl Pipeline {
             let tree = if plan.root.is_empty() { tree } else { tree.below(&plan.root) };
             Ok((tree, plan))
         };
-        blocking(work).await
+        let read = tokio::time::timeout(DETECTION, blocking(work)).await;
+        read.unwrap_or(Err(DeployError::DetectionTime(DETECTION)))
     }
 
     /// Writes the release down before anything is made for it.

@@ -28,7 +28,11 @@ pub(super) fn unhealthy(
         ),
         Unhealthy::Silent => (
             format!("{process} runs, but listens on no port."),
-            format!("Listen on 0.0.0.0 and the port in $PORT (here {port})."),
+            if tail.iter().any(|line| tells_of_a_failure(line)) {
+                "Something in it has failed before it could: its lines are above. Mend that first.".to_owned()
+            } else {
+                format!("Listen on 0.0.0.0 and the port in $PORT (here {port}).")
+            },
         ),
         Unhealthy::LoopbackOnly(addresses) => (
             format!(
@@ -71,6 +75,17 @@ pub(super) fn unhealthy(
     let tail = tail.iter().rev().take(TAIL).rev().map(|line| quoted(line));
     let cause = [cause].into_iter().chain(tail).collect::<Vec<_>>().join("\n");
     Problem::new("Push rejected: the new release does not answer.", cause, next)
+}
+
+/// Whether a process that goes on has written that what it runs has not: servers
+/// and watchers outlive workers that a syntax error ended.
+fn tells_of_a_failure(line: &str) -> bool {
+    let line = line.trim();
+    let first = line.split_whitespace().next().unwrap_or_default();
+    first.ends_with("Error:")
+        || first.ends_with("Exception:")
+        || line.starts_with("Traceback (")
+        || line.contains("app crashed")
 }
 
 /// A line of the app's, cut to what fits a push; `logs` has all of it.
@@ -156,6 +171,28 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(text.join("\n\n"));
+    }
+
+    #[test]
+    fn a_worker_that_died_is_mended_before_the_port() {
+        let next = |line: &str| {
+            let process = ProcessName::parse("web.1").unwrap();
+            let tail = vec![line.to_owned()];
+            DeployError::Unhealthy { process, port: 5000, why: Unhealthy::Silent, tail, advice: None }
+                .problem()
+                .next
+        };
+        for line in [
+            "SyntaxError: invalid syntax",
+            "  ModuleNotFoundError: No module named 'flask'",
+            "Traceback (most recent call last):",
+            "[nodemon] app crashed - waiting for file changes before starting...",
+        ] {
+            assert!(next(line).starts_with("Something in it has failed"), "{line}");
+        }
+        for line in ["boom", "errors: 0", "no Error: here"] {
+            assert!(next(line).starts_with("Listen on 0.0.0.0"), "{line}");
+        }
     }
 
     #[test]

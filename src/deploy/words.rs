@@ -62,6 +62,7 @@ impl DeployError {
                 "Nothing has changed; with it no request would reach the process.",
                 "To set it all the same, for the next release: --force",
             ),
+            Self::DetectionTime(limit) => detection_time(*limit),
             Self::ReleaseTime(limit) => Problem::new(
                 format!("Push rejected: the release command took longer than {}.", spelt(*limit)),
                 "It was ended with everything that it had started.",
@@ -321,6 +322,14 @@ fn no_config(app: &AppName, names: &[String]) -> Problem {
     )
 }
 
+fn detection_time(limit: Duration) -> Problem {
+    Problem::new(
+        format!("Push rejected: reading the app's files took longer than {}.", spelt(limit)),
+        "The server's disk is slow, or it has too much to do.",
+        "Nothing has changed. Push again; if it stays so, tell the administrator.",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -359,6 +368,7 @@ mod tests {
             ),
             DeployError::TooMuch { wanted: "64G of memory".into(), most: "16G".into() },
             DeployError::ReleaseTime(Duration::from_secs(90)),
+            DeployError::DetectionTime(Duration::from_secs(60)),
             DeployError::Oversize(AppName::parse("shop").unwrap(), Oversize::Count(1001)),
             DeployError::Certificate(crate::x509::CertificateFault::OtherKey),
             DeployError::NoApp,
