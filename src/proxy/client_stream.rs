@@ -207,6 +207,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
             }
             self.passed_over = Some(0);
         }
+        // The app's end of a tunnel is not the client's: what still comes is the app's.
+        if self.framing.is_raw() {
+            return Poll::Ready(Ok(()));
+        }
         self.poll_linger(context).map(Ok)
     }
 }

@@ -83,6 +83,11 @@ impl Framing {
         }
     }
 
+    /// Whether what comes is HTTP no more, as after an upgrade.
+    pub(super) fn is_raw(&self) -> bool {
+        matches!(self.state, State::Raw)
+    }
+
     /// Reads on; `bytes` may be cut anywhere.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), Refused> {
         let mut rest = bytes;

@@ -74,11 +74,16 @@ impl Places {
 
     /// A place among all connections, once there is one; none if `close` comes first.
     pub(super) async fn permit(&self, close: &CancellationToken) -> Option<OwnedSemaphorePermit> {
-        if self.free.available_permits() <= self.all / 10 {
-            self.relieve();
+        loop {
+            if self.free.available_permits() <= self.all / 10 {
+                self.relieve();
+            }
+            let acquiring = tokio::time::timeout(BRIEF, Arc::clone(&self.free).acquire_owned());
+            // Who was not idle for long enough just now may be in a moment.
+            if let Ok(permit) = close.run_until_cancelled(acquiring).await? {
+                return permit.ok();
+            }
         }
-        let permit = close.run_until_cancelled(Arc::clone(&self.free).acquire_owned()).await;
-        permit?.ok()
     }
 
     /// Asks some of those to leave that have been without a request for longest.
@@ -173,4 +178,23 @@ impl Drop for Request {
 
 fn lock(taken: &Taken) -> MutexGuard<'_, HashMap<u64, Arc<State>>> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::peers::Peers;
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    #[tokio::test]
+    async fn who_is_not_idle_for_long_makes_room_once_he_is() {
+        let (places, close) = (Places::new(1, 1), CancellationToken::new());
+        let seat = Peers::new(1, 1).admit(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        let permit = places.permit(&close).await;
+        let place = places.take(permit, seat, CancellationToken::new());
+        tokio::spawn(async move { place.leave().cancelled().await });
+        let next = tokio::time::timeout(Duration::from_secs(30), places.permit(&close));
+        assert!(next.await.unwrap().is_some());
+    }
 }

@@ -37,6 +37,37 @@ async fn a_websocket_is_a_tunnel_and_counts_as_in_flight() {
 }
 
 #[tokio::test]
+async fn an_app_that_has_no_more_to_say_still_hears_all() {
+    const LENGTH: usize = 16 * 1024 * 1024;
+    let (told, heard) = tokio::sync::oneshot::channel();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Some(told)));
+    let app = App::raw(move |mut stream| {
+        let told = std::sync::Arc::clone(&told);
+        async move {
+            read_head(&mut stream).await;
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // By now there is more under way than fits in between.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            stream.shutdown().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let all = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
+            let told = told.lock().unwrap().take().unwrap();
+            told.send(all).unwrap();
+        }
+    })
+    .await;
+    let (proxy, _control) = Proxy::with(vec![route("blog", &[&app])]).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = "GET / HTTP/1.1\r\nHost: blog.localhost\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
+    stream.write_all(&vec![b'x'; LENGTH]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(heard.await.unwrap(), LENGTH as u64);
+}
+
+#[tokio::test]
 async fn an_upgrade_that_is_not_granted_ends_the_connection() {
     let app = App::start(1).await;
     let (proxy, _control) = Proxy::with(vec![route("blog", &[&app])]).await;

@@ -75,8 +75,8 @@ async fn uploads_that_clients_break_off_are_not_the_releases_errors() {
 async fn a_client_that_stalls_is_told_so_and_the_app_is_not_blamed() {
     let app = App::start(1).await;
     let limits = ProxyLimits {
-        first_byte: Duration::from_millis(100),
-        body: Duration::from_millis(300),
+        first_byte: Duration::from_secs(1),
+        body: Duration::from_millis(1500),
         ..ProxyLimits::default()
     };
     let (proxy, mut control) = with_limits(limits, &app).await;
@@ -104,7 +104,7 @@ async fn a_client_that_stalls_is_told_so_and_the_app_is_not_blamed() {
     });
     let asking: Vec<_> = asking.collect();
     for asked in asking {
-        let answered = tokio::time::timeout(Duration::from_secs(5), asked);
+        let answered = tokio::time::timeout(Duration::from_secs(15), asked);
         assert_eq!(answered.await.expect("an answer").unwrap(), 408);
     }
     assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
@@ -170,10 +170,10 @@ async fn a_body_reaches_the_app_whatever_the_method() {
 #[tokio::test]
 async fn an_early_answer_reaches_a_client_that_still_sends() {
     let proxy = Proxy::start().await;
-    let head = b"POST / HTTP/1.1\r\nHost: nobody.localhost\r\nContent-Length: 200000\r\n\r\n";
-    let parts: Vec<&[u8]> = std::iter::once(&head[..]).chain([&[b'x'; 10_000][..]; 20]).collect();
+    let head = b"POST / HTTP/1.1\r\nHost: nobody.localhost\r\nContent-Length: 160000\r\n\r\n";
+    let parts: Vec<&[u8]> = std::iter::once(&head[..]).chain([&[b'x'; 16_000][..]; 10]).collect();
     let before = Instant::now();
     let answer = in_parts(&proxy, &parts, Duration::from_millis(20)).await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
-    assert!(before.elapsed() < Duration::from_secs(5));
+    assert!(before.elapsed() < Duration::from_secs(10));
 }
