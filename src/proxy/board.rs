@@ -1,5 +1,6 @@
 //! The table in force, how the next one replaces it, and what drains.
 
+use super::asked::Asked;
 use super::counts::Counts;
 use super::routing::{Backend, Entry, Routing, compete};
 use super::upstream::{InFlight, Upstream};
@@ -142,13 +143,13 @@ impl Board {
 
     /// Picks a target and counts the request there; never one that a table has
     /// removed, however late this comes.
-    pub(super) fn choose(&self, entry: Entry, host: &str) -> Choice {
+    pub(super) fn choose(&self, entry: Entry, host: &str, asked: &Asked) -> Choice {
         loop {
             let routing = self.routing.load();
             let Some(backend) = routing.find(entry, host) else {
                 return Choice::Unknown;
             };
-            let Some(upstream) = backend.pick() else {
+            let Some(upstream) = backend.pick(asked) else {
                 return Choice::Outage(Arc::clone(backend));
             };
             if let Some(in_flight) = upstream.enter() {
@@ -309,7 +310,7 @@ mod tests {
     fn answers(board: &Board) -> Vec<String> {
         let asked = HOSTS.map(|host| (Entry::Hosts, host)).into_iter();
         let asked = asked.chain([7000, 7001].map(|port| (Entry::Port(port), "")));
-        let answer = |(entry, host)| match board.choose(entry, host) {
+        let answer = |(entry, host)| match board.choose(entry, host, &Asked::default()) {
             Choice::Target { backend, in_flight } => {
                 format!("{} v{}", backend.app, in_flight.upstream().target.release)
             }

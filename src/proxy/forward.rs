@@ -1,6 +1,7 @@
 //! One request: whom it is for, which process takes it, and what comes back.
 
 use super::access::Record;
+use super::asked::Asked;
 use super::board::Choice;
 use super::body::{Relay, ReplyBody, RequestBody};
 use super::client::Client;
@@ -128,9 +129,9 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
     let limits = &client.shared.limits;
     let give_up = errand.started + limits.retry;
     let mut pause = FIRST_PAUSE;
-    let mut refused_before = false;
+    let mut asked = Asked::default();
     let page = loop {
-        let (backend, in_flight) = match client.shared.board.choose(client.entry, host) {
+        let (backend, in_flight) = match client.shared.board.choose(client.entry, host, &asked) {
             Choice::Target { backend, .. } | Choice::Outage(backend)
                 if client.is_sent_on(&backend, host) && !headers::is_secure(errand.request.headers()) =>
             {
@@ -141,7 +142,12 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             Choice::Outage(backend) => break backend.outage(),
             Choice::Unknown => break Page::UnknownHost(host.to_owned()),
         };
-        if refused_before && in_flight.upstream().is_ejected() {
+        let upstream = Arc::clone(in_flight.upstream());
+        if asked.is_in_vain(&upstream) {
+            // As all were; but those that were busy may have time now.
+            if asked.forget_busy() {
+                continue;
+            }
             if Instant::now() + pause > give_up {
                 break backend.instead(Page::Refusing);
             }
@@ -149,11 +155,11 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             drop(in_flight);
             tokio::time::sleep(pause).await;
             pause *= 2;
-            refused_before = false;
+            asked.forget();
             continue;
         }
-        let upstream = Arc::clone(in_flight.upstream());
-        let others = backend.has_another(&upstream);
+        let in_time = errand.started.elapsed() < limits.connect_last;
+        let others = in_time && backend.has_another(&upstream, &asked);
         let connect = if others { limits.connect } else { limits.connect_last };
         match attempt(client, in_flight, errand.request, connect).await {
             Ok(exchange) => {
@@ -168,18 +174,16 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 ));
             }
             Err(Failure::Refused(request)) => {
-                upstream.eject();
+                asked.refused(upstream);
                 errand.request = *request;
-                refused_before = true;
             }
             Err(Failure::Busy(request)) if others => {
-                upstream.eject();
+                asked.busy(upstream);
                 errand.request = *request;
             }
             // That it has much to do is no fault of the release.
             Err(Failure::Busy(_)) => break Page::Busy,
             Err(Failure::Short(request)) => {
-                client.shared.relieve();
                 if Instant::now() + pause > give_up {
                     break Page::Full(Full::Proxy);
                 }
@@ -242,7 +246,10 @@ async fn attempt_afresh(
             let request = Box::new(request);
             return Err(match error.kind() {
                 ErrorKind::TimedOut => Failure::Busy(request),
-                _ if is_our_own(&error) => Failure::Short(request),
+                _ if is_our_own(&error) => {
+                    client.shared.relieve(&error);
+                    Failure::Short(request)
+                }
                 _ => Failure::Refused(request),
             });
         }

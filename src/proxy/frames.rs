@@ -4,8 +4,10 @@
 //! Resets, pings, settings, priorities and empty pieces of bodies are all of use
 //! now and then; a client that sends them by the thousand is no client.
 
+use super::places::Place;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -117,17 +119,22 @@ fn is_beside_the_point(kind: u8, flags: u8, length: usize) -> bool {
 pub(super) struct Metered<S> {
     stream: S,
     meter: Meter,
+    place: Arc<Place>,
 }
 
 impl<S> Metered<S> {
     /// From the preface on.
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, meter: Meter::new(Instant::now()) }
+    pub(super) fn new(stream: S, place: Arc<Place>) -> Self {
+        Self { stream, meter: Meter::new(Instant::now()), place }
     }
 
     fn count(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(written)) = written {
             self.meter.sent = self.meter.sent.saturating_add(*written);
+            // Less than that may be nothing but the answers to pings.
+            if *written >= WINDOW {
+                self.place.wrote();
+            }
         }
     }
 }

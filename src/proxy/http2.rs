@@ -72,6 +72,7 @@ pub(super) async fn serve<S>(shared: &Arc<Shared>, stream: S, client: Client, pl
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stream = Metered::new(stream, Arc::clone(&client.place));
     let client = Arc::new(client);
     let answers = Arc::new(Answers::default());
     let (kept, number) = (Arc::clone(&answers), AtomicU64::new(0));
@@ -85,7 +86,7 @@ where
     });
     let watch = answers.watch(shared.limits.send);
     tokio::pin!(watch);
-    let connection = builder().serve_connection(TokioIo::new(Metered::new(stream)), service);
+    let connection = builder().serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

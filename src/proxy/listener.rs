@@ -90,7 +90,7 @@ pub(super) async fn accept(
             }
             Err(error) => {
                 warn!(%error, "can't accept a connection; trying again");
-                shared.relieve();
+                shared.relieve(&error);
                 close.run_until_cancelled(tokio::time::sleep(ACCEPT_PAUSE)).await;
             }
         }

@@ -8,6 +8,7 @@
 
 mod access;
 mod answers;
+mod asked;
 mod board;
 mod body;
 mod client;
@@ -58,7 +59,7 @@ use sockets::Sockets;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tls::Tls;
 use tokio::sync::{Mutex, oneshot};
@@ -68,6 +69,9 @@ use tracing::{info, warn};
 
 /// How often idle connections to apps are looked through.
 const SWEEP: Duration = Duration::from_secs(15);
+/// Between two times that connections are closed because files are short: what was
+/// closed has to have an effect first.
+const RELIEF: Duration = Duration::from_millis(100);
 /// How long a new proxy waits for the control plane before it takes over.
 const LINKED: Duration = Duration::from_secs(5);
 /// Open files to ask the system for.
@@ -191,6 +195,8 @@ struct Shared {
     front: Front,
     places: Places,
     peers: Peers,
+    /// By the clock, when connections were closed last because files were short.
+    relieved: AtomicU64,
     tasks: TaskTracker,
     /// Whether each connection's next request is its last.
     leaving: AtomicBool,
@@ -340,6 +346,7 @@ impl Shared {
             peers: Peers::new(limits.connections_per_peer, limits.requests_per_peer),
             limits,
             front,
+            relieved: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
             begin: CancellationToken::new(),
@@ -370,10 +377,19 @@ impl Shared {
         self.acceptors.wait().await;
     }
 
-    /// Lets go of what is only kept in case it is used again: files are short.
-    fn relieve(&self) {
-        self.board.close_idle();
-        self.places.relieve();
+    /// Lets go of what is only kept in case it is used again, if it is files that are
+    /// short: without a port to be had, closing connections would take even more of them.
+    fn relieve(&self, error: &std::io::Error) {
+        let (now, before) = (upstream::clock(), self.relieved.load(Ordering::Relaxed));
+        let is_due = now.saturating_sub(before) >= upstream::millis(RELIEF);
+        if !is_due || !upstream::is_for_files(error) {
+            return;
+        }
+        let (set, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self.relieved.compare_exchange(before, now, set, failed).is_ok() {
+            self.board.close_idle();
+            self.places.relieve();
+        }
     }
 
     /// Whether the next answer on a connection is its last.

@@ -45,6 +45,9 @@ struct State {
     requests: AtomicUsize,
     /// By the [`clock`], since when there are so many.
     since: AtomicU64,
+    /// Likewise, when a part of an answer was sent last: one that is over for its
+    /// request may still be on its way.
+    written: AtomicU64,
     leave: CancellationToken,
 }
 
@@ -109,8 +112,8 @@ impl Places {
         seat: Seat,
         leave: CancellationToken,
     ) -> Arc<Place> {
-        let state = State { requests: AtomicUsize::new(0), since: AtomicU64::new(clock()), leave };
-        let state = Arc::new(state);
+        let (since, written) = (AtomicU64::new(clock()), AtomicU64::new(0));
+        let state = Arc::new(State { requests: AtomicUsize::new(0), since, written, leave });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.taken).insert(number, Arc::clone(&state));
         let (taken, requests) = (Arc::clone(&self.taken), Arc::clone(&self.requests));
@@ -120,7 +123,7 @@ impl Places {
 
 impl State {
     fn idle_since(&self) -> Option<u64> {
-        let since = self.since.load(Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed).max(self.written.load(Ordering::Relaxed));
         (self.requests.load(Ordering::Relaxed) == 0).then_some(since)
     }
 }
@@ -129,6 +132,11 @@ impl Place {
     /// Cancelled when no more requests are to be taken.
     pub(super) fn leave(&self) -> &CancellationToken {
         &self.state.leave
+    }
+
+    /// A part of an answer has just been sent.
+    pub(super) fn wrote(&self) {
+        self.state.written.store(clock(), Ordering::Relaxed);
     }
 
     /// Counts one more request.

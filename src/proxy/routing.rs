@@ -1,5 +1,6 @@
 //! Which app a request is for, and which of its processes takes it.
 
+use super::asked::Asked;
 use super::counts::{Counter, Counts};
 use super::names::ByName;
 use super::pages::Page;
@@ -118,20 +119,22 @@ impl Backend {
         if self.outage == "H14" { page } else { self.instead(page) }
     }
 
-    /// Whether there is another target that did not refuse a moment ago.
-    pub(super) fn has_another(&self, than: &Arc<Upstream>) -> bool {
-        self.upstreams.iter().any(|upstream| !Arc::ptr_eq(upstream, than) && !upstream.is_ejected())
+    /// Whether there is another target that was not asked.
+    pub(super) fn has_another(&self, than: &Arc<Upstream>, asked: &Asked) -> bool {
+        self.upstreams.iter().any(|upstream| !Arc::ptr_eq(upstream, than) && !asked.has(upstream))
     }
 
     /// The target with the fewest requests in flight, in turn among equals;
-    /// one that refused a moment ago only if all did.
-    pub(super) fn pick(&self) -> Option<&Arc<Upstream>> {
+    /// one that refused a moment ago only if all others did, and one that this
+    /// request has asked only if it has asked all.
+    pub(super) fn pick(&self, asked: &Asked) -> Option<&Arc<Upstream>> {
         let count = self.upstreams.len();
         if count < 2 {
             return self.upstreams.first();
         }
         let start = self.turn.fetch_add(1, Ordering::Relaxed) % count;
         let (before, after) = self.upstreams.split_at(start);
-        after.iter().chain(before).min_by_key(|upstream| (upstream.is_ejected(), upstream.in_flight()))
+        let worth = |one: &&Arc<Upstream>| (asked.has(one), one.is_ejected(), one.in_flight());
+        after.iter().chain(before).min_by_key(worth)
     }
 }

@@ -198,6 +198,13 @@ pub(super) fn is_our_own(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| own.contains(&Errno::from_raw(number)))
 }
 
+/// Whether it was for want of files, of which there are more when some are closed.
+pub(super) fn is_for_files(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let files = [Errno::EMFILE, Errno::ENFILE];
+    error.raw_os_error().is_some_and(|number| files.contains(&Errno::from_raw(number)))
+}
+
 /// Milliseconds since the first call; never 0.
 pub(super) fn clock() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();

@@ -306,3 +306,32 @@ async fn a_process_that_is_busy_is_no_crash() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(control.counted(1, 5).await, 0, "errors of the release");
 }
+
+#[tokio::test]
+async fn one_that_takes_connections_is_found_among_many_that_do_not() {
+    let mut blog = route("blog", &[]);
+    blog.release = 1;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let (listener, queue, target) = busy().await;
+        blog.targets.push(target);
+        held.push((listener, queue));
+    }
+    // So long that the first may be asked again before the last has been.
+    let limits = ProxyLimits {
+        connect: Duration::from_millis(400),
+        connect_last: Duration::from_secs(3),
+        ..ProxyLimits::default()
+    };
+    let proxy = Proxy::start_in(tempfile::tempdir().unwrap(), limits).await;
+    let mut control = proxy.control().await;
+    control.publish(1, vec![blog.clone()]).await;
+    let answered = tokio::time::timeout(Duration::from_secs(30), proxy.get("blog.localhost"));
+    assert!(answered.await.expect("an end").contains("x-paas-error: H19"));
+    let other = App::start(1).await;
+    blog.targets.push(other.target());
+    control.publish(2, vec![blog]).await;
+    for _ in 0..3 {
+        assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
+    }
+}
