@@ -11,7 +11,7 @@ use super::{generic, go, node, python, ruby, static_files};
 use crate::model::{BuildPlan, Problem, ProcessType};
 
 /// Languages whose scripts are enough, where nothing says more.
-pub(super) const SUFFIXES: [(&str, &str); 3] = [("go", ".go"), ("python", ".py"), ("ruby", ".rb")];
+pub(super) const SUFFIXES: [(&str, &str); 3] = [("python", ".py"), ("ruby", ".rb"), ("go", ".go")];
 
 /// Signs of a language that hosts of other kinds of app read, too: which Python
 /// a build is to have.

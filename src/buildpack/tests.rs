@@ -19,7 +19,7 @@ fn flask_from_requirements() {
 
 #[test]
 fn django_with_static_files() {
-    let settings = "WSGI_APPLICATION = 'shop.wsgi.application'\nSTATIC_ROOT = 'static'\nDATABASES = {}\n";
+    let settings = "WSGI_APPLICATION = 'shop.wsgi.application'\nSTATIC_ROOT = 'static'\nDATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql'}}\n";
     insta::assert_snapshot!(detected(&[
         ("requirements.txt", "Django\ngunicorn\n"),
         ("manage.py", "os.environ.setdefault(\"DJANGO_SETTINGS_MODULE\", \"shop.settings\")\n"),
@@ -461,6 +461,12 @@ fn folders_that_could_be_apps_are_suggested() {
     assert_eq!(folders(&[client, ("services/api/go.mod", "")]), "client");
     assert_eq!(folders(&[client, server, ("compose.yaml", "")]), "server client");
     assert_eq!(folders(&[("README.md", "")]), "");
+}
+
+#[test]
+fn a_loose_go_file_hides_no_other_language() {
+    let files = [("hello.py", ""), ("tool.go", "package main\n"), ("Procfile", "web: python hello.py\n")];
+    assert!(said(&files).contains("Python, because of *.py"), "{}", said(&files));
 }
 
 #[test]

@@ -202,17 +202,23 @@ pub(super) fn check(files: Files<'_>, manifest: &Manifest) -> Result<(), DetectE
         "@sveltejs/adapter-cloudflare-workers",
         "svelte-adapter-firebase",
     ];
+    const HERE: [&str; 3] = ["@sveltejs/adapter-node", "@sveltejs/adapter-static", "@sveltejs/adapter-auto"];
     if !manifest.depends("@sveltejs/kit") {
         return Ok(());
     }
     for file in ["svelte.config.js", "svelte.config.ts", "svelte.config.mjs"] {
         let text = files.hint(file).unwrap_or_default();
-        for (index, line) in
-            text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("import"))
-        {
-            let quoted =
-                |name: &&str| ['"', '\''].iter().any(|quote| line.contains(&format!("{quote}{name}{quote}")));
-            if let Some(adapter) = ADAPTERS.into_iter().find(quoted) {
+        let imports: Vec<(usize, &str)> =
+            text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("import")).collect();
+        let names = |line: &str, name: &str| {
+            ['"', '\''].iter().any(|quote| line.contains(&format!("{quote}{name}{quote}")))
+        };
+        // Which of them it is, may be decided in the build.
+        if imports.iter().any(|(_, line)| HERE.iter().any(|name| names(line, name))) {
+            continue;
+        }
+        for (index, line) in imports {
+            if let Some(adapter) = ADAPTERS.into_iter().find(|name| names(line, name)) {
                 return Err(DetectError::Unsupported {
                     place: Place::line(file, index + 1),
                     what: adapter.to_owned(),

@@ -580,6 +580,8 @@ fn adapters_of_svelte_kit_for_other_hosts_are_refused() {
     );
     assert_eq!(web(&[kit, ("svelte.config.js", "adapter: adapter({ out: 'dist' })")]), "node dist");
     assert!(planned(&[kit, vercel, ("Procfile", "web: node x.js\n")]).is_ok());
+    let chosen = "import vercel from '@sveltejs/adapter-vercel';\nimport node from \"@sveltejs/adapter-node\";\nexport default { kit: { adapter: process.env.VERCEL ? vercel() : node() } };\n";
+    assert_eq!(web(&[kit, ("svelte.config.js", chosen)]), "node build");
 }
 
 #[test]

@@ -97,9 +97,23 @@ fn variable(expression: &str) -> Option<String> {
 
 /// Whether nothing names a database, neither the settings nor what they may read.
 fn without_database(files: Files<'_>, texts: &[String]) -> bool {
-    let names = |text: &str| text.contains("DATABASE");
-    let unnamed = !texts.is_empty() && !texts.iter().any(|text| names(text));
-    unnamed && !search::sources(files).iter().any(|source| names(&source.text))
+    let unnamed = !texts.is_empty() && !texts.iter().any(|text| names_database(text));
+    unnamed && !search::sources(files).iter().any(|source| names_database(&source.text))
+}
+
+/// Whether a text names a database: `DATABASES = {}` and Django's dummy name none,
+/// and to migrate them is an error.
+fn names_database(text: &str) -> bool {
+    const NONE: [&str; 3] = [
+        "DATABASES={}",
+        "DATABASES={'default':{}}",
+        "DATABASES={'default':{'ENGINE':'django.db.backends.dummy'}}",
+    ];
+    let code: String = text.lines().flat_map(|line| without_comment(line).split_whitespace()).collect();
+    let code = code.replace('"', "'").replace(",}", "}");
+    let code = NONE.iter().fold(code, |code, none| code.replace(none, ""));
+    // `django_heroku.settings(locals())` fills the empty ones.
+    code.contains("DATABASE") || code.contains("heroku.settings(")
 }
 
 /// Whether the database is SQLite, and whatever the environment says: only if
@@ -278,6 +292,21 @@ mod tests {
             Sqlite::Always
         );
         assert_eq!(without_comment("COLOUR = '#fff'  # white"), "COLOUR = '#fff'  ");
+    }
+
+    #[test]
+    fn what_cannot_be_migrated_is_no_database() {
+        let dummy = "DATABASES = {\n    \"default\": {\n        \"ENGINE\": \"django.db.backends.dummy\",\n    },\n}\n";
+        for none in ["DEBUG = True\n", "DATABASES = {}  # none\n", "DATABASES = {'default': {}}\n", dummy] {
+            assert!(!names_database(none), "{none}");
+        }
+        for named in [
+            "DATABASES = {}\nDATABASES['default'] = env.db()\n",
+            "DATABASES = {}\ndjango_heroku.settings(locals())\n",
+            "DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql'}}\n",
+        ] {
+            assert!(names_database(named), "{named}");
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub(super) fn start(
     scripts: &[String],
 ) -> Result<Option<Server>, DetectError> {
     if draft.declared() {
-        migrate_unless_declared(draft, django);
+        warn_of_migrations(draft, django);
         return Ok(None);
     }
     if let Some((django, application)) = django.and_then(|django| Some((django, django.application.clone()?)))
@@ -244,8 +244,9 @@ fn migrates(draft: &mut Draft<'_>, django: &Django) {
     draft.release = Some(command);
 }
 
-/// The same where the Procfile says what web is, and nothing of migrations.
-fn migrate_unless_declared(draft: &mut Draft<'_>, django: Option<&Django>) {
+/// Says that nothing migrates where the app says what web is: what it never had
+/// run before its releases might refuse them.
+fn warn_of_migrations(draft: &mut Draft<'_>, django: Option<&Django>) {
     let Some(django) = django.filter(|_| draft.release.is_none()) else { return };
     let serves = draft.processes.contains_key(&ProcessType::web());
     let migrates_itself = draft.processes.values().any(|command| {
@@ -253,8 +254,10 @@ fn migrate_unless_declared(draft: &mut Draft<'_>, django: Option<&Django>) {
         [" migrate", ".sh"].iter().any(|word| command.contains(word))
     });
     if serves && !migrates_itself && django.sqlite != Sqlite::Nothing {
-        migrates(draft, django);
-        draft.warn("migrate runs before each release, since nothing else is said: release: true in the Procfile leaves it out");
+        let folder = if django.root.is_empty() { String::new() } else { format!("cd {} && ", django.root) };
+        draft.warn(format!(
+            "nothing runs migrate: release: {folder}{MIGRATE} in the Procfile does so before each release"
+        ));
     }
 }
 

@@ -409,7 +409,7 @@ fn old_releases_get_what_has_been_taken_from_them() {
 
 #[test]
 fn a_database_that_may_be_sqlite_is_migrated_where_it_is() {
-    let of = |settings: &str| {
+    let plan = |settings: &str| {
         planned(&[
             ("requirements.txt", "Django\ngunicorn\n"),
             ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n"),
@@ -417,11 +417,14 @@ fn a_database_that_may_be_sqlite_is_migrated_where_it_is() {
             ("shop/wsgi.py", ""),
         ])
         .unwrap()
-        .processes[&crate::model::ProcessType::web()]
-            .to_string()
     };
+    let of = |settings: &str| plan(settings).processes[&crate::model::ProcessType::web()].to_string();
     let serve = "gunicorn --bind 0.0.0.0:$PORT shop.wsgi:application";
-    assert_eq!(of("DEBUG = False\n"), serve);
+    for none in ["DEBUG = False\n", "DATABASES = {}\n"] {
+        assert_eq!(of(none), serve);
+        assert!(plan(none).release.is_none(), "{none}");
+    }
+    assert!(plan("DATABASES = {'default': env.db()}\n").release.is_some());
     assert_eq!(of("DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql'}}\n"), serve);
     let always = of("DATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3'}}\n");
     assert_eq!(always, format!("/bin/sh -c python manage.py migrate --noinput && exec {serve}"));
@@ -463,22 +466,26 @@ fn settings_below_a_condition_or_in_a_module_beside_count() {
 }
 
 #[test]
-fn django_is_migrated_where_the_procfile_leaves_it_open() {
-    let release = |procfile: &'static str| {
-        let plan = planned(&[
+fn a_procfile_that_migrates_nothing_is_told() {
+    let told = |procfile: &'static str, databases: &'static str| {
+        let files = [
             ("requirements.txt", "Django\ngunicorn\n"),
             ("manage.py", "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings')\n"),
-            ("shop/settings.py", "DATABASES = {}\n"),
+            ("shop/settings.py", databases),
+            ("shop/wsgi.py", ""),
             ("Procfile", procfile),
-        ])
-        .unwrap();
-        plan.release.map(|command| command.to_string())
+        ];
+        let declared = procfile.contains("release:");
+        assert_eq!(planned(&files).unwrap().release.is_some(), declared, "{procfile}");
+        said(&files).replace('\n', " ").contains("nothing runs migrate")
     };
-    assert_eq!(release("web: gunicorn shop.wsgi\n").as_deref(), Some("python manage.py migrate --noinput"));
-    assert_eq!(release("web: gunicorn shop.wsgi\nrelease: true\n").as_deref(), Some("true"));
-    assert_eq!(release("web: python manage.py migrate && gunicorn shop.wsgi\n"), None);
-    assert_eq!(release("web: sh start.sh\n"), None);
-    assert_eq!(release("worker: celery -A shop worker\n"), None);
+    let postgres = "DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql'}}\n";
+    assert!(told("web: gunicorn shop.wsgi\n", postgres));
+    assert!(!told("web: gunicorn shop.wsgi\n", "DATABASES = {}\n"));
+    assert!(!told("web: gunicorn shop.wsgi\nrelease: true\n", postgres));
+    assert!(!told("web: python manage.py migrate && gunicorn shop.wsgi\n", postgres));
+    assert!(!told("web: sh start.sh\n", postgres));
+    assert!(!told("worker: celery -A shop worker\n", postgres));
 }
 
 #[test]
