@@ -320,7 +320,7 @@ async fn one_that_takes_connections_is_found_among_many_that_do_not() {
     // So long that the first may be asked again before the last has been.
     let limits = ProxyLimits {
         connect: Duration::from_millis(400),
-        connect_last: Duration::from_secs(3),
+        connect_last: Duration::from_secs(5),
         ..ProxyLimits::default()
     };
     let proxy = Proxy::start_in(tempfile::tempdir().unwrap(), limits).await;
