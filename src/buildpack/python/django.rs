@@ -25,7 +25,8 @@ pub(super) struct Django {
     pub asgi: bool,
     /// Whether static files are to be collected.
     pub static_root: bool,
-    /// Whether the settings say so under a condition alone: `if not DEBUG:`.
+    /// Whether the settings say so under a condition alone, `if not DEBUG:`, or in
+    /// what they import.
     pub on_condition: bool,
     /// Whether the database is a file in the container.
     pub sqlite: Sqlite,
@@ -59,7 +60,8 @@ pub(super) fn find(files: Files<'_>) -> Option<Django> {
         None => (asgi_named.or_else(|| application(asgi_file.as_deref()?)), true),
     };
     let static_root = assigned("STATIC_ROOT");
-    let on_condition = static_root && !texts.iter().any(|text| unconditional(text, "STATIC_ROOT"));
+    let own = own_texts(files, &root, &served);
+    let on_condition = static_root && !own.iter().any(|text| unconditional(text, "STATIC_ROOT"));
     let sqlite = if without_database(files, &texts) { Sqlite::Nothing } else { on_sqlite(&texts) };
     let settings = (served != managed).then(|| served.clone());
     let secret = texts.iter().find_map(|text| variable(assignment(text, "SECRET_KEY")?));
@@ -202,6 +204,18 @@ fn settings_texts(files: Files<'_>, root: &str, module: &str) -> Vec<String> {
         texts.extend(beside.filter(|file| !read.contains(file)).filter_map(|file| files.hint(&at(&file))));
     }
     texts
+}
+
+/// Texts of a settings module and of those beside it in a folder of settings.
+fn own_texts(files: Files<'_>, root: &str, module: &str) -> Vec<String> {
+    let at = |path: &str| if root.is_empty() { path.to_owned() } else { format!("{root}/{path}") };
+    let Some(path) = module_path(module) else { return Vec::new() };
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let beside =
+        ["base.py", "common.py", "settings.py", "__init__.py"].map(|file| format!("{folder}/{file}"));
+    let beside = beside.into_iter().filter(|_| folder.ends_with("settings"));
+    let own = [format!("{path}.py"), format!("{path}/__init__.py")];
+    own.into_iter().chain(beside).filter_map(|path| files.hint(&at(&path))).collect()
 }
 
 /// Modules of `from .base import *`, by their whole names.

@@ -458,6 +458,16 @@ fn settings_below_a_condition_or_in_a_module_beside_count() {
     assert!(follows.contains("SHOP_SECRET_KEY is made up and kept"), "{follows}");
     let text = detected(&app("from .settings import *\n"));
     assert!(text.contains("python manage.py diffsettings"), "{text}");
+    assert!(
+        text.contains("cannot be read in the build: no static files are collected.\"; exit 0; };"),
+        "{text}"
+    );
+    assert!(text.contains("collectstatic --noinput || echo"), "{text}");
+    let mut elsewhere = app("from .base import *\n");
+    elsewhere[4] = ("shop/base.py", "STATIC_ROOT = 'x'\n");
+    elsewhere[3] = ("shop/settings.py", "");
+    let imported = [&elsewhere[..], &[("shop/production.py", "from .base import *\n")]].concat();
+    assert!(detected(&imported).contains("diffsettings"), "what is imported is asked for");
     assert!(text.contains("SHOP_SECRET_KEY=\"${SHOP_SECRET_KEY:-only-for-the-build}\""), "{text}");
     let other = said(&app("DEBUG = False\n"));
     assert!(!other.contains("collectstatic") && !other.contains("migrate"), "there is no database: {other}");
