@@ -41,9 +41,19 @@ pub(super) fn find(
     let offer = |line: &str| offers.iter().find(|offer| offer.version == line);
     let mut found = tables.iter().filter_map(|(line, first)| Some((offer(line)?, first)));
     Ok(found.find_map(|(offer, first)| {
-        let package = first.iter().find_map(|(name, first)| older(files, manifest, name, first))?;
+        let mut needed = first.iter().filter(|(name, _)| is_run(manifest, name));
+        let package = needed.find_map(|(name, first)| older(files, manifest, name, first))?;
         Some(Misfit { offer: offer.clone(), package })
     }))
+}
+
+/// Whether the app's build or start runs it: a tool that only its developers use says
+/// nothing of the server. What is built by being installed runs always.
+fn is_run(manifest: &Manifest, name: &str) -> bool {
+    let command = name.strip_prefix("@vue/cli-service").map_or(name, |_| "vue-cli-service");
+    let counts = |script: &String| script.contains("build") || script == "start";
+    let runs = |script: &String| manifest.script(script).is_some_and(|line| line.contains(command));
+    name == "node-sass" || manifest.scripts().iter().any(|script| counts(script) && runs(script))
 }
 
 /// A dependency that is older than a release: by the lock, or else by all that its
@@ -81,8 +91,12 @@ mod tests {
     use super::*;
     use crate::buildpack::sketch::said;
 
+    const BUILD: &str = "react-scripts build && nuxt build && webpack";
+
     fn app(depends: &str, more: &[(&str, &str)]) -> String {
-        let manifest = format!(r#"{{"scripts": {{"start": "node a.js"}}, "dependencies": {{{depends}}}}}"#);
+        let manifest = format!(
+            r#"{{"scripts": {{"start": "node a.js", "build": "{BUILD}"}}, "dependencies": {{{depends}}}}}"#
+        );
         said(&[&[("package.json", manifest.as_str())], more].concat())
     }
 
@@ -103,6 +117,12 @@ mod tests {
         for old in [r#""nuxt": "~2.15.0""#, r#""webpack": "4""#, r#""node-sass": "^6.0.1""#] {
             assert!(app(old, &[]).contains("Node 16, for"), "{old}");
         }
+    }
+
+    #[test]
+    fn a_tool_that_nothing_runs_decides_no_node() {
+        let manifest = r#"{"scripts": {"start": "node a.js", "lint": "webpack --version"}, "devDependencies": {"webpack": "4"}}"#;
+        assert!(said(&[("package.json", manifest)]).contains("Node 24, the default"));
     }
 
     #[test]
