@@ -46,10 +46,10 @@ pub fn debootstrap(suite: &str, target: &Path, mirror: &str, proxy: &[(String, S
     command
 }
 
-/// `iptables -w 5 ACTION CHAIN RULE…`; needs root.
-pub fn iptables(action: &str, chain: &str, rule: &[&str]) -> Command {
+/// `iptables -w 5 -t TABLE ACTION CHAIN RULE…`; needs root.
+pub fn iptables(table: &str, action: &str, chain: &str, rule: &[&str]) -> Command {
     let mut command = clean("iptables");
-    command.args(["-w", "5", action, chain]).args(rule);
+    command.args(["-w", "5", "-t", table, action, chain]).args(rule);
     command
 }
 

@@ -61,7 +61,7 @@ class Push:
     def __init__(self, stage):
         self.stage, self.engine = stage, stage.engine
         self.name, self.remote = stage.app()
-        self.tree = stage.path("app")
+        self.tree = stage.path(f"push-{secrets.token_hex(3)}")
         shutil.copytree(EXAMPLE, self.tree)
         with open(os.path.join(self.tree, "app.py"), encoding="utf-8") as file:
             self.source = file.read()

@@ -10,7 +10,7 @@ use super::release::target;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::model::{
-    Announcement, App, AppId, ProcessName, ProcessState, ProcessType, Release, Route, Target, Window,
+    Announcement, App, AppId, ProcessName, ProcessState, ProcessType, Release, Route, Target, Traffic, Window,
 };
 use crate::store;
 use std::collections::BTreeMap;
@@ -339,6 +339,7 @@ impl Pipeline {
             app: app.name.clone(),
             hosts: self.names(app),
             https: app.https.policy(),
+            traffic: Traffic::default(),
             port: Some(app.port),
             release,
             targets,

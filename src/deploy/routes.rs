@@ -272,7 +272,7 @@ impl Routes {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::HttpsPolicy;
+    use crate::model::{HttpsPolicy, Traffic};
 
     fn target(release: u32) -> Target {
         Target { address: "10.0.0.2:5000".parse().unwrap(), process: "web.1".into(), release }
@@ -284,6 +284,7 @@ mod tests {
             app,
             hosts: vec![],
             https: HttpsPolicy::default(),
+            traffic: Traffic::default(),
             port: None,
             release,
             targets: vec![target(release)],

@@ -18,6 +18,7 @@ pub mod release;
 pub mod route;
 pub mod selection;
 pub mod source;
+pub mod traffic;
 pub mod webhook;
 pub mod window;
 pub mod workload;
@@ -43,6 +44,7 @@ pub use release::{
 pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
 pub use source::{EntryKind, SourceEntry, SourceTree};
+pub use traffic::Traffic;
 pub use webhook::{
     Announcement, Delivery, Endpoint, EventKind, LONGEST_PAUSE, MOST_WEBHOOKS, Webhook, pause_after,
 };

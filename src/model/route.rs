@@ -6,6 +6,7 @@
 use super::certificate::{CertificateTable, Challenges};
 use super::domain::Domain;
 use super::name::AppName;
+use super::traffic::Traffic;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +33,9 @@ pub struct Route {
     /// What becomes of plain requests, and what browsers are told.
     #[serde(default)]
     pub https: HttpsPolicy,
+    /// The app's own rules for its requests.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// Its own port on loopback, where any host name will do.
     pub port: Option<u16>,
     /// The release whose answers these are, for counting them: `3` for `v3`; 0: none.

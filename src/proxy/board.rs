@@ -287,7 +287,7 @@ impl State {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model::{Domain, HttpsPolicy};
+    use crate::model::{Domain, HttpsPolicy, Traffic};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -299,6 +299,7 @@ mod tests {
             app: AppName::parse(&format!("app{app}")).unwrap(),
             hosts: hosts.iter().map(|&host| Domain::parse(HOSTS[host]).unwrap()).collect(),
             https: HttpsPolicy::default(),
+            traffic: Traffic::default(),
             port,
             release,
             targets: vec![Target { address, process: "web.1".into(), release }],

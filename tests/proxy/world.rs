@@ -8,7 +8,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use paas::frame;
 use paas::model::{
-    AppName, Count, Domain, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy,
+    AppName, Count, Domain, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy, Traffic,
 };
 use paas::proxy;
 use paas::proxy::{Bound, ProxyError, ProxyLimits, ProxyOptions};
@@ -259,6 +259,7 @@ pub fn route(app: &str, targets: &[&App]) -> Route {
         app: AppName::parse(app).unwrap(),
         hosts: vec![Domain::parse(&format!("{app}.localhost")).unwrap()],
         https: HttpsPolicy::default(),
+        traffic: Traffic::default(),
         port: None,
         release: targets.first().map_or(0, |target| target.release),
         targets: targets.iter().map(|target| target.target()).collect(),

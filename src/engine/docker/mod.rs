@@ -198,7 +198,8 @@ impl Engine for DockerEngine {
     ) -> futures_util::future::BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let bridge = self.default_bridge().await.map_err(|error| error.to_string())?;
-            isolation::isolate(&public_ports, bridge.map(|bridge| (bridge, builds))).await
+            let networks = self.bridges().await.map_err(|error| error.to_string())?;
+            isolation::isolate(&public_ports, bridge.map(|bridge| (bridge, builds)), &networks).await
         })
     }
 

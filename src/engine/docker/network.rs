@@ -1,9 +1,12 @@
 //! One bridge network per app, on subnets of our own range.
 
-use super::{DockerEngine, call, or_missing};
+use super::{DockerEngine, call, isolation, or_missing};
 use crate::engine::{EngineError, LABEL_APP};
 use crate::model::AppId;
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect};
+use bollard::models::{
+    Ipam, IpamConfig, Network, NetworkCreateRequest, NetworkDisconnectRequest, NetworkInspect,
+};
+use bollard::query_parameters::ListNetworksOptions;
 use ipnet::Ipv4Net;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -55,7 +58,11 @@ impl DockerEngine {
         self.networks().remove(&app);
         match self.inspect_network(app).await? {
             Some(network) if is_ours(&network, app) => self.tear_down(app, network).await,
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => {
+                isolation::forget(&bridge_name(app)).await;
+                Ok(())
+            }
         }
     }
 
@@ -84,6 +91,15 @@ impl DockerEngine {
         }
     }
 
+    /// The interfaces of all apps' networks, those of other servers on this engine too.
+    pub(super) async fn bridges(&self) -> Result<Vec<String>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![LABEL_APP.to_owned()])]);
+        let options = ListNetworksOptions { filters: Some(filters) };
+        let networks = call(|| "list networks".to_owned(), self.docker.list_networks(Some(options))).await?;
+        let bridge = |network: Network| network.options.and_then(|mut all| all.remove(BRIDGE_NAME));
+        Ok(networks.into_iter().filter_map(bridge).collect())
+    }
+
     async fn inspect_network(&self, app: AppId) -> Result<Option<NetworkInspect>, EngineError> {
         let name = network_name(app);
         match call(|| format!("inspect network {name}"), self.docker.inspect_network(&name, None)).await {
@@ -97,7 +113,11 @@ impl DockerEngine {
         let name = network_name(app);
         match call(|| format!("create network {name}"), self.docker.create_network(wanted(app, subnet))).await
         {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                // If it fails, that is said where the other rules are set; every minute.
+                let _ = isolation::open_within(&bridge_name(app)).await;
+                Ok(())
+            }
             Err(EngineError::Api { source, .. }) if source.message.contains("overlap") => {
                 Err(EngineError::SubnetTaken { app, subnet, source })
             }
@@ -112,7 +132,9 @@ impl DockerEngine {
             let leave = self.docker.disconnect_network(&id, request);
             or_missing(call(|| format!("clear network {id}"), leave).await)?;
         }
-        or_missing(call(|| format!("remove network {id}"), self.docker.remove_network(&id)).await)
+        or_missing(call(|| format!("remove network {id}"), self.docker.remove_network(&id)).await)?;
+        isolation::forget(&bridge_name(app)).await;
+        Ok(())
     }
 }
 
