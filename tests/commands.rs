@@ -230,6 +230,12 @@ fn logs_are_herokus_lines_followed_live_and_kept_over_releases() {
     let last = server.ssh(&["logs", &app.name, "-n", "1"]).ok().out();
     assert_eq!(last.lines().count(), 1, "{last}");
     assert_eq!(server.paas(&["logs", &app.name, "-n", "500"]).ok().out(), log, "one implementation");
+
+    assert_eq!(app.get("/?seen=router").status, 200);
+    let line = "router[web.1]: at=info method=GET path=\"/?seen=router\" host=";
+    eventually("the request has a line", MINUTE, || {
+        app.ssh("logs", &["-s", "router"]).ok().out().lines().any(|seen| seen.contains(line))
+    });
 }
 
 #[test]

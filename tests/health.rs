@@ -50,7 +50,9 @@ fn a_process_that_is_not_well_gets_no_requests_until_it_is() {
     eventually("web.2 is asked to be sick", MINUTE, || server.get(&app.name, "/sickenweb.2").body == "web.2");
     eventually("web.2 is out", MINUTE, || answering() == ["web.1"]);
     app.ssh("ps", &[]).ok().says(&["unwell"]);
-    app.ssh("logs", &["-n", "50"]).ok().says(&["web.2 takes no requests: its check fails (status 503)"]);
+    app.ssh("logs", &["-s", "platform"])
+        .ok()
+        .says(&["web.2 takes no requests: its check fails (status 503)"]);
 
     let container = format!("paas-{}-web-1-2", app.name);
     support::docker(&["exec", &container, "rm", "/tmp/sick"]).ok();
@@ -98,7 +100,9 @@ fn a_healthcheck_of_the_dockerfile_is_acted_on_and_a_command_wins() {
     assert!(!twice.out().contains("asked"), "the engine asks, too: {}", twice.out());
     assert_eq!(server.get(&app.name, "/sickenweb.1").status, 200);
     eventually("web.1 is out", MINUTE, || app.get("/").status == 503);
-    app.ssh("logs", &["-n", "50"]).ok().says(&["web.1 takes no requests: its check fails (exit status 1)"]);
+    app.ssh("logs", &["-s", "platform"])
+        .ok()
+        .says(&["web.1 takes no requests: its check fails (exit status 1)"]);
 
     // What is set by command holds at once, and over releases.
     app.ssh("checks:set", &["path=/healthz"]).fails().says(&["does not pass", "503", "--force"]);

@@ -1,6 +1,6 @@
 //! The proxies' socket: routes and certificates out, acknowledgements in. Nothing else.
 
-use crate::deploy::{Certificates, Routes};
+use crate::deploy::{AccessLogs, Certificates, Routes};
 use crate::frame;
 use crate::model::{FromProxy, ToProxy};
 use std::io;
@@ -15,6 +15,8 @@ pub struct Follows {
     pub routes: Routes,
     /// Certificates and challenges.
     pub certificates: Certificates,
+    /// Where their access lines go.
+    pub access: AccessLogs,
 }
 
 /// Serves proxies until `stop`.
@@ -53,15 +55,20 @@ async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
         return Ok(());
     };
     tracing::debug!(pid, tls, "a proxy has connected");
-    let Follows { routes, certificates } = follows;
+    let Follows { routes, certificates, access } = follows;
     let id = routes.join();
     if tls {
         certificates.join(id);
     }
     let hear = async {
         while let Some(message) = frame::read(&mut from).await? {
-            certificates.hear(id, &message);
-            routes.hear(id, message);
+            match message {
+                FromProxy::Lines { apps } => access.write(apps),
+                message => {
+                    certificates.hear(id, &message);
+                    routes.hear(id, message);
+                }
+            }
         }
         Ok::<_, io::Error>(())
     };

@@ -3,6 +3,7 @@
 //! A deploy is `prepare` (before git moves the branch) and `promote` (after):
 //! [`prepare`] has all steps on one screen.
 
+mod access;
 mod account;
 mod again;
 mod announce;
@@ -54,6 +55,7 @@ mod words;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use access::AccessLogs;
 pub use account::{Account, Condition, ProcessLine};
 pub use again::RolledBack;
 pub use announce::Told;

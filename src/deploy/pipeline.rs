@@ -9,7 +9,7 @@ use super::pins::Pins;
 use super::pushes::Pushes;
 use super::queue::Queue;
 use super::watch::Watched;
-use super::{Certificates, DeployError, Routes};
+use super::{AccessLogs, Certificates, DeployError, Routes};
 use crate::buildpack::{CacheScope, Catalog, Choice};
 use crate::engine::Engine;
 use crate::logs::Logs;
@@ -112,6 +112,11 @@ impl Pipeline {
             unlimited: std::sync::Mutex::default(),
             pruning: Arc::default(),
         })
+    }
+
+    /// Where access lines go.
+    pub fn access_logs(&self) -> AccessLogs {
+        AccessLogs { routes: self.routes.clone(), logs: self.workers.logs.clone() }
     }
 
     pub(super) fn store(&self) -> &Store {

@@ -10,7 +10,8 @@ use super::release::target;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::model::{
-    Announcement, App, AppId, ProcessName, ProcessState, ProcessType, Release, Route, Target, Traffic, Window,
+    AccessLog, Announcement, App, AppId, ProcessName, ProcessState, ProcessType, Release, Route, Target,
+    Traffic, Window,
 };
 use crate::store;
 use std::collections::BTreeMap;
@@ -339,12 +340,19 @@ impl Pipeline {
             app: app.name.clone(),
             hosts: self.names(app),
             https: app.https.policy(),
-            traffic: Traffic::default(),
+            traffic: self.traffic(app),
             port: Some(app.port),
             release,
             targets,
             outage: outage.to_owned(),
         }
+    }
+
+    /// An app's own rules for its requests.
+    fn traffic(&self, app: &App) -> Traffic {
+        let per_second = self.workers.settings.logs.requests;
+        let access_log = (per_second > 0).then_some(AccessLog { app: app.id, per_second });
+        Traffic { access_log }
     }
 
     /// A line of ours in an app's log.

@@ -232,6 +232,7 @@ impl Routes {
         self.proxies.send_modify(|proxies| match message {
             FromProxy::Hello { .. }
             | FromProxy::Counts { .. }
+            | FromProxy::Lines { .. }
             | FromProxy::Certified { .. }
             | FromProxy::Challenged { .. } => {}
             FromProxy::Ack { version, refused_ports } => {

@@ -12,7 +12,7 @@ static BEGIN: LazyLock<i64> =
     LazyLock::new(|| i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap());
 
 fn settings() -> LogSettings {
-    LogSettings { keep: 14 * DAY, max_bytes: 64 << 20 }
+    LogSettings { keep: 14 * DAY, max_bytes: 64 << 20, requests: 50 }
 }
 
 fn directory() -> TempDir {

@@ -1,5 +1,6 @@
 //! Plain types of the field: no I/O, no async, nothing below them.
 
+pub mod access;
 pub mod app;
 pub mod certificate;
 pub mod checks;
@@ -23,6 +24,7 @@ pub mod webhook;
 pub mod window;
 pub mod workload;
 
+pub use access::{AccessLine, AccessLines, AccessLog};
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
 pub use certificate::{
     CertificateOrigin, CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate,

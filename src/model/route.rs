@@ -3,6 +3,7 @@
 //! The socket carries these and nothing else, each as a 4-byte big-endian
 //! length and a JSON document of that many bytes (at most 64 MiB).
 
+use super::access::AccessLines;
 use super::certificate::{CertificateTable, Challenges};
 use super::domain::Domain;
 use super::name::AppName;
@@ -158,6 +159,12 @@ pub enum FromProxy {
     Counts {
         /// By release.
         counts: Vec<Count>,
+    },
+    /// Requests that have ended, for the logs of those apps whose route has an
+    /// `access_log`: nobody else has asked for them.
+    Lines {
+        /// By app.
+        apps: Vec<AccessLines>,
     },
     /// From now on this proxy accepts no connections; it finishes those that it has,
     /// and follows the table until then.

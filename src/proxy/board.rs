@@ -2,6 +2,7 @@
 
 use super::asked::Asked;
 use super::counts::Counts;
+use super::lines::Lines;
 use super::routing::{Backend, Entry, Routing, compete};
 use super::upstream::{InFlight, Upstream};
 use crate::model::{AppName, Route, RouteChanges, RouteTable, Target};
@@ -35,6 +36,8 @@ pub(super) struct Board {
     drained: Arc<Notify>,
     /// What was answered.
     pub(super) counts: Counts,
+    /// What is said of it.
+    pub(super) lines: Lines,
 }
 
 #[derive(Default)]
@@ -63,6 +66,7 @@ impl Board {
             state: Mutex::default(),
             drained: Arc::new(Notify::new()),
             counts: Counts::default(),
+            lines: Lines::default(),
         };
         board.put_in_force(Arc::new(table));
         board.state().inherit(gone, &board.drained);
@@ -96,7 +100,7 @@ impl Board {
         let mut routing = Routing::default();
         state.backends.clear();
         for route in table.routes.values() {
-            let backend = Arc::new(Backend::new(route, &live, &self.counts));
+            let backend = Arc::new(Backend::new(route, &live, &self.counts, &self.lines));
             routing.add(route, &backend);
             state.backends.insert(route.app.clone(), backend);
         }
@@ -258,7 +262,7 @@ impl State {
                     self.live.insert(target.clone(), upstream);
                 }
             }
-            let backend = Arc::new(Backend::new(route, &self.live, &board.counts));
+            let backend = Arc::new(Backend::new(route, &self.live, &board.counts, &board.lines));
             routing.add(route, &backend);
             self.backends.insert(app.clone(), backend);
         }

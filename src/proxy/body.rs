@@ -12,6 +12,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
 
+/// Heroku's code for an answer that its app did not end, and what it means.
+const CUT_OFF: (&str, &str) = ("H18", "Server Request Interrupted");
+
 /// A request's body, from the client to a target.
 pub(super) struct RequestBody {
     incoming: Option<Incoming>,
@@ -165,7 +168,7 @@ impl Body for ReplyBody {
                 let length = frame.data_ref().map_or(0, Buf::remaining);
                 relay.record.bytes += length as u64;
             }
-            Some(Err(_)) => {}
+            Some(Err(_)) => relay.record.code = Some(CUT_OFF),
         }
         Poll::Ready(frame)
     }

@@ -1,6 +1,6 @@
 //! One request: whom it is for, which process takes it, and what comes back.
 
-use super::access::Record;
+use super::access::{Head, Record};
 use super::asked::Asked;
 use super::board::Choice;
 use super::body::{Relay, ReplyBody, RequestBody};
@@ -9,13 +9,12 @@ use super::headers;
 use super::pages::Page;
 use super::places::Full;
 use super::request;
-use super::routing::Backend;
 use super::upload::{Fault, Upload};
-use super::upstream::{InFlight, Sender, Upstream, is_our_own};
+use super::upstream::{InFlight, Sender, is_our_own};
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,10 +31,8 @@ struct Errand {
     request: Request<RequestBody>,
     /// What the request asks to change its protocol to.
     upgrade: Option<HeaderValue>,
-    /// Method, path and time, for the access line.
-    method: Method,
-    uri: Uri,
-    started: Instant,
+    /// What is known of it.
+    record: Record,
 }
 
 /// Why an attempt brought no response.
@@ -59,6 +56,8 @@ struct Exchange {
     sender: Sender,
     upload: Option<Arc<Upload>>,
     in_flight: InFlight,
+    /// What the connection took.
+    connect: Duration,
 }
 
 /// Answers one request; never fails.
@@ -90,12 +89,13 @@ async fn answer_in_turn(
         Err(refusal) => {
             let page = Page::Refused(refusal);
             let accept = parts.headers.get(ACCEPT);
-            return own_page(&page, accept, (parts.method, parts.uri), started);
+            return own_page(&page, accept, Record::new(parts.method, parts.uri, started));
         }
     };
     let before_the_app = client.before_the_app(authority.host(), &parts.uri);
     if let Some(page) = before_the_app.or(full.map(Page::Full)) {
-        return own_page(&page, parts.headers.get(ACCEPT), (parts.method, parts.uri), started);
+        let record = Record::new(parts.method, parts.uri, started);
+        return own_page(&page, parts.headers.get(ACCEPT), record);
     }
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let accept = parts.headers.get(ACCEPT).cloned();
@@ -104,17 +104,18 @@ async fn answer_in_turn(
     // Over HTTP/1 the connection itself waits for a body no longer than that.
     let patience = (parts.version == Version::HTTP_2).then_some(client.shared.limits.body);
     parts.version = Version::HTTP_11;
-    let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    let mut record = Record::new(parts.method.clone(), parts.uri.clone(), started);
+    record.head = Some(Box::new(Head::of(&parts.headers)));
     let body = RequestBody::new(incoming, patience);
     if body.size_hint().exact().is_none() {
         // Said, because hyper would leave out such a body of a GET.
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let request = Request::from_parts(parts, body);
-    let errand = Errand { request, upgrade, method, uri, started };
+    let errand = Errand { request, upgrade, record };
     match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
-        Err((page, method, uri)) => own_page(&page, accept.as_ref(), (method, uri), started),
+        Err((page, record)) => own_page(&page, accept.as_ref(), record),
     }
 }
 
@@ -125,9 +126,9 @@ struct Delivery {
 }
 
 /// Takes the request to one process after another until one has it.
-async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delivery, (Page, Method, Uri)> {
+async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delivery, (Page, Record)> {
     let limits = &client.shared.limits;
-    let give_up = errand.started + limits.retry;
+    let give_up = errand.record.started + limits.retry;
     let mut pause = FIRST_PAUSE;
     let mut asked = Asked::default();
     let page = loop {
@@ -135,14 +136,21 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             Choice::Target { backend, .. } | Choice::Outage(backend)
                 if client.is_sent_on(&backend, host) && !headers::is_secure(errand.request.headers()) =>
             {
-                let asked = (&errand.method, &errand.uri);
-                break client.by_https(host, asked, errand.request.headers());
+                let asked = (&errand.record.method, &errand.record.uri);
+                let page = client.by_https(host, asked, errand.request.headers());
+                errand.record.app = Some(backend);
+                break page;
             }
             Choice::Target { backend, in_flight } => (backend, in_flight),
-            Choice::Outage(backend) => break backend.outage(),
+            Choice::Outage(backend) => {
+                let page = backend.outage();
+                errand.record.app = Some(backend);
+                break page;
+            }
             Choice::Unknown => break Page::UnknownHost(host.to_owned()),
         };
         let upstream = Arc::clone(in_flight.upstream());
+        errand.record.app = Some(Arc::clone(&backend));
         if asked.is_in_vain(&upstream) {
             // As all were; but those that were busy may have time now.
             if asked.forget_busy() {
@@ -158,20 +166,17 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             asked.forget();
             continue;
         }
-        let in_time = errand.started.elapsed() < limits.connect_last;
+        let in_time = errand.record.started.elapsed() < limits.connect_last;
         let others = in_time && backend.has_another(&upstream, &asked);
         let connect = if others { limits.connect } else { limits.connect_last };
         match attempt(client, in_flight, errand.request, connect).await {
             Ok(exchange) => {
                 backend.counter.note(exchange.response.status());
-                return Ok(Delivery::new(
-                    exchange,
-                    errand.upgrade,
-                    backend,
-                    upstream,
-                    (errand.method, errand.uri),
-                    errand.started,
-                ));
+                let mut record = errand.record;
+                record.process = Some(upstream);
+                record.status = exchange.response.status();
+                record.connect = Some(exchange.connect);
+                return Ok(Delivery { exchange, upgrade: errand.upgrade, record });
             }
             Err(Failure::Refused(request)) => {
                 asked.refused(upstream);
@@ -182,7 +187,10 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 errand.request = *request;
             }
             // That it has much to do is no fault of the release.
-            Err(Failure::Busy(_)) => break Page::Busy,
+            Err(Failure::Busy(_)) => {
+                errand.record.process = Some(upstream);
+                break Page::Busy;
+            }
             Err(Failure::Short(request)) => {
                 if Instant::now() + pause > give_up {
                     break Page::Full(Full::Proxy);
@@ -191,11 +199,14 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 pause *= 2;
                 errand.request = *request;
             }
-            Err(Failure::Page(page)) => break backend.instead(page),
+            Err(Failure::Page(page)) => {
+                errand.record.process = Some(upstream);
+                break backend.instead(page);
+            }
             Err(Failure::Client(fault)) => break Page::CutOff(fault),
         }
     };
-    Err((page, errand.method, errand.uri))
+    Err((page, errand.record))
 }
 
 /// One process: its pooled connections first, then a fresh one.
@@ -215,7 +226,9 @@ async fn attempt(
         }
         let copy = repeatable.then(|| copy_of(&request));
         match send(&mut sender, request, &in_flight, limits.first_byte).await {
-            Ok((response, upload)) => return Ok(Exchange { response, sender, upload, in_flight }),
+            Ok((response, upload)) => {
+                return Ok(Exchange { response, sender, upload, in_flight, connect: Duration::ZERO });
+            }
             Err(Unanswered::Unsent(back)) => request = *back,
             Err(Unanswered::Late) => return Err(Failure::Page(Page::Timeout)),
             Err(Unanswered::Client(fault)) => return Err(Failure::Client(fault)),
@@ -239,6 +252,7 @@ async fn attempt_afresh(
     connect: Duration,
 ) -> Result<Exchange, Failure> {
     let (limits, upstream) = (&client.shared.limits, in_flight.upstream());
+    let begun = Instant::now();
     let mut sender = match upstream.connect(connect).await {
         Ok(sender) => sender,
         Err(error) => {
@@ -254,8 +268,9 @@ async fn attempt_afresh(
             });
         }
     };
+    let connect = begun.elapsed();
     match send(&mut sender, request, &in_flight, limits.first_byte).await {
-        Ok((response, upload)) => Ok(Exchange { response, sender, upload, in_flight }),
+        Ok((response, upload)) => Ok(Exchange { response, sender, upload, in_flight, connect }),
         Err(Unanswered::Unsent(back)) => Err(Failure::Refused(back)),
         Err(Unanswered::Late) => Err(Failure::Page(Page::Timeout)),
         Err(Unanswered::Client(fault)) => Err(Failure::Client(fault)),
@@ -317,29 +332,15 @@ async fn send(
 }
 
 impl Delivery {
-    fn new(
-        exchange: Exchange,
-        upgrade: Option<HeaderValue>,
-        backend: Arc<Backend>,
-        upstream: Arc<Upstream>,
-        (method, uri): (Method, Uri),
-        started: Instant,
-    ) -> Self {
-        let status = exchange.response.status();
-        let answered_by = Some((backend, upstream));
-        let record = Record { method, uri, answered_by, status, code: None, started, bytes: 0 };
-        Self { exchange, upgrade, record }
-    }
-
     fn into_response(self, client: &Client, on_upgrade: Option<OnUpgrade>) -> Response<ReplyBody> {
         if self.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.into_tunnel(client, on_upgrade);
         }
-        let Exchange { response, sender, upload, in_flight } = self.exchange;
+        let Exchange { response, sender, upload, in_flight, .. } = self.exchange;
         let (mut parts, incoming) = response.into_parts();
         headers::remove_hop_by_hop(&mut parts.headers);
-        if let Some((backend, _)) = &self.record.answered_by {
-            client.insist_on_https(backend, &mut parts.headers);
+        if let Some(app) = &self.record.app {
+            client.insist_on_https(app, &mut parts.headers);
         }
         parts.extensions.clear();
         parts.version = Version::HTTP_11;
@@ -353,7 +354,7 @@ impl Delivery {
         let Exchange { mut response, in_flight, .. } = self.exchange;
         let (Some(asked), Some(to_client)) = (self.upgrade, on_upgrade) else {
             // Nobody asked for it.
-            return Page::Closed.response(None);
+            return own_page(&Page::Closed, None, self.record);
         };
         let to_app = hyper::upgrade::on(&mut response);
         let (mut parts, _) = response.into_parts();
@@ -368,15 +369,8 @@ impl Delivery {
     }
 }
 
-fn own_page(
-    page: &Page,
-    accept: Option<&HeaderValue>,
-    (method, uri): (Method, Uri),
-    started: Instant,
-) -> Response<ReplyBody> {
+fn own_page(page: &Page, accept: Option<&HeaderValue>, record: Record) -> Response<ReplyBody> {
     let response = page.response(accept);
-    let bytes = response.body().size_hint().lower();
-    let status = response.status();
-    Record { method, uri, answered_by: None, status, code: page.code(), started, bytes }.finish();
+    record.paged(page, response.body().size_hint().lower()).finish();
     response
 }

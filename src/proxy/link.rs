@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::board::Board;
+use super::lines::Lines;
 use super::ports::Ports;
 use super::snapshot;
 use crate::frame;
@@ -193,6 +194,9 @@ async fn speak(
     board.report_again();
     let counted = board.counts.ripe();
     tokio::pin!(counted);
+    let _told = board.lines.told();
+    let lines = board.lines.ripe();
+    tokio::pin!(lines);
     loop {
         tokio::select! {
             ack = queue.recv() => {
@@ -212,10 +216,26 @@ async fn speak(
                     frame::write(&mut writer, &FromProxy::Counts { counts }).await?;
                 }
             }
+            () = &mut lines => {
+                lines.set(board.lines.ripe());
+                tell_lines(&board.lines, &mut writer).await?;
+            }
         }
         let drained = turn.map(|turn| board.take_drained(turn)).unwrap_or_default();
         for target in drained {
             frame::write(&mut writer, &FromProxy::Drained { target }).await?;
         }
     }
+}
+
+async fn tell_lines(lines: &Lines, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+    let message = FromProxy::Lines { apps: lines.take() };
+    let written = match &message {
+        FromProxy::Lines { apps } if apps.is_empty() => return Ok(()),
+        message => frame::write(writer, message).await,
+    };
+    if let (Err(_), FromProxy::Lines { apps }) = (&written, message) {
+        lines.lost(apps);
+    }
+    written
 }

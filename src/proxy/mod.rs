@@ -23,6 +23,7 @@ mod front;
 mod handover;
 mod headers;
 mod http2;
+mod lines;
 mod link;
 mod listener;
 mod lock;

@@ -70,6 +70,11 @@ impl Page {
         }
     }
 
+    /// What has happened, in few words.
+    pub(super) fn title(&self) -> &'static str {
+        self.words().title
+    }
+
     /// The status that the client gets.
     pub(super) fn status(&self) -> StatusCode {
         self.words().status

@@ -2,6 +2,7 @@
 
 use super::asked::Asked;
 use super::counts::{Counter, Counts};
+use super::lines::{Lane, Lines};
 use super::names::ByName;
 use super::pages::Page;
 use super::upstream::Upstream;
@@ -29,6 +30,8 @@ pub(super) struct Backend {
     pub(super) app: AppName,
     /// Of the release that answers.
     pub(super) counter: Arc<Counter>,
+    /// Where its access lines go, if anybody wants them.
+    pub(super) lane: Option<Arc<Lane>>,
     /// Whether plain requests are sent on.
     pub(super) https: HttpsPolicy,
     outage: String,
@@ -95,10 +98,16 @@ pub(super) fn compete(one: &Route, other: &Route) -> bool {
 }
 
 impl Backend {
-    pub(super) fn new(route: &Route, upstreams: &HashMap<Target, Arc<Upstream>>, counts: &Counts) -> Self {
+    pub(super) fn new(
+        route: &Route,
+        upstreams: &HashMap<Target, Arc<Upstream>>,
+        counts: &Counts,
+        lines: &Lines,
+    ) -> Self {
         Self {
             app: route.app.clone(),
             counter: counts.of(&route.app, route.release),
+            lane: route.traffic.access_log.map(|log| lines.of(&route.app, log)),
             https: route.https,
             outage: route.outage.clone(),
             upstreams: route.targets.iter().filter_map(|target| upstreams.get(target).cloned()).collect(),

@@ -134,8 +134,11 @@ async fn run(
     pipeline.recover().await?;
     pipeline.certify_localhost().await?;
     pipeline.publish_certificates().await?;
-    let follows =
-        control::Follows { routes: pipeline.routes.clone(), certificates: pipeline.certificates.clone() };
+    let follows = control::Follows {
+        routes: pipeline.routes.clone(),
+        certificates: pipeline.certificates.clone(),
+        access: pipeline.access_logs(),
+    };
     tokio::spawn(control::serve_proxies(proxies, follows, inner.clone()));
     wait_for_proxy(settings, pipeline, proxy).await?;
     pipeline.background_work();

@@ -108,6 +108,8 @@ pub(super) struct Logs {
     pub keep: Option<String>,
     /// MiB per app.
     pub max_mib: Option<u64>,
+    /// Lines about requests, per app and second.
+    pub requests: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -275,7 +275,8 @@ fn duration(name: &'static str, text: &str) -> Result<Duration, SettingsError> {
 
 fn log_settings(file: &super::file::Logs) -> Result<LogSettings, SettingsError> {
     let keep = duration("logs.keep", file.keep.as_deref().unwrap_or("14d"))?;
-    Ok(LogSettings { keep, max_bytes: file.max_mib.unwrap_or(256).saturating_mul(1 << 20) })
+    let max_bytes = file.max_mib.unwrap_or(256).saturating_mul(1 << 20);
+    Ok(LogSettings { keep, max_bytes, requests: file.requests.unwrap_or(50) })
 }
 
 /// The longest watch: meanwhile two releases take memory.

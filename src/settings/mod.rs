@@ -48,6 +48,8 @@ pub struct LogSettings {
     pub keep: Duration,
     /// Bytes per app; the oldest go first.
     pub max_bytes: u64,
+    /// Lines about requests, per app and second; of errors as many besides.
+    pub requests: u32,
 }
 
 /// Where the key of the config vars is.

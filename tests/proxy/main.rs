@@ -8,6 +8,7 @@ mod control;
 mod handover;
 mod http2;
 mod limits;
+mod lines;
 mod pages;
 mod routing;
 mod swaps;

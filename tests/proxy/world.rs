@@ -8,7 +8,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use paas::frame;
 use paas::model::{
-    AppName, Count, Domain, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy, Traffic,
+    AccessLine, AccessLines, AccessLog, AppId, AppName, Count, Domain, FromProxy, HttpsPolicy, Route,
+    RouteChanges, RouteTable, Target, ToProxy, Traffic,
 };
 use paas::proxy;
 use paas::proxy::{Bound, ProxyError, ProxyLimits, ProxyOptions};
@@ -148,6 +149,8 @@ pub struct Control {
     pub listener: Arc<UnixListener>,
     /// Answers and errors by release, as far as they were told.
     pub counted: BTreeMap<u32, (u64, u64)>,
+    /// What it said of requests, until somebody asks.
+    pub lines: Vec<AccessLines>,
     /// It said that it accepts no more.
     pub retiring: bool,
     /// Told before the acknowledgement that was waited for: the two come in any order.
@@ -159,15 +162,24 @@ impl Control {
         let accepting = tokio::time::timeout(Duration::from_secs(5), listener.accept());
         let (mut stream, _) = accepting.await.expect("the proxy connects").unwrap();
         let hello = frame::read(&mut stream).await.unwrap().unwrap();
-        Self { stream, hello, listener, counted: BTreeMap::new(), retiring: false, early: VecDeque::new() }
+        Self {
+            stream,
+            hello,
+            listener,
+            counted: BTreeMap::new(),
+            lines: Vec::new(),
+            retiring: false,
+            early: VecDeque::new(),
+        }
     }
 
-    /// The next message that is no numbers; those are added up.
+    /// The next message that is no numbers and no lines; those are kept.
     pub async fn next(&mut self) -> FromProxy {
         loop {
             let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
             match reading.await.expect("the proxy says something").unwrap().unwrap() {
                 FromProxy::Counts { counts } => self.add(counts),
+                FromProxy::Lines { apps } => self.lines.extend(apps),
                 other => return other,
             }
         }
@@ -191,8 +203,30 @@ impl Control {
             let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
             match reading.await.expect("the proxy says something").unwrap().unwrap() {
                 FromProxy::Counts { counts } => self.add(counts),
+                FromProxy::Lines { apps } => self.lines.extend(apps),
                 FromProxy::Drained { .. } => {}
                 other => panic!("{other:?} instead of numbers"),
+            }
+        }
+    }
+
+    /// Waits until it has told of so many requests: their lines, and how many had none.
+    pub async fn told(&mut self, count: u64) -> (Vec<AccessLine>, u64) {
+        let (mut lines, mut left_out) = (Vec::new(), 0);
+        loop {
+            for told in self.lines.drain(..) {
+                lines.extend(told.lines);
+                left_out += told.left_out;
+            }
+            if lines.len() as u64 + left_out >= count {
+                return (lines, left_out);
+            }
+            let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
+            match reading.await.expect("the proxy says something").unwrap().unwrap() {
+                FromProxy::Lines { apps } => self.lines = apps,
+                FromProxy::Counts { counts } => self.add(counts),
+                FromProxy::Drained { .. } => {}
+                other => panic!("{other:?} instead of lines"),
             }
         }
     }
@@ -265,6 +299,13 @@ pub fn route(app: &str, targets: &[&App]) -> Route {
         targets: targets.iter().map(|target| target.target()).collect(),
         outage: "H10".to_owned(),
     }
+}
+
+/// The same with a log that is told of requests.
+pub fn logged(app: &str, targets: &[&App]) -> Route {
+    let mut route = route(app, targets);
+    route.traffic.access_log = Some(AccessLog { app: AppId(7), per_second: 50 });
+    route
 }
 
 pub struct App {
