@@ -59,6 +59,9 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     plan.notices.extend(line_ends::notice(&unix_lines).iter().flat_map(|notice| folded(notice)));
     let mut plan = BuildPlan { procfile: declared, checks, watch, release_time, unix_lines, ..plan };
     paas_toml::apply(&mut plan, &settings.types)?;
+    if let Some(http) = &settings.http {
+        paas_toml::apply_http(&mut plan, http);
+    }
     add_app_json(&mut plan, app_json.unwrap_or_default(), settings.checks.is_some());
     Ok(plan)
 }

@@ -307,6 +307,7 @@ impl<'a> Draft<'a> {
             env: self.env,
             worker_mib: self.pack.worker_mib,
             checks: crate::model::HealthCheck::default(),
+            http: crate::model::HttpSettings::default(),
             types: BTreeMap::new(),
             release_time: crate::model::RELEASE_TIME,
             watch: None,

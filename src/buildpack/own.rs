@@ -130,6 +130,7 @@ fn empty(path: &str) -> BuildPlan {
         env: BTreeMap::new(),
         worker_mib: None,
         checks: crate::model::HealthCheck::default(),
+        http: crate::model::HttpSettings::default(),
         types: BTreeMap::new(),
         release_time: crate::model::RELEASE_TIME,
         watch: None,

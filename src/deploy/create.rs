@@ -14,7 +14,7 @@ impl Pipeline {
         repository::keep(&self.repository(repository))?;
         // Its name answers from now on: that nothing runs yet, not that it is unknown.
         let publishing = self.queue.publishing(app.id).await;
-        self.routes.publish(&app.name, Some(self.route(&app, 0, Vec::new(), "H14")));
+        self.routes.publish(&app.name, Some(self.route(&app, None, Vec::new(), "H14")));
         drop(publishing);
         self.orders.wake();
         Ok(app)

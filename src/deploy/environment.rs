@@ -65,6 +65,7 @@ pub(super) mod tests {
             worker_mib: Some(256),
             checks: crate::model::HealthCheck::default(),
             types: BTreeMap::new(),
+            http: crate::model::HttpSettings::default(),
             sizes: BTreeMap::new(),
             runtime: "Python 3.11".to_owned(),
             root: false,

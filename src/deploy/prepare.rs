@@ -171,6 +171,7 @@ impl Pipeline {
                 release.worker_mib = plan.worker_mib;
                 release.checks = plan.checks;
                 release.types = plan.types;
+                release.http = plan.http;
                 release.watch = plan.watch;
                 release.runtime = plan.runtime;
                 release.port = configured_port(&release).or(plan.port).unwrap_or(0);

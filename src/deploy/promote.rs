@@ -54,7 +54,7 @@ impl Pipeline {
         let targets = self.without_doubt(&app, &release, targets).await;
         let outage = self.outage(&app, &release).await;
         let app_now = self.as_it_is(&app).await;
-        let route = self.route(&app_now, release.number, targets, outage);
+        let route = self.route(&app_now, Some(&release), targets, outage);
         let published = self.routes.publish(&app.name, Some(route));
         drop(publishing);
         reached("published");
@@ -334,25 +334,32 @@ impl Pipeline {
         }
     }
 
-    /// An app's route to `targets`, which are `release`'s (0: there is none).
-    pub(super) fn route(&self, app: &App, release: u32, targets: Vec<Target>, outage: &str) -> Route {
+    /// An app's route to `targets`, which are `release`'s, if there is one.
+    pub(super) fn route(
+        &self,
+        app: &App,
+        release: Option<&Release>,
+        targets: Vec<Target>,
+        outage: &str,
+    ) -> Route {
         Route {
             app: app.name.clone(),
             hosts: self.names(app),
             https: app.https.policy(),
-            traffic: self.traffic(app),
+            traffic: self.traffic(app, release),
             port: Some(app.port),
-            release,
+            release: release.map_or(0, |release| release.number),
             targets,
             outage: outage.to_owned(),
         }
     }
 
     /// An app's own rules for its requests.
-    fn traffic(&self, app: &App) -> Traffic {
+    fn traffic(&self, app: &App, release: Option<&Release>) -> Traffic {
         let per_second = self.workers.settings.logs.requests;
         let access_log = (per_second > 0).then_some(AccessLog { app: app.id, per_second });
-        Traffic { access_log }
+        let http = release.map(|release| release.http).unwrap_or_default();
+        Traffic { access_log, http, sticky_key: http.sticky.then(|| app.sticky_key()), ..Traffic::default() }
     }
 
     /// A line of ours in an app's log.

@@ -345,7 +345,7 @@ impl Pipeline {
         let app = self.store().read(move |db| store::apps::get(db, id)).await?.ok_or(DeployError::NoApp)?;
         let current = self.current(&app).await?.filter(|_| !app.stopped);
         let Some(release) = current else {
-            return Ok(self.routes.publish(&app.name, Some(self.route(&app, 0, Vec::new(), "H14"))));
+            return Ok(self.routes.publish(&app.name, Some(self.route(&app, None, Vec::new(), "H14"))));
         };
         let wanted = self.wanted(&app, &release).await?;
         let outage = if wanted.iter().any(|process| process.kind.is_web()) { "H10" } else { "H14" };
@@ -358,7 +358,7 @@ impl Pipeline {
             .filter(|state| !self.is_retiring(&state.container))
             .filter_map(|state| target(state, release.port))
             .collect();
-        Ok(self.routes.publish(&app.name, Some(self.route(&app, release.number, targets, outage))))
+        Ok(self.routes.publish(&app.name, Some(self.route(&app, Some(&release), targets, outage))))
     }
 
     /// Compares everything once a minute, until the server stops.

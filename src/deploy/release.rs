@@ -283,7 +283,7 @@ impl Pipeline {
         let targets = self.still_running(app, targets).await;
         let outage = self.outage(app, &release).await;
         let app_now = self.as_it_is(app).await;
-        let route = self.route(&app_now, release.number, targets, outage);
+        let route = self.route(&app_now, Some(&release), targets, outage);
         let published = self.routes.publish(&app.name, Some(route));
         drop(publishing);
         reached("published");

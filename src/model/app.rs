@@ -48,6 +48,13 @@ impl App {
         let digest = Sha256::digest(format!("images and caches of {}", self.repository));
         digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
+
+    /// What the words of its sticky cookie are made with: the same for as long as there
+    /// is the app, and another for the next of that name.
+    pub fn sticky_key(&self) -> String {
+        let digest = Sha256::digest(format!("sticky sessions of {}", self.repository));
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// The one status of an app, everywhere.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod dockerignore;
 pub mod domain;
 pub mod dotenv;
+pub mod http;
 pub mod https;
 pub mod name;
 pub mod pin;
@@ -33,6 +34,7 @@ pub use certificate::{
 pub use checks::{AskedPort, CheckChange, CheckKind, CheckSource, HealthCheck, NotACheck};
 pub use config::{ConfigVars, Oversize};
 pub use domain::{Domain, DomainFault, MOST_DOMAINS};
+pub use http::{ByteSize, HttpSettings};
 pub use https::{HttpsChoice, NotHttps};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use pin::BasePin;
@@ -46,7 +48,7 @@ pub use release::{
 pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
 pub use source::{EntryKind, SourceEntry, SourceTree};
-pub use traffic::Traffic;
+pub use traffic::{Traffic, Weights};
 pub use webhook::{
     Announcement, Delivery, Endpoint, EventKind, LONGEST_PAUSE, MOST_WEBHOOKS, Webhook, pause_after,
 };

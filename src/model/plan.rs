@@ -1,6 +1,7 @@
 //! The outcome of detection: how an app becomes an image and what it runs.
 
 use super::checks::HealthCheck;
+use super::http::HttpSettings;
 use super::name::{EnvKey, ProcessType};
 use super::process_type::TypeSettings;
 use serde::{Deserialize, Serialize};
@@ -162,6 +163,8 @@ pub struct BuildPlan {
     pub checks: HealthCheck,
     /// What paas.toml says of process types.
     pub types: BTreeMap<ProcessType, TypeSettings>,
+    /// What paas.toml says of requests.
+    pub http: HttpSettings,
     /// How long the release command may take.
     pub release_time: Duration,
     /// Config vars that app.json wants.

@@ -52,7 +52,7 @@ impl Cpu {
 }
 
 /// A decimal number times 1000; further digits must be zeros.
-fn thousandths(text: &str) -> Option<u64> {
+pub(super) fn thousandths(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let part = part.trim_end_matches('0');
     let digits = |text: &str| text.bytes().all(|c| c.is_ascii_digit());

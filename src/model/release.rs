@@ -3,6 +3,7 @@
 use super::app::AppId;
 use super::checks::HealthCheck;
 use super::config::ConfigVars;
+use super::http::HttpSettings;
 use super::name::ProcessType;
 use super::pin::BasePin;
 use super::plan::RunCommand;
@@ -143,6 +144,8 @@ pub struct Release {
     pub checks: HealthCheck,
     /// What paas.toml says of process types.
     pub types: BTreeMap<ProcessType, TypeSettings>,
+    /// What paas.toml says of requests.
+    pub http: HttpSettings,
     /// The app's own sizes at that moment (`ps:resize`), above those of paas.toml.
     pub sizes: BTreeMap<ProcessType, Size>,
     /// `Python 3.11`.

@@ -24,6 +24,16 @@ impl Asked {
         self.has(one) || self.again && !self.refused.is_empty() && one.is_ejected()
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Upstream>> {
+        self.refused.iter().chain(&self.busy).cloned().collect()
+    }
+
+    /// It has ended the connection without an answer.
+    pub(super) fn lost(&mut self, one: Arc<Upstream>) {
+        self.refused.push(one);
+    }
+
     /// It refuses connections.
     pub(super) fn refused(&mut self, one: Arc<Upstream>) {
         one.eject();

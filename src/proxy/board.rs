@@ -3,10 +3,11 @@
 use super::asked::Asked;
 use super::counts::Counts;
 use super::lines::Lines;
-use super::routing::{Backend, Entry, Routing, compete};
+use super::routing::{Backend, Entry, Pick, Routing, compete};
 use super::upstream::{InFlight, Upstream};
 use crate::model::{AppName, Route, RouteChanges, RouteTable, Target};
 use arc_swap::ArcSwap;
+use hyper::header::HeaderMap;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -23,6 +24,8 @@ pub(super) enum Choice {
         /// The target, entered.
         in_flight: InFlight,
     },
+    /// To a process when it has time, or to any.
+    Wait(Arc<Backend>, Option<Arc<Upstream>>),
     /// Nowhere: the app has no process.
     Outage(Arc<Backend>),
     /// No app has that name.
@@ -98,13 +101,16 @@ impl Board {
         let mut state = self.state();
         let live = state.upstreams(&table, &self.drained);
         let mut routing = Routing::default();
-        state.backends.clear();
+        let mut former = std::mem::take(&mut state.backends);
         for route in table.routes.values() {
-            let backend = Arc::new(Backend::new(route, &live, &self.counts, &self.lines));
+            let before = former.remove(&route.app);
+            let backend = Backend::new(route, &live, (&self.counts, &self.lines), before.as_deref());
+            let backend = Arc::new(backend);
             routing.add(route, &backend);
             state.backends.insert(route.app.clone(), backend);
         }
         self.routing.store(Arc::new(routing));
+        former.values().for_each(|gone| gone.end());
         let before = std::mem::replace(&mut state.live, live);
         state.turn += 1;
         let gone = before.into_iter().filter(|(target, _)| !state.live.contains_key(target));
@@ -147,19 +153,24 @@ impl Board {
 
     /// Picks a target and counts the request there; never one that a table has
     /// removed, however late this comes.
-    pub(super) fn choose(&self, entry: Entry, host: &str, asked: &Asked) -> Choice {
+    pub(super) fn choose(&self, entry: Entry, host: &str, asked: &Asked, headers: &HeaderMap) -> Choice {
         loop {
             let routing = self.routing.load();
             let Some(backend) = routing.find(entry, host) else {
                 return Choice::Unknown;
             };
-            let Some(upstream) = backend.pick(asked) else {
-                return Choice::Outage(Arc::clone(backend));
-            };
-            if let Some(in_flight) = upstream.enter() {
-                return Choice::Target { backend: Arc::clone(backend), in_flight };
+            match backend.pick(asked, headers) {
+                Pick::In(in_flight) => return Choice::Target { backend: Arc::clone(backend), in_flight },
+                Pick::Wait(only) => return Choice::Wait(Arc::clone(backend), only),
+                Pick::None => return Choice::Outage(Arc::clone(backend)),
+                Pick::Gone => {}
             }
         }
+    }
+
+    /// An app's place now.
+    pub(super) fn backend(&self, entry: Entry, host: &str) -> Option<Arc<Backend>> {
+        self.routing.load().find(entry, host).cloned()
     }
 
     /// Waits until a removed target may have finished.
@@ -254,7 +265,7 @@ impl State {
     ) -> Option<(Arc<Route>, bool)> {
         let before = self.table.routes.get(app).cloned();
         let given_up = before.as_ref().is_some_and(|before| routing.remove(before, route));
-        self.backends.remove(app);
+        let former = self.backends.remove(app);
         if let Some(route) = route {
             for target in &route.targets {
                 if !self.live.contains_key(target) {
@@ -262,9 +273,12 @@ impl State {
                     self.live.insert(target.clone(), upstream);
                 }
             }
-            let backend = Arc::new(Backend::new(route, &self.live, &board.counts, &board.lines));
+            let told = (&board.counts, &board.lines);
+            let backend = Arc::new(Backend::new(route, &self.live, told, former.as_deref()));
             routing.add(route, &backend);
             self.backends.insert(app.clone(), backend);
+        } else {
+            former.iter().for_each(|gone| gone.end());
         }
         before.map(|before| (before, given_up))
     }
@@ -315,11 +329,11 @@ mod tests {
     fn answers(board: &Board) -> Vec<String> {
         let asked = HOSTS.map(|host| (Entry::Hosts, host)).into_iter();
         let asked = asked.chain([7000, 7001].map(|port| (Entry::Port(port), "")));
-        let answer = |(entry, host)| match board.choose(entry, host, &Asked::default()) {
+        let answer = |(entry, host)| match board.choose(entry, host, &Asked::default(), &HeaderMap::new()) {
             Choice::Target { backend, in_flight } => {
                 format!("{} v{}", backend.app, in_flight.upstream().target.release)
             }
-            Choice::Outage(backend) => format!("{} is out", backend.app),
+            Choice::Outage(backend) | Choice::Wait(backend, _) => format!("{} is out", backend.app),
             Choice::Unknown => "unknown".to_owned(),
         };
         asked.map(answer).collect()

@@ -23,23 +23,40 @@ pub(super) struct RequestBody {
     patience: Option<Duration>,
     over: Option<Pin<Box<Sleep>>>,
     watch: Option<(Arc<Upload>, InFlight)>,
+    /// So much of it may still come.
+    left: u64,
 }
 
 impl RequestBody {
     /// The body as it comes from the client.
     pub(super) fn new(incoming: Incoming, patience: Option<Duration>) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        Self { ended: incoming.is_none(), incoming, patience, over: None, watch: None }
+        let ended = incoming.is_none();
+        Self { incoming, ended, patience, over: None, watch: None, left: u64::MAX }
     }
 
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { incoming: None, ended: true, patience: None, over: None, watch: None }
+        Self { incoming: None, ended: true, patience: None, over: None, watch: None, left: u64::MAX }
     }
 
     /// Whether there is no body at all.
     pub(super) fn is_empty(&self) -> bool {
         self.incoming.is_none()
+    }
+
+    /// It may have so many bytes, of which none have come so far. Whether its head does
+    /// not say that there are more.
+    pub(super) fn limit(&mut self, bytes: u64) -> bool {
+        self.left = bytes;
+        self.incoming.as_ref().is_none_or(|incoming| incoming.size_hint().lower() <= bytes)
+    }
+
+    /// Counts a part of it.
+    fn counted(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        self.left = self.left.checked_sub(length).ok_or(Fault::TooLarge)?;
+        Ok(cleaned(frame))
     }
 
     /// Counts the body as a part of the request in flight to a target.
@@ -79,9 +96,9 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         let frame = match Pin::new(incoming).poll_frame(context) {
-            Poll::Ready(frame) => {
-                frame.transpose().map(|frame| frame.map(cleaned)).map_err(|error| Fault::of(&error))
-            }
+            Poll::Ready(None) => Ok(None),
+            Poll::Ready(Some(Ok(frame))) => self.counted(frame).map(Some),
+            Poll::Ready(Some(Err(error))) => Err(Fault::of(&error)),
             Poll::Pending => {
                 self.turn(Turn::Client);
                 ready!(self.poll_patience(context));

@@ -8,11 +8,13 @@ use super::client::Client;
 use super::headers;
 use super::pages::Page;
 use super::places::Full;
+use super::queue::Waited;
 use super::request;
+use super::routing::Backend;
 use super::upload::{Fault, Upload};
 use super::upstream::{InFlight, Sender, is_our_own};
 use hyper::body::{Body, Incoming};
-use hyper::header::{ACCEPT, CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{ACCEPT, CONNECTION, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Version};
 use std::io::ErrorKind;
@@ -33,6 +35,8 @@ struct Errand {
     upgrade: Option<HeaderValue>,
     /// What is known of it.
     record: Record,
+    /// So long it has waited for a process to have time.
+    waited: Duration,
 }
 
 /// Why an attempt brought no response.
@@ -44,6 +48,8 @@ enum Failure {
     Busy(Box<Request<RequestBody>>),
     /// Likewise: we have no file or port left for a connection.
     Short(Box<Request<RequestBody>>),
+    /// No response, though it was sent; asking for it once more does no harm.
+    Lost(Box<Request<RequestBody>>),
     /// No response, and the app may have begun to work on the request.
     Page(Page),
     /// The request itself did not come to its end.
@@ -112,7 +118,7 @@ async fn answer_in_turn(
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let request = Request::from_parts(parts, body);
-    let errand = Errand { request, upgrade, record };
+    let errand = Errand { request, upgrade, record, waited: Duration::ZERO };
     match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
         Err((page, record)) => own_page(&page, accept.as_ref(), record),
@@ -122,41 +128,29 @@ async fn answer_in_turn(
 struct Delivery {
     exchange: Exchange,
     upgrade: Option<HeaderValue>,
+    /// What brings the client's next request to the same process.
+    cookie: Option<HeaderValue>,
     record: Record,
 }
 
 /// Takes the request to one process after another until one has it.
 async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delivery, (Page, Record)> {
     let limits = &client.shared.limits;
-    let give_up = errand.record.started + limits.retry;
-    let mut pause = FIRST_PAUSE;
+    let (mut pause, mut lost) = (FIRST_PAUSE, false);
     let mut asked = Asked::default();
     let page = loop {
-        let (backend, in_flight) = match client.shared.board.choose(client.entry, host, &asked) {
-            Choice::Target { backend, .. } | Choice::Outage(backend)
-                if client.is_sent_on(&backend, host) && !headers::is_secure(errand.request.headers()) =>
-            {
-                let asked = (&errand.record.method, &errand.record.uri);
-                let page = client.by_https(host, asked, errand.request.headers());
-                errand.record.app = Some(backend);
-                break page;
-            }
-            Choice::Target { backend, in_flight } => (backend, in_flight),
-            Choice::Outage(backend) => {
-                let page = backend.outage();
-                errand.record.app = Some(backend);
-                break page;
-            }
-            Choice::Unknown => break Page::UnknownHost(host.to_owned()),
+        let (backend, in_flight) = match place(client, host, &mut errand, &asked).await {
+            Ok(place) => place,
+            Err(page) => break page,
         };
+        let begun = errand.record.started + errand.waited;
         let upstream = Arc::clone(in_flight.upstream());
-        errand.record.app = Some(Arc::clone(&backend));
         if asked.is_in_vain(&upstream) {
             // As all were; but those that were busy may have time now.
             if asked.forget_busy() {
                 continue;
             }
-            if Instant::now() + pause > give_up {
+            if Instant::now() + pause > begun + limits.retry {
                 break backend.instead(Page::Refusing);
             }
             // Not counted while it waits, and chosen anew: the table may change.
@@ -166,17 +160,21 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             asked.forget();
             continue;
         }
-        let in_time = errand.record.started.elapsed() < limits.connect_last;
-        let others = in_time && backend.has_another(&upstream, &asked);
-        let connect = if others { limits.connect } else { limits.connect_last };
-        match attempt(client, in_flight, errand.request, connect).await {
+        let another = backend.has_another(&upstream, &asked);
+        let others = another && begun.elapsed() < limits.connect_last;
+        let times = Times {
+            connect: if others { limits.connect } else { limits.connect_last },
+            first_byte: backend.http.first_byte().unwrap_or(limits.first_byte),
+        };
+        let cookie = backend.cookie(errand.request.headers(), &upstream);
+        match attempt(client, in_flight, errand.request, times).await {
             Ok(exchange) => {
-                backend.counter.note(exchange.response.status());
+                backend.counter_of(&upstream).note(exchange.response.status());
                 let mut record = errand.record;
                 record.process = Some(upstream);
                 record.status = exchange.response.status();
                 record.connect = Some(exchange.connect);
-                return Ok(Delivery { exchange, upgrade: errand.upgrade, record });
+                return Ok(Delivery { exchange, upgrade: errand.upgrade, cookie, record });
             }
             Err(Failure::Refused(request)) => {
                 asked.refused(upstream);
@@ -191,8 +189,19 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 errand.record.process = Some(upstream);
                 break Page::Busy;
             }
+            // Of one other: a request that ends processes must not end them all.
+            Err(Failure::Lost(request)) if another && !lost => {
+                lost = true;
+                asked.lost(upstream);
+                errand.request = *request;
+            }
+            Err(Failure::Lost(_)) => {
+                let page = backend.instead_of(&upstream, Page::Closed);
+                errand.record.process = Some(upstream);
+                break page;
+            }
             Err(Failure::Short(request)) => {
-                if Instant::now() + pause > give_up {
+                if Instant::now() + pause > begun + limits.retry {
                     break Page::Full(Full::Proxy);
                 }
                 tokio::time::sleep(pause).await;
@@ -200,8 +209,9 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 errand.request = *request;
             }
             Err(Failure::Page(page)) => {
+                let page = backend.instead_of(&upstream, page);
                 errand.record.process = Some(upstream);
-                break backend.instead(page);
+                break page;
             }
             Err(Failure::Client(fault)) => break Page::CutOff(fault),
         }
@@ -209,23 +219,79 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
     Err((page, errand.record))
 }
 
+/// The process that the request goes to next, when it has time; or why to none.
+async fn place(
+    client: &Client,
+    host: &str,
+    errand: &mut Errand,
+    asked: &Asked,
+) -> Result<(Arc<Backend>, InFlight), Page> {
+    let (limits, board) = (&client.shared.limits, &client.shared.board);
+    loop {
+        let choice = board.choose(client.entry, host, asked, errand.request.headers());
+        let backend = match &choice {
+            Choice::Target { backend, .. } | Choice::Wait(backend, _) | Choice::Outage(backend) => backend,
+            Choice::Unknown => return Err(Page::UnknownHost(host.to_owned())),
+        };
+        errand.record.app = Some(Arc::clone(backend));
+        if client.is_sent_on(backend, host) && !headers::is_secure(errand.request.headers()) {
+            let asked = (&errand.record.method, &errand.record.uri);
+            return Err(client.by_https(host, asked, errand.request.headers()));
+        }
+        let most = backend.http.body_limit.map_or(limits.body_limit, |limit| limit.0);
+        if !errand.request.body_mut().limit(most) {
+            return Err(Page::CutOff(Fault::TooLarge));
+        }
+        let (backend, only) = match choice {
+            Choice::Target { backend, in_flight } => return Ok((backend, in_flight)),
+            Choice::Wait(backend, only) => (backend, only),
+            Choice::Outage(backend) => return Err(backend.outage()),
+            Choice::Unknown => return Err(Page::UnknownHost(host.to_owned())),
+        };
+        let Some(queue) = backend.queue() else { continue };
+        let begun = Instant::now();
+        // Who need not wait pays nothing for what that takes.
+        let waited = Box::pin(queue.wait(only, asked, limits.queue.saturating_sub(errand.waited))).await;
+        errand.waited += begun.elapsed();
+        match waited {
+            // It may be another release by now.
+            Waited::In(in_flight) => {
+                let backend = board.backend(client.entry, host).unwrap_or(backend);
+                errand.record.app = Some(Arc::clone(&backend));
+                return Ok((backend, in_flight));
+            }
+            Waited::Anew => tokio::task::yield_now().await,
+            Waited::InVain => return Err(Page::Full(Full::App)),
+        }
+    }
+}
+
+/// How long a process is waited for.
+#[derive(Clone, Copy)]
+struct Times {
+    /// To take a connection.
+    connect: Duration,
+    /// To begin its answer.
+    first_byte: Duration,
+}
+
 /// One process: its pooled connections first, then a fresh one.
 async fn attempt(
     client: &Client,
     in_flight: InFlight,
     mut request: Request<RequestBody>,
-    connect: Duration,
+    times: Times,
 ) -> Result<Exchange, Failure> {
     let limits = &client.shared.limits;
     let upstream = Arc::clone(in_flight.upstream());
-    let repeatable = request.method().is_idempotent() && request.body().is_empty();
+    let repeatable = is_repeatable(&request);
     let age = if repeatable { limits.idle } else { FRESH };
     while let Some(mut sender) = upstream.take_idle(age) {
         if sender.ready().await.is_err() {
             continue;
         }
         let copy = repeatable.then(|| copy_of(&request));
-        match send(&mut sender, request, &in_flight, limits.first_byte).await {
+        match send(&mut sender, request, &in_flight, times.first_byte).await {
             Ok((response, upload)) => {
                 return Ok(Exchange { response, sender, upload, in_flight, connect: Duration::ZERO });
             }
@@ -242,18 +308,18 @@ async fn attempt(
             },
         }
     }
-    attempt_afresh(client, in_flight, request, connect).await
+    attempt_afresh(client, in_flight, request, times).await
 }
 
 async fn attempt_afresh(
     client: &Client,
     in_flight: InFlight,
     request: Request<RequestBody>,
-    connect: Duration,
+    times: Times,
 ) -> Result<Exchange, Failure> {
-    let (limits, upstream) = (&client.shared.limits, in_flight.upstream());
+    let upstream = in_flight.upstream();
     let begun = Instant::now();
-    let mut sender = match upstream.connect(connect).await {
+    let mut sender = match upstream.connect(times.connect).await {
         Ok(sender) => sender,
         Err(error) => {
             debug!(address = %upstream.target.address, %error, "no connection to an app's process");
@@ -269,13 +335,21 @@ async fn attempt_afresh(
         }
     };
     let connect = begun.elapsed();
-    match send(&mut sender, request, &in_flight, limits.first_byte).await {
+    let copy = is_repeatable(&request).then(|| copy_of(&request));
+    match send(&mut sender, request, &in_flight, times.first_byte).await {
         Ok((response, upload)) => Ok(Exchange { response, sender, upload, in_flight, connect }),
         Err(Unanswered::Unsent(back)) => Err(Failure::Refused(back)),
         Err(Unanswered::Late) => Err(Failure::Page(Page::Timeout)),
         Err(Unanswered::Client(fault)) => Err(Failure::Client(fault)),
-        Err(Unanswered::Lost) => Err(Failure::Page(Page::Closed)),
+        Err(Unanswered::Lost) => {
+            Err(copy.map_or(Failure::Page(Page::Closed), |copy| Failure::Lost(Box::new(copy))))
+        }
     }
+}
+
+/// Whether it may be sent once more though it may have arrived.
+fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    request.method().is_idempotent() && request.body().is_empty()
 }
 
 /// The same request once more; only for those without a body.
@@ -342,6 +416,7 @@ impl Delivery {
         if let Some(app) = &self.record.app {
             client.insist_on_https(app, &mut parts.headers);
         }
+        parts.headers.extend(self.cookie.map(|cookie| (SET_COOKIE, cookie)));
         parts.extensions.clear();
         parts.version = Version::HTTP_11;
         let relay =
@@ -360,6 +435,7 @@ impl Delivery {
         let (mut parts, _) = response.into_parts();
         let protocol = headers::remove_hop_by_hop(&mut parts.headers).unwrap_or(asked);
         headers::announce_upgrade(&mut parts.headers, protocol);
+        parts.headers.extend(self.cookie.map(|cookie| (SET_COOKIE, cookie)));
         parts.extensions.clear();
         let held = (in_flight, client.place.request());
         let tunnel = super::tunnel::run(to_client, to_app, held, self.record);

@@ -9,6 +9,7 @@
 mod access;
 mod answers;
 mod asked;
+mod balance;
 mod board;
 mod body;
 mod client;
@@ -33,10 +34,12 @@ mod peers;
 mod places;
 mod ports;
 mod preamble;
+mod queue;
 mod request;
 mod routing;
 mod snapshot;
 mod sockets;
+mod sticky;
 mod tls;
 mod tunnel;
 mod upload;
@@ -126,8 +129,12 @@ pub struct ProxyLimits {
     pub body: Duration,
     /// How long a connection may stay without a request.
     pub idle: Duration,
-    /// From the end of a request to the head of the response.
+    /// From the end of a request to the head of the response, unless its app says so.
     pub first_byte: Duration,
+    /// The longest body of a request, unless its app says so.
+    pub body_limit: u64,
+    /// How long a request waits for a process that has as many as it may.
+    pub queue: Duration,
     /// For a connection to a process while another one could be asked.
     pub connect: Duration,
     /// For a connection to the last process there is: over the time after which the
@@ -161,6 +168,8 @@ impl Default for ProxyLimits {
             body: Duration::from_secs(60),
             idle: Duration::from_secs(75),
             first_byte: Duration::from_secs(30),
+            body_limit: 1 << 30,
+            queue: Duration::from_secs(10),
             connect: Duration::from_millis(250),
             connect_last: Duration::from_secs(5),
             send: Duration::from_secs(60),

@@ -36,9 +36,9 @@ pub(super) enum Page {
     Closed,
     /// H19: the app's last process took no connection in time.
     Busy,
-    /// More requests at a time than the client's address or the proxy may have.
+    /// More requests at a time than the client's address, the proxy or the app may have.
     Full(Full),
-    /// H27 and H28: the client did not send all of its request.
+    /// H27 and H28: the client did not send all of its request; or more than is taken.
     CutOff(Fault),
 }
 
@@ -58,9 +58,11 @@ impl Page {
             | Self::Misdirected(_)
             | Self::Secure { .. }
             | Self::Challenge(_)
+            | Self::CutOff(Fault::TooLarge)
             | Self::Full(Full::Peer) => None,
             Self::Busy => Some("H19"),
             Self::Full(Full::Proxy) => Some("H99"),
+            Self::Full(Full::App) => Some("H11"),
             Self::Outage(code) if code == "H14" => Some("H14"),
             Self::Outage(_) | Self::Refusing => Some("H10"),
             Self::Timeout => Some("H12"),
@@ -150,6 +152,14 @@ impl Page {
             Self::Full(Full::Peer) => {
                 let text = "Too many requests from your address are under way; try again.";
                 (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests", text.to_owned())
+            }
+            Self::Full(Full::App) => {
+                let text = "The app has as many requests as it takes, and others wait; try again.";
+                (unavailable, "H11", "Backlog too deep", text.to_owned())
+            }
+            Self::CutOff(Fault::TooLarge) => {
+                let text = "The request's body is larger than this app takes.";
+                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Request too large", text.to_owned())
             }
             Self::CutOff(Fault::Broken) => {
                 let text = "The request's body ended early.";

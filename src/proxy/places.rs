@@ -65,6 +65,8 @@ pub(super) enum Full {
     Peer,
     /// The proxy.
     Proxy,
+    /// Every process of the app, and the line of those that wait.
+    App,
 }
 
 impl Places {

@@ -1,16 +1,19 @@
 //! Which app a request is for, and which of its processes takes it.
 
 use super::asked::Asked;
+use super::balance::Processes;
 use super::counts::{Counter, Counts};
 use super::lines::{Lane, Lines};
 use super::names::ByName;
 use super::pages::Page;
-use super::upstream::Upstream;
-use crate::model::{AppName, Domain, HttpsPolicy, Route, Target};
+use super::queue::{Entered, Queue};
+use super::sticky::Sticky;
+use super::upstream::{InFlight, Upstream};
+use crate::model::{AppName, Domain, HttpSettings, HttpsPolicy, Route, Target};
+use hyper::header::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// By which address a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +37,28 @@ pub(super) struct Backend {
     pub(super) lane: Option<Arc<Lane>>,
     /// Whether plain requests are sent on.
     pub(super) https: HttpsPolicy,
+    /// What the app says of its requests.
+    pub(super) http: HttpSettings,
     outage: String,
-    upstreams: Vec<Arc<Upstream>>,
-    turn: AtomicUsize,
+    processes: Processes,
+    /// A release that is tried beside the one that serves.
+    canary: Option<(u32, Arc<Counter>)>,
+    /// Where requests wait, if processes have only so many at a time.
+    queue: Option<Arc<Queue>>,
+    /// Unless any process will do for any request.
+    sticky: Option<Sticky>,
+}
+
+/// Which of an app's processes a request goes to.
+pub(super) enum Pick {
+    /// It is in flight there.
+    In(InFlight),
+    /// To any or this one when it has time.
+    Wait(Option<Arc<Upstream>>),
+    /// To none: there is none.
+    None,
+    /// The table that has it is no more.
+    Gone,
 }
 
 /// Names and ports with the apps behind them. A clone shares all of them, so that a
@@ -98,26 +120,63 @@ pub(super) fn compete(one: &Route, other: &Route) -> bool {
 }
 
 impl Backend {
+    /// In place of `before`, if there was one: who waits there goes on to wait here.
     pub(super) fn new(
         route: &Route,
         upstreams: &HashMap<Target, Arc<Upstream>>,
-        counts: &Counts,
-        lines: &Lines,
+        (counts, lines): (&Counts, &Lines),
+        before: Option<&Self>,
     ) -> Self {
+        let its = route.targets.iter().filter_map(|target| upstreams.get(target).cloned());
+        let traffic = &route.traffic;
+        let processes = Processes::new(its.collect(), &traffic.weights);
+        let sticky = traffic.sticky_key.as_ref().filter(|_| traffic.http.sticky);
         Self {
             app: route.app.clone(),
             counter: counts.of(&route.app, route.release),
             lane: route.traffic.access_log.map(|log| lines.of(&route.app, log)),
             https: route.https,
+            http: traffic.http,
             outage: route.outage.clone(),
-            upstreams: route.targets.iter().filter_map(|target| upstreams.get(target).cloned()).collect(),
-            turn: AtomicUsize::new(0),
+            canary: traffic.canary.map(|release| (release, counts.of(&route.app, release))),
+            queue: queue(&traffic.http, processes.all(), before.and_then(|before| before.queue.as_ref())),
+            sticky: sticky.map(|key| Sticky::new(key, processes.all())),
+            processes,
         }
+    }
+
+    /// Nobody waits here any more.
+    pub(super) fn end(&self) {
+        self.queue.iter().for_each(|queue| queue.end());
+    }
+
+    /// Where requests wait, if they do.
+    pub(super) fn queue(&self) -> Option<&Arc<Queue>> {
+        self.queue.as_ref()
+    }
+
+    /// Of the release that has this process.
+    pub(super) fn counter_of(&self, upstream: &Upstream) -> &Arc<Counter> {
+        match &self.canary {
+            Some((release, counter)) if *release == upstream.target.release => counter,
+            _ => &self.counter,
+        }
+    }
+
+    /// What has a client's next request come to this process, if it is to.
+    pub(super) fn cookie(&self, headers: &HeaderMap, upstream: &Arc<Upstream>) -> Option<HeaderValue> {
+        self.sticky.as_ref()?.cookie(headers, upstream)
     }
 
     /// The page in place of an answer, and its counting.
     pub(super) fn instead(&self, page: Page) -> Page {
         self.counter.note(page.status());
+        page
+    }
+
+    /// The same in place of this process's answer.
+    pub(super) fn instead_of(&self, upstream: &Upstream, page: Page) -> Page {
+        self.counter_of(upstream).note(page.status());
         page
     }
 
@@ -130,20 +189,54 @@ impl Backend {
 
     /// Whether there is another target that was not asked.
     pub(super) fn has_another(&self, than: &Arc<Upstream>, asked: &Asked) -> bool {
-        self.upstreams.iter().any(|upstream| !Arc::ptr_eq(upstream, than) && !asked.has(upstream))
+        let mut all = self.processes.all().iter();
+        all.any(|upstream| !Arc::ptr_eq(upstream, than) && !asked.has(upstream))
     }
 
-    /// The target with the fewest requests in flight, in turn among equals;
-    /// one that refused a moment ago only if all others did, and one that this
-    /// request has asked only if it has asked all.
-    pub(super) fn pick(&self, asked: &Asked) -> Option<&Arc<Upstream>> {
-        let count = self.upstreams.len();
-        if count < 2 {
-            return self.upstreams.first();
+    /// The process for a request: the one that its cookie names, if that is there and
+    /// well, else one that has little to do.
+    pub(super) fn pick(&self, asked: &Asked, headers: &HeaderMap) -> Pick {
+        let named = self.sticky.as_ref().and_then(|sticky| sticky.asked_for(headers));
+        let named = named.filter(|upstream| !asked.has(upstream) && !upstream.is_ejected());
+        let Some(upstream) = named.or_else(|| self.processes.pick(asked)) else { return Pick::None };
+        match &self.queue {
+            // One that was asked before says only that all were.
+            Some(queue) if !asked.has(upstream) => self.pick_in_queue(queue, upstream, named, asked),
+            _ => upstream.enter().map_or(Pick::Gone, Pick::In),
         }
-        let start = self.turn.fetch_add(1, Ordering::Relaxed) % count;
-        let (before, after) = self.upstreams.split_at(start);
-        let worth = |one: &&Arc<Upstream>| (asked.has(one), one.is_ejected(), one.in_flight());
-        after.iter().chain(before).min_by_key(worth)
     }
+
+    /// The same where processes have so many requests and no more.
+    fn pick_in_queue(
+        &self,
+        queue: &Arc<Queue>,
+        best: &Arc<Upstream>,
+        named: Option<&Arc<Upstream>>,
+        asked: &Asked,
+    ) -> Pick {
+        let others = self.processes.all().iter().filter(|one| named.is_none() && !asked.has(one));
+        for upstream in std::iter::once(best).chain(others) {
+            match queue.enter(upstream) {
+                Entered::In(in_flight) => return Pick::In(in_flight),
+                Entered::Gone => return Pick::Gone,
+                Entered::Full => {}
+            }
+        }
+        Pick::Wait(named.cloned())
+    }
+}
+
+/// An app's queue, which goes on from one table to the next.
+fn queue(
+    http: &HttpSettings,
+    upstreams: &[Arc<Upstream>],
+    before: Option<&Arc<Queue>>,
+) -> Option<Arc<Queue>> {
+    let Some(concurrency) = http.concurrency() else {
+        before.iter().for_each(|queue| queue.end());
+        return None;
+    };
+    let queue = before.map_or_else(Arc::default, Arc::clone);
+    queue.renew(upstreams, concurrency);
+    Some(queue)
 }

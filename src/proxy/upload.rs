@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Why a request's body did not come to its end. It is the client's doing, never the
+/// Why a request's body was not taken to its end. It is the client's doing, never the
 /// app's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
@@ -16,6 +16,9 @@ pub(super) enum Fault {
     /// Nothing came for too long.
     #[error("the client sent nothing for too long")]
     Stalled,
+    /// There is more of it than the app takes.
+    #[error("the client sent too much")]
+    TooLarge,
 }
 
 impl Fault {
@@ -75,7 +78,9 @@ impl Upload {
     /// What went wrong at the client's side.
     pub(super) fn fault(&self) -> Option<Fault> {
         let turn = self.turn.load(Ordering::Acquire);
-        [Fault::Broken, Fault::Stalled].into_iter().find(|fault| Turn::Fault(*fault).number() == turn)
+        [Fault::Broken, Fault::Stalled, Fault::TooLarge]
+            .into_iter()
+            .find(|fault| Turn::Fault(*fault).number() == turn)
     }
 
     /// How long the app may still let us wait that has `limit` for it; a slow client is
@@ -97,6 +102,7 @@ impl Turn {
             Self::Ended => 2,
             Self::Fault(Fault::Broken) => 3,
             Self::Fault(Fault::Stalled) => 4,
+            Self::Fault(Fault::TooLarge) => 5,
         }
     }
 }

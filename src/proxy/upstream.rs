@@ -2,11 +2,12 @@
 
 use super::body::RequestBody;
 use super::listener::keep_alive;
+use super::queue::Queue;
 use crate::model::Target;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -18,6 +19,9 @@ pub(super) type Sender = SendRequest<RequestBody>;
 
 /// Set in `load` once a table has removed the target.
 const RETIRED: u64 = 1 << 63;
+/// What a request counts in `load`, and what each further part of one.
+const REQUEST: u64 = 1;
+const PART: u64 = 1 << 32;
 /// Idle connections kept per target.
 const POOL_LIMIT: usize = 512;
 /// How long an idle connection is kept.
@@ -31,9 +35,11 @@ const BUFFER: usize = 128 * 1024;
 pub(super) struct Upstream {
     /// Who it is.
     pub(super) target: Target,
-    /// Requests in flight, and [`RETIRED`]: one word, so that "no longer used"
-    /// and "one more" can't cross.
+    /// Requests in flight, further parts of them, and [`RETIRED`]: one word, so that
+    /// "no longer used" and "one more" can't cross.
     load: AtomicU64,
+    /// Requests that have come through a [`Queue`], whose lock guards this.
+    held: AtomicU32,
     /// Milliseconds on the process's own clock.
     ejected_until: AtomicU64,
     idle: Mutex<Vec<Idle>>,
@@ -52,6 +58,7 @@ impl Upstream {
         Arc::new(Self {
             target,
             load: AtomicU64::new(0),
+            held: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             idle: Mutex::new(Vec::new()),
             drained,
@@ -60,14 +67,32 @@ impl Upstream {
 
     /// Counts one more request, unless the target has left the table.
     pub(super) fn enter(self: &Arc<Self>) -> Option<InFlight> {
-        let before = self.load.fetch_add(1, Ordering::SeqCst);
-        let entered = InFlight { upstream: Arc::clone(self) };
+        let before = self.load.fetch_add(REQUEST, Ordering::SeqCst);
+        let entered = InFlight { upstream: Arc::clone(self), counts: REQUEST, queue: None };
         (before & RETIRED == 0).then_some(entered)
+    }
+
+    /// The same for a request that is told to a queue when it has ended; with its lock.
+    pub(super) fn enter_from(self: &Arc<Self>, queue: &Arc<Queue>) -> Option<InFlight> {
+        let mut entered = self.enter()?;
+        self.held.fetch_add(1, Ordering::Relaxed);
+        entered.queue = Some(Arc::clone(queue));
+        Some(entered)
+    }
+
+    /// How many requests have come so and go on; with the queue's lock.
+    pub(super) fn held(&self) -> u32 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// One of them has ended; likewise.
+    pub(super) fn let_go(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Requests in flight now.
     pub(super) fn in_flight(&self) -> u64 {
-        self.load.load(Ordering::Relaxed) & !RETIRED
+        self.load.load(Ordering::Relaxed) % PART
     }
 
     /// No new request from now on; idle connections are closed.
@@ -166,6 +191,9 @@ impl Upstream {
 /// One request in flight to a target; ends when dropped.
 pub(super) struct InFlight {
     upstream: Arc<Upstream>,
+    counts: u64,
+    /// Who waits for its end.
+    queue: Option<Arc<Queue>>,
 }
 
 impl InFlight {
@@ -176,15 +204,23 @@ impl InFlight {
 
     /// A second part of the same request, such as its body, that may end later.
     pub(super) fn part(&self) -> Self {
-        self.upstream.load.fetch_add(1, Ordering::SeqCst);
-        Self { upstream: Arc::clone(&self.upstream) }
+        self.upstream.load.fetch_add(PART, Ordering::SeqCst);
+        Self { upstream: Arc::clone(&self.upstream), counts: PART, queue: None }
+    }
+
+    /// Its end is told to nobody.
+    pub(super) fn forget_queue(mut self) {
+        self.queue = None;
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let before = self.upstream.load.fetch_sub(1, Ordering::SeqCst);
-        if before == RETIRED | 1 {
+        if let Some(queue) = self.queue.take() {
+            queue.leave(&self.upstream);
+        }
+        let before = self.upstream.load.fetch_sub(self.counts, Ordering::SeqCst);
+        if before == RETIRED | self.counts {
             self.upstream.drained.notify_one();
         }
     }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -46,6 +46,7 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("migrations/10-stopped.sql"),
     include_str!("migrations/11-webhooks.sql"),
     include_str!("migrations/12-domains.sql"),
+    include_str!("migrations/13-http.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

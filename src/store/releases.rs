@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
                        processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
-                       retired_at, checks, types, sizes, bases, watch, took_over, evidence, stopped";
+                       retired_at, checks, types, sizes, bases, watch, took_over, evidence, stopped, http";
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -101,6 +101,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Release> {
         took_over: row.get(24)?,
         evidence,
         stopped: json(row, 26)?,
+        http: json(row, 27)?,
     })
 }
 
@@ -169,7 +170,7 @@ pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
     db.execute(
         "UPDATE releases SET image = ?2, image_id = ?3, processes = ?4, port = ?5, env = ?6, worker_mib = ?7,
                 runtime = ?8, root = ?9, state = ?10, checks = ?11, types = ?12, bases = ?13,
-                watch = ?14, took_over = ?15, evidence = ?16 WHERE id = ?1",
+                watch = ?14, took_over = ?15, evidence = ?16, http = ?17 WHERE id = ?1",
         params![
             release.id.0,
             release.image,
@@ -187,6 +188,7 @@ pub fn update(db: &Connection, release: &Release) -> Result<(), StoreError> {
             release.watch,
             release.took_over,
             release.evidence.as_ref().map(serde_json::to_string).transpose()?,
+            serde_json::to_string(&release.http)?,
         ],
     )?;
     Ok(())

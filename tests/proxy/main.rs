@@ -2,7 +2,9 @@
 //! plane and apps made here.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod app_limits;
 mod attacks;
+mod balancing;
 mod bodies;
 mod control;
 mod handover;

@@ -3,6 +3,7 @@
 mod build;
 mod checks;
 mod deploy;
+mod http;
 mod processes;
 mod section;
 mod site;
@@ -16,6 +17,7 @@ use section::{Section, bad, bad_value};
 
 pub(super) use build::{Build, go_package};
 pub(super) use deploy::Deploy;
+pub(super) use http::apply_http;
 pub(super) use processes::apply;
 pub(super) use section::Given;
 pub(super) use site::{Redirect, Static};
@@ -35,6 +37,8 @@ pub(super) struct PaasToml {
     pub checks: Option<HealthCheck>,
     /// `[processes.TYPE]`.
     pub types: Vec<processes::OfType>,
+    /// `[http]`.
+    pub http: Option<http::Http>,
     /// `[deploy]`.
     pub deploy: Deploy,
     /// `[static]`.
@@ -58,6 +62,7 @@ pub(super) fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectEr
     settings.build = root.table("build")?.map(Build::read).transpose()?.unwrap_or_default();
     settings.checks = root.table("checks")?.map(checks::read).transpose()?;
     settings.types = processes::read(root.named_tables("processes")?)?;
+    settings.http = root.table_at("http")?.map(http::read).transpose()?;
     settings.deploy = root.table("deploy")?.map(Deploy::read).transpose()?.unwrap_or_default();
     settings.site = root.table("static")?.map(Static::read).transpose()?;
     root.finish()?;

@@ -96,9 +96,14 @@ impl<'t, 'd> Section<'t, 'd> {
 
     /// A table.
     pub fn table(&mut self, key: &'static str) -> Result<Option<Self>, DetectError> {
+        Ok(self.table_at(key)?.map(|given| given.value))
+    }
+
+    /// A table, with the line where it begins.
+    pub fn table_at(&mut self, key: &'static str) -> Result<Option<Given<Self>>, DetectError> {
         let Some(found) = self.take(key) else { return Ok(None) };
         match found.value {
-            DeValue::Table(table) => Ok(Some(Self::of(self.text, table))),
+            DeValue::Table(table) => Ok(Some(Given { value: Self::of(self.text, table), line: found.line })),
             other => Err(bad_value(found.line, key, other.type_str(), &["a table"])),
         }
     }
