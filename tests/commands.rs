@@ -446,7 +446,7 @@ fn app_json_gives_config_vars_counts_and_a_check() {
     let json = |level: &str, workers: u8| {
         format!(
             "{{\"env\": {{\"TOKEN\": {{\"generator\": \"secret\"}}, \"LEVEL\": {{\"value\": \"{level}\"}},\n\
-             \"API_KEY\": {{\"description\": \"ask\"}}}},\n\
+             \"API_KEY\": {{\"required\": true}}, \"HINT\": {{\"description\": \"ask\"}}}},\n\
              \"formation\": {{\"worker\": {{\"quantity\": {workers}, \"size\": \"big\"}}}},\n\
              \"healthchecks\": {{\"web\": [{{\"path\": \"/up\"}}]}}}}\n"
         )
@@ -460,7 +460,8 @@ fn app_json_gives_config_vars_counts_and_a_check() {
 
     app.ssh("config:set", &["API_KEY=k"]).ok();
     let said = repository.push(&["main"]).ok();
-    said.says(&["web is asked as app.json says", "size of worker in app.json is passed over"]);
+    said.says(&["web is asked as app.json says", "size of worker in app.json is passed over"])
+        .says(&["app.json asks for HINT, which is not set"]);
     let token = app.ssh("config:get", &["TOKEN"]).ok().out();
     assert_eq!(token.trim().len(), 128);
     app.ssh("config:get", &["LEVEL"]).ok().says(&["info"]);

@@ -128,7 +128,9 @@ impl Reader<'_> {
             (None, _) => {}
         }
         match wanted.get("required") {
-            None | Some(Value::Bool(true)) => Ok(WantedVar::Required),
+            // Nobody has asked Heroku's and Dokku's pushes for it.
+            None => Ok(WantedVar::Asked),
+            Some(Value::Bool(true)) => Ok(WantedVar::Required),
             Some(Value::Bool(false)) => Ok(WantedVar::Optional),
             Some(other) => Err(self.bad(&["env", name, "required"], other, "true or false")),
         }
@@ -283,7 +285,7 @@ mod tests {
         let text = r#"{"name": "x", "env": {
             "SECRET_KEY": {"description": "signs cookies", "generator": "secret"},
             "LEVEL": {"value": "info"}, "WORKERS": 3, "SIMPLE": "yes",
-            "API_KEY": {"description": "ask us"}, "DSN": {"required": false}},
+            "API_KEY": {"description": "ask us"}, "MUST": {"required": true}, "DSN": {"required": false}},
             "formation": {"web": {"quantity": 2, "size": "standard-1x"}, "worker": {"quantity": 1}},
             "addons": ["heroku-postgresql"], "stack": "heroku-22", "scripts": {"postdeploy": "rake seed", "dokku": {"predeploy": "x"}}}"#;
         let read = parse(text).unwrap();

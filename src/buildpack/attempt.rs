@@ -37,6 +37,11 @@ impl Attempt<'_> {
         if let Some(builder) = &self.settings.build.builder {
             return self.by(pack::get(&builder.value)?).map(Some);
         }
+        if let Some((pack, program)) = self.declared() {
+            let mut plan = self.by(pack)?;
+            plan.decisions.splice(0..0, folded(&format!("{} runs {program} in the Procfile", pack.name)));
+            return Ok(Some(plan));
+        }
         let Some(((first, sign), others)) = self.matches.split_first() else { return Ok(None) };
         let error = match self.by(first) {
             Err(error) if !others.is_empty() && self.only_seems(&error) => error,
@@ -54,6 +59,16 @@ impl Attempt<'_> {
         }
         let others = others.iter().map(|(pack, file)| other(pack, file)).collect();
         Err(DetectError::Among { error: Box::new(error), others })
+    }
+
+    /// The language whose program web begins with, if it matches and is not the
+    /// first that does: what starts the app says what it is written in.
+    fn declared(&self) -> Option<(&'static Pack, &str)> {
+        let program = self.procfile.as_ref()?.program(&ProcessType::web())?;
+        let speaks = |pack: &&'static Pack| pack.programs.iter().any(|known| known == program);
+        let packs: Vec<&'static Pack> = self.matches.iter().map(|(pack, _)| *pack).collect();
+        let found = packs.iter().copied().find(speaks)?;
+        (found.key != packs.first()?.key).then_some((found, program))
     }
 
     fn by(&self, pack: &'static Pack) -> Result<BuildPlan, DetectError> {
@@ -171,5 +186,21 @@ mod tests {
         assert!(pages.contains("This is also Node, because of package.json; builder = \"node\""), "{pages}");
         let named = ("paas.toml", "[build]\nbuilder = \"python\"\n");
         assert!(!refused(&[EXPRESS, ("requirements.txt", ""), named]).contains("also"));
+    }
+
+    #[test]
+    fn a_procfile_that_runs_another_languages_program_chooses_it() {
+        let both = |web: &str| {
+            let procfile = format!("web: {web}\n");
+            planned(&[EXPRESS, ("requirements.txt", "flask\n"), ("Procfile", &procfile)]).unwrap()
+        };
+        for web in ["node server.js", "cd api && PORT=1 exec npm start", "env A=1 node server.js"] {
+            assert_eq!(both(web).language, "node", "{web}");
+        }
+        assert_eq!(both("node server.js").decisions[0], "Node runs node in the Procfile");
+        for web in ["gunicorn app:app", "./start.sh", "bin/web"] {
+            assert_eq!(both(web).language, "python", "{web}");
+        }
+        assert!(!both("gunicorn app:app").decisions[0].contains("Procfile"));
     }
 }

@@ -247,7 +247,7 @@ mod tests {
             .map(|(language, _, image)| (language.as_str(), image.reference.contains("-build:")))
             .collect();
         with.dedup();
-        let node = [("node", false), ("node", true)].repeat(11);
+        let node = [("node", false), ("node", true)].repeat(17);
         assert_eq!(with, [vec![("go", true), ("python", true)], node, vec![("bun", false)]].concat());
     }
 }

@@ -36,6 +36,9 @@ pub(super) struct Pack {
     pub user: Option<String>,
     /// Files of the root of which one is enough.
     pub detect: Vec<String>,
+    /// Programs that only apps in it begin a command with.
+    #[serde(default)]
+    pub programs: Vec<String>,
     /// `PORT` of web.
     pub port: u16,
     /// Memory of one worker, in MiB.

@@ -12,6 +12,17 @@ pub(super) struct Procfile {
     pub commands: BTreeMap<ProcessType, String>,
 }
 
+impl Procfile {
+    /// The program that a type's command begins with, behind variables, `exec` and the
+    /// way into a folder: `web: cd api && PORT=1 exec node server.js`.
+    pub fn program(&self, kind: &ProcessType) -> Option<&str> {
+        let line = self.commands.get(kind)?.trim();
+        let line =
+            line.strip_prefix("cd ").and_then(|rest| rest.split_once("&&")).map_or(line, |(_, rest)| rest);
+        line.split_whitespace().find(|word| !["exec", "env"].contains(word) && !word.contains('='))
+    }
+}
+
 /// Most process types of an app.
 const MOST: usize = 100;
 

@@ -109,6 +109,9 @@ impl Steps {
         if self.post_compile {
             after.push(self.run(&hook(HOOKS[1])));
         }
+        for part in [&mut before, &mut after].into_iter().filter(|part| !part.is_empty()) {
+            part.insert(0, "ARG GIT_REV\nARG SOURCE_VERSION".to_owned());
+        }
         context! {
             whole_tree, before => before.join("\n"),
             install => self.install.iter().map(|line| self.run(line)).collect::<String>(),

@@ -168,9 +168,9 @@ fn a_second_language_builds_the_assets() {
     by(("yarn.lock", "# yarn lockfile v1\n"), "yarn install --frozen-lockfile --non-interactive");
     by(("yarn.lock", "__metadata:\n  version: 8\n"), "yarn install --immutable");
     by(("bun.lock", "{}"), "bun install --frozen-lockfile");
-    let old = r#"{"engines": {"node": "^12"}, "scripts": {"build": "x"}}"#;
+    let old = r#"{"engines": {"node": "^9"}, "scripts": {"build": "x"}}"#;
     let text = detected(&[("package.json", old), ("app.py", FLASK), ("requirements.txt", "")]);
-    assert!(text.contains("asks for Node ^12, which cannot be had here"), "{text}");
+    assert!(text.contains("asks for Node ^9, which cannot be had here"), "{text}");
     let locks = [("package-lock.json", "{}"), ("yarn.lock", "")];
     let two = planned(&[&[("package.json", manifest), ("app.py", FLASK)][..], &locks].concat());
     assert!(two.unwrap_err().to_string().contains("two lock files"));
@@ -344,7 +344,7 @@ fn refusals_name_the_cause() {
     );
     assert!(
         refused(&[("runtime.txt", "python-2.7.18\n"), ("main.py", "")])
-            .contains("Python python-2.7.18 cannot be had")
+            .contains("Python 2.7.18 cannot be had")
     );
     assert!(refused(&[("package.json", &"[".repeat(10_000))]).contains("recursion limit"));
     assert!(refused(&[("Dockerfile", "FROM mysql:8\n")]).contains("mysql:8 cannot be had"));

@@ -119,11 +119,15 @@ impl Pipeline {
             Dockerfile::Own(path) => path.clone(),
         };
         let mut args = self.workers.settings.build.args.clone();
+        let generated =
+            matches!(&plan.dockerfile, Dockerfile::Generated(text) if text.contains("ARG GIT_REV"));
+        if plan.language == OWN || generated {
+            args.insert("GIT_REV".to_owned(), job.commit.to_string());
+            args.insert("SOURCE_VERSION".to_owned(), job.commit.to_string());
+        }
         if plan.language == OWN {
             // The history of a single-stage image shows its build arguments.
             args.retain(|_, value| !value.contains('@'));
-            args.insert("GIT_REV".to_owned(), job.commit.to_string());
-            args.insert("SOURCE_VERSION".to_owned(), job.commit.to_string());
         } else if release.var(NO_COLLECTSTATIC) == Some("1") {
             // Our own word: arguments stay visible, and no value of a config var is.
             args.insert(NO_COLLECTSTATIC.to_owned(), "1".to_owned());

@@ -22,10 +22,16 @@ pub(super) fn fill(
                 None => missing.push(key.to_string()),
             },
             WantedVar::Required => missing.push(key.to_string()),
-            WantedVar::Value(_) | WantedVar::Optional => {}
+            WantedVar::Value(_) | WantedVar::Asked | WantedVar::Optional => {}
         }
     }
     missing
+}
+
+/// The names of those that are asked for and that nobody has set.
+pub(super) fn unset(wanted: &BTreeMap<EnvKey, WantedVar>, set: impl Fn(&str) -> bool) -> Vec<&str> {
+    let asked = wanted.iter().filter(|(_, wanted)| **wanted == WantedVar::Asked);
+    asked.map(|(key, _)| key.as_str()).filter(|key| !set(key)).collect()
 }
 
 /// 64 random bytes in hex, as Rails makes them; none if the system gives none.
@@ -53,7 +59,10 @@ mod tests {
             (key("MUST"), WantedVar::Required),
             (key("GLOBAL"), WantedVar::Required),
             (key("MAY"), WantedVar::Optional),
+            (key("HOPED"), WantedVar::Asked),
+            (key("GIVEN"), WantedVar::Asked),
         ]);
+        assert_eq!(unset(&wanted, |name| name == "GIVEN"), ["HOPED"]);
         let global = vars(&[("GLOBAL", "1")]);
         let mut config = vars(&[("SET", "mine")]);
         assert_eq!(fill(&mut config, &global, &wanted, true), ["MUST"]);

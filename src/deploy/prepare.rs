@@ -146,6 +146,7 @@ impl Pipeline {
         let (app, commit, who) = (job.app.id, job.commit.clone(), job.who.clone());
         let mut plan = plan.clone();
         let (name, word) = (job.app.name.clone(), job.app.hidden_word());
+        let asked = plan.config.clone();
         let opened = self
             .store()
             .write(move |db| {
@@ -182,6 +183,12 @@ impl Pipeline {
         let release = opened?;
         job.turn.release(release.number);
         job.report.of_release(release.number);
+        let unset = manifest::unset(&asked, |name| release.var(name).is_some());
+        if !unset.is_empty() {
+            let (names, app) = (unset.join(", "), &job.app.name);
+            let set = format!("paas config:set {app} {}=…", unset[0]);
+            job.report.warning(&format!("app.json asks for {names}, which is not set: {set} sets it"));
+        }
         Ok(release)
     }
 

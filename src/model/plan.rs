@@ -107,6 +107,8 @@ pub enum WantedVar {
     Secret,
     /// Whatever the user sets; without it nothing is deployed.
     Required,
+    /// Whatever the user sets; without it a notice tells.
+    Asked,
     /// Whatever the user sets, if anything.
     Optional,
 }

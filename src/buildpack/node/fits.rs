@@ -13,6 +13,14 @@ use crate::buildpack::version;
 /// By the last Node, the first releases that work on later ones, too.
 const FILE: &str = "fits.toml";
 
+/// Packages whose program has another name.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("@angular-devkit/build-angular", "ng"),
+    ("@vue/cli-service", "vue-cli-service"),
+    ("laravel-mix", "mix"),
+    ("preact-cli", "preact"),
+];
+
 /// An old package and the Node that it needs.
 pub(super) struct Misfit {
     pub offer: Offer,
@@ -50,10 +58,18 @@ pub(super) fn find(
 /// Whether the app's build or start runs it: a tool that only its developers use says
 /// nothing of the server. What is built by being installed runs always.
 fn is_run(manifest: &Manifest, name: &str) -> bool {
-    let command = name.strip_prefix("@vue/cli-service").map_or(name, |_| "vue-cli-service");
     let counts = |script: &String| script.contains("build") || script == "start";
-    let runs = |script: &String| manifest.script(script).is_some_and(|line| line.contains(command));
+    let runs = |script: &String| manifest.script(script).is_some_and(|line| calls(line, name));
     name == "node-sass" || manifest.scripts().iter().any(|script| counts(script) && runs(script))
+}
+
+/// Whether a line of the shell has the program that a package is known by.
+fn calls(line: &str, package: &str) -> bool {
+    let Some((_, program)) = PROGRAMS.into_iter().find(|(named, _)| *named == package) else {
+        return line.contains(package);
+    };
+    let last = |word: &str| word.rsplit('/').next() == Some(program);
+    line.split(|c: char| c.is_whitespace() || ";&|()".contains(c)).any(last)
 }
 
 /// A dependency that is older than a release: by the lock, or else by all that its
@@ -117,6 +133,23 @@ mod tests {
         for old in [r#""nuxt": "~2.15.0""#, r#""webpack": "4""#, r#""node-sass": "^6.0.1""#] {
             assert!(app(old, &[]).contains("Node 16, for"), "{old}");
         }
+    }
+
+    #[test]
+    fn a_program_may_be_called_otherwise_than_its_package() {
+        let node = |line: &str, package: &str, version: &str| {
+            let manifest = format!(
+                r#"{{"scripts": {{"start": "node a.js", "build": "{line}"}}, "devDependencies": {{"{package}": "{version}"}}}}"#
+            );
+            said(&[("package.json", manifest.as_str())])
+        };
+        const ANGULAR: &str = "@angular-devkit/build-angular";
+        for line in ["ng build", "node_modules/.bin/ng build --prod", "npx ng build; cp a b"] {
+            assert!(node(line, ANGULAR, "~12.2.0").contains("Node 16, for @angular-devkit/"), "{line}");
+        }
+        assert!(node("ng build", ANGULAR, "^17.0.0").contains("Node 24, the default"));
+        assert!(node("node hosting.js", ANGULAR, "~12.2.0").contains("Node 24, the default"));
+        assert!(node("mix --production", "laravel-mix", "^5.0.1").contains("Node 16, for laravel-mix"));
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn what_cannot_be_had_or_read_is_refused() {
     );
     assert!(bad(r#"{"packageManager": "pnpm@; id"}"#).contains("\"; id\" is no version of pnpm"));
     assert!(bad(r#"{"packageManager": "pnpm@^3"}"#).contains("pnpm ^3 cannot be had"));
-    assert!(bad(r#"{"engines": {"node": "^12"}}"#).contains("Node ^12 cannot be had"));
+    assert!(bad(r#"{"engines": {"node": "^9"}}"#).contains("Node ^9 cannot be had"));
     let yarn_path = (".yarnrc.yml", "nodeLinker: pnp\nyarnPath: .yarn/releases/yarn-4.0.0.cjs\n");
     let files = [package("{}"), ("index.js", ""), ("yarn.lock", "__metadata:\n  version: 8\n"), yarn_path];
     assert!(refused(&files).contains("line: 2 } names .yarn/releases/yarn-4.0.0.cjs, which is missing"));

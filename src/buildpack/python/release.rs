@@ -79,7 +79,8 @@ fn refusal(draft: &Draft<'_>, wanted: &Wanted) -> DetectError {
     if parse(wanted).is_none() {
         return wanted.malformed(draft.pack);
     }
-    wanted.missing(draft.pack, draft.catalog.source)
+    let text = plain(&wanted.text).to_owned();
+    Wanted { text, ..wanted.clone() }.missing(draft.pack, draft.catalog.source)
 }
 
 /// The newest on which the releases that the app fixes work.

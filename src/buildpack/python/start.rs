@@ -34,7 +34,7 @@ struct Framework {
 }
 
 /// In the order in which they are looked for.
-const FRAMEWORKS: [Framework; 7] = [
+const FRAMEWORKS: [Framework; 8] = [
     Framework {
         packages: &["fastapi", "starlette", "litestar", "quart"],
         module: "fastapi",
@@ -61,11 +61,17 @@ const FRAMEWORKS: [Framework; 7] = [
     },
     Framework { packages: &[], module: "falcon.asgi", classes: &["App"], server: Server::Uvicorn },
     Framework { packages: &["falcon"], module: "falcon", classes: &["App"], server: Server::Gunicorn },
+    Framework {
+        packages: &["blacksheep"],
+        module: "blacksheep",
+        classes: &["Application"],
+        server: Server::Uvicorn,
+    },
     Framework { packages: &["sanic"], module: "sanic", classes: &["Sanic"], server: Server::Sanic },
 ];
 
 /// Programs that run a file and are told the port in their own way.
-const RUNNERS: [(&str, &str, &str); 4] = [
+const RUNNERS: [(&str, &str, &str); 7] = [
     ("dash", "dash", "env HOST=0.0.0.0 python"),
     (
         "streamlit",
@@ -74,6 +80,9 @@ const RUNNERS: [(&str, &str, &str); 4] = [
     ),
     ("chainlit", "chainlit", "chainlit run --headless --host 0.0.0.0 --port $PORT"),
     ("gradio", "gradio", "env GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=$PORT python"),
+    ("shiny", "shiny", "shiny run --host 0.0.0.0 --port $PORT"),
+    ("panel", "panel", "panel serve --address 0.0.0.0 --port $PORT --allow-websocket-origin '*'"),
+    ("marimo", "marimo", "marimo run --headless --host 0.0.0.0 --port $PORT"),
 ];
 
 /// Files that are started by `python FILE`.

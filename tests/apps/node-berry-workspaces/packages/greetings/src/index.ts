@@ -1,0 +1,3 @@
+import pluralize from 'pluralize'
+
+export const greet = (guests: number): string => `Welcome, ${pluralize('guest', guests, true)}`

@@ -1,0 +1,3 @@
+import { createServer } from 'node:http'
+
+createServer((request, response) => response.end('Node serves the feed\n')).listen(process.env.PORT)
