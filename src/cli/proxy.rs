@@ -32,6 +32,7 @@ pub(super) fn proxy(flags: &Flags, upgrade: bool) -> ExitCode {
         lock: settings.proxy_lock(),
         handover: settings.proxy_handover(),
         upgrade,
+        metrics_listen: settings.metrics_listen,
         sockets: inherited(),
         front: settings.front.clone(),
         limits: ProxyLimits::default(),

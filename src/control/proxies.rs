@@ -51,7 +51,7 @@ pub async fn serve(listener: UnixListener, follows: Follows, stop: CancellationT
 
 async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
     let (mut from, mut to) = stream.into_split();
-    let Some(FromProxy::Hello { pid, tls, changes, .. }) = frame::read(&mut from).await? else {
+    let Some(FromProxy::Hello { pid, tls, changes, loads, .. }) = frame::read(&mut from).await? else {
         return Ok(());
     };
     tracing::debug!(pid, tls, "a proxy has connected");
@@ -59,6 +59,9 @@ async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
     let id = routes.join();
     if tls {
         certificates.join(id);
+    }
+    if loads {
+        routes.loads.join(id);
     }
     let hear = async {
         while let Some(message) = frame::read(&mut from).await? {

@@ -1,5 +1,6 @@
 //! The route table as wanted now, and what the proxies have made of it.
 
+use super::loads::Loads;
 use super::tally::Tally;
 use crate::model::{AppName, FromProxy, Route, RouteChanges, RouteTable, Target, ToProxy};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
@@ -20,6 +21,14 @@ const JOURNAL: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProxyId(u64);
 
+#[cfg(test)]
+impl ProxyId {
+    /// One of a number.
+    pub(super) fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// What a change of the table means.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Published {
@@ -39,6 +48,8 @@ pub struct Routes {
     next: Arc<Mutex<u64>>,
     /// What was seen of the releases.
     pub(super) tally: Tally,
+    /// What the apps have to do.
+    pub loads: Loads,
 }
 
 /// What connected proxies have said.
@@ -78,6 +89,7 @@ impl Routes {
             proxies: Arc::default(),
             next: Arc::default(),
             tally: Tally::default(),
+            loads: Loads::default(),
         }
     }
 
@@ -121,6 +133,7 @@ impl Routes {
         let mut removed = Vec::new();
         if route.is_none() {
             self.tally.forget(app);
+            self.loads.forget(app);
         }
         let targets = route.as_ref().map(|route| route.targets.clone()).unwrap_or_default();
         self.table.send_if_modified(|table| {
@@ -225,8 +238,9 @@ impl Routes {
 
     /// A proxy has said something.
     pub fn hear(&self, id: ProxyId, message: FromProxy) {
-        if let FromProxy::Counts { counts } = message {
+        if let FromProxy::Counts { counts, loads } = message {
             counts.iter().for_each(|count| self.tally.answered(count));
+            self.loads.hear(id, loads);
             return;
         }
         self.proxies.send_modify(|proxies| match message {
@@ -260,6 +274,7 @@ impl Routes {
 
     /// A proxy's connection has ended.
     pub fn leave(&self, id: ProxyId) {
+        self.loads.leave(id);
         self.proxies.send_modify(|proxies| {
             proxies.acknowledged.remove(&id);
             proxies.drained.remove(&id);

@@ -6,6 +6,7 @@
 use super::access::AccessLines;
 use super::certificate::{CertificateTable, Challenges};
 use super::domain::Domain;
+use super::load::AppLoad;
 use super::name::AppName;
 use super::traffic::Traffic;
 use serde::{Deserialize, Serialize};
@@ -137,6 +138,9 @@ pub enum FromProxy {
         /// Whether it takes changes of the table.
         #[serde(default)]
         changes: bool,
+        /// Whether it tells what the apps have to do.
+        #[serde(default)]
+        loads: bool,
     },
     /// Every new handshake uses this version of the certificates.
     Certified {
@@ -159,6 +163,9 @@ pub enum FromProxy {
     Counts {
         /// By release.
         counts: Vec<Count>,
+        /// What the apps had to do since they were last told of here.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        loads: Vec<AppLoad>,
     },
     /// Requests that have ended, for the logs of those apps whose route has an
     /// `access_log`: nobody else has asked for them.

@@ -1,6 +1,7 @@
 //! What is known of a request when it ends, and the line that its app's log gets.
 
 use super::headers;
+use super::meter::Ongoing;
 use super::pages::Page;
 use super::routing::Backend;
 use super::upstream::Upstream;
@@ -37,6 +38,8 @@ pub(super) struct Record {
     pub(super) connect: Option<Duration>,
     /// Length of the response's body so far.
     pub(super) bytes: u64,
+    /// The request among its app's, if it has reached one.
+    pub(super) ongoing: Option<Ongoing>,
 }
 
 /// Of a request's head, once it is prepared for the app, what a line says.
@@ -74,6 +77,7 @@ impl Record {
             started,
             connect: None,
             bytes: 0,
+            ongoing: None,
         }
     }
 
@@ -82,7 +86,26 @@ impl Record {
         self.status = page.status();
         self.code = page.code().map(|code| (code, page.title()));
         self.bytes = bytes;
+        if let Some(ongoing) = &mut self.ongoing {
+            ongoing.answered_by_page(self.status, page.code(), self.started.elapsed());
+            ongoing.sent(bytes);
+        }
         self
+    }
+
+    /// Bytes from the client have passed through a tunnel.
+    pub(super) fn received(&self, bytes: usize) {
+        if let Some(ongoing) = &self.ongoing {
+            ongoing.received(bytes);
+        }
+    }
+
+    /// A part of the answer's body is on its way.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(ongoing) = &self.ongoing {
+            ongoing.sent(bytes);
+        }
     }
 
     /// Called once for every request, when its last byte has gone out or its

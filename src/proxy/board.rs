@@ -3,6 +3,7 @@
 use super::asked::Asked;
 use super::counts::Counts;
 use super::lines::Lines;
+use super::meter::Meters;
 use super::routing::{Backend, Entry, Pick, Routing, compete};
 use super::upstream::{InFlight, Upstream};
 use crate::model::{AppName, Route, RouteChanges, RouteTable, Target};
@@ -41,6 +42,8 @@ pub(super) struct Board {
     pub(super) counts: Counts,
     /// What is said of it.
     pub(super) lines: Lines,
+    /// What each app has to do.
+    pub(super) meters: Meters,
 }
 
 #[derive(Default)]
@@ -70,6 +73,7 @@ impl Board {
             drained: Arc::new(Notify::new()),
             counts: Counts::default(),
             lines: Lines::default(),
+            meters: Meters::default(),
         };
         board.put_in_force(Arc::new(table));
         board.state().inherit(gone, &board.drained);
@@ -104,8 +108,8 @@ impl Board {
         let mut former = std::mem::take(&mut state.backends);
         for route in table.routes.values() {
             let before = former.remove(&route.app);
-            let backend = Backend::new(route, &live, (&self.counts, &self.lines), before.as_deref());
-            let backend = Arc::new(backend);
+            let counted = (&self.counts, &self.lines, &self.meters);
+            let backend = Arc::new(Backend::new(route, &live, counted, before.as_deref()));
             routing.add(route, &backend);
             state.backends.insert(route.app.clone(), backend);
         }
@@ -116,6 +120,7 @@ impl Board {
         let gone = before.into_iter().filter(|(target, _)| !state.live.contains_key(target));
         let gone: Vec<_> = gone.map(|(_, upstream)| upstream).collect();
         state.retire(gone);
+        self.meters.keep(|app| table.routes.contains_key(app));
         state.table = table;
         state.turn
     }
@@ -133,6 +138,11 @@ impl Board {
             left.extend(state.replace(app, route.as_deref(), &mut routing, self));
         }
         Arc::make_mut(&mut state.table).change(changes);
+        changes
+            .routes
+            .iter()
+            .filter(|(_, route)| route.is_none())
+            .for_each(|(app, _)| self.meters.forget(app));
         for route in left.iter().filter(|left| left.1).flat_map(|left| state.rivals(&left.0)) {
             if let Some(backend) = state.backends.get(&route.app) {
                 routing.add(&route, backend);
@@ -273,8 +283,8 @@ impl State {
                     self.live.insert(target.clone(), upstream);
                 }
             }
-            let told = (&board.counts, &board.lines);
-            let backend = Arc::new(Backend::new(route, &self.live, told, former.as_deref()));
+            let counted = (&board.counts, &board.lines, &board.meters);
+            let backend = Arc::new(Backend::new(route, &self.live, counted, former.as_deref()));
             routing.add(route, &backend);
             self.backends.insert(app.clone(), backend);
         } else {

@@ -2,6 +2,7 @@
 
 use super::access::Record;
 use super::headers;
+use super::meter::Meter;
 use super::upload::{Fault, Turn, Upload};
 use super::upstream::{InFlight, Sender};
 use bytes::{Buf, Bytes};
@@ -25,19 +26,22 @@ pub(super) struct RequestBody {
     watch: Option<(Arc<Upload>, InFlight)>,
     /// So much of it may still come.
     left: u64,
+    /// Of the app that it goes to.
+    meter: Option<Arc<Meter>>,
 }
 
 impl RequestBody {
     /// The body as it comes from the client.
     pub(super) fn new(incoming: Incoming, patience: Option<Duration>) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        let ended = incoming.is_none();
-        Self { incoming, ended, patience, over: None, watch: None, left: u64::MAX }
+        let (ended, over, watch) = (incoming.is_none(), None, None);
+        Self { incoming, ended, patience, over, watch, left: u64::MAX, meter: None }
     }
 
     /// No body.
     pub(super) fn empty() -> Self {
-        Self { incoming: None, ended: true, patience: None, over: None, watch: None, left: u64::MAX }
+        let (incoming, ended, patience, over, watch) = (None, true, None, None, None);
+        Self { incoming, ended, patience, over, watch, left: u64::MAX, meter: None }
     }
 
     /// Whether there is no body at all.
@@ -57,6 +61,13 @@ impl RequestBody {
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         self.left = self.left.checked_sub(length).ok_or(Fault::TooLarge)?;
         Ok(cleaned(frame))
+    }
+
+    /// Counts its bytes as its app's.
+    pub(super) fn count(&mut self, meter: &Arc<Meter>) {
+        if !self.is_empty() {
+            self.meter = Some(Arc::clone(meter));
+        }
     }
 
     /// Counts the body as a part of the request in flight to a target.
@@ -105,6 +116,9 @@ impl Body for RequestBody {
                 Err(Fault::Stalled)
             }
         };
+        if let (Some(meter), Ok(Some(frame))) = (&self.meter, &frame) {
+            meter.received(frame.data_ref().map_or(0, Buf::remaining));
+        }
         self.over = None;
         self.ended |= matches!(frame, Ok(None));
         self.turn(match &frame {
@@ -183,7 +197,7 @@ impl Body for ReplyBody {
             None => relay.ended = true,
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Buf::remaining);
-                relay.record.bytes += length as u64;
+                relay.record.sent(length as u64);
             }
             Some(Err(_)) => relay.record.code = Some(CUT_OFF),
         }

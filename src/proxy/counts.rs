@@ -21,9 +21,30 @@ pub(super) struct Counter {
 
 /// Whether there is anything to tell: nobody wakes for nothing.
 #[derive(Default)]
-struct News {
+pub(super) struct News {
     some: AtomicBool,
     notify: Notify,
+}
+
+impl News {
+    /// There is.
+    pub(super) fn tell(&self) {
+        if !self.some.load(Ordering::SeqCst) && !self.some.swap(true, Ordering::SeqCst) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits for it.
+    pub(super) async fn wait(&self) {
+        while !self.some.load(Ordering::SeqCst) {
+            self.notify.notified().await;
+        }
+    }
+
+    /// There is none any more.
+    pub(super) fn clear(&self) {
+        self.some.store(false, Ordering::SeqCst);
+    }
 }
 
 /// The numbers of all releases that are routed to, and of those before them
@@ -41,9 +62,7 @@ impl Counter {
         if status.is_server_error() {
             self.errors.fetch_add(1, Ordering::SeqCst);
         }
-        if !self.news.some.load(Ordering::SeqCst) && !self.news.some.swap(true, Ordering::SeqCst) {
-            self.news.notify.notify_one();
-        }
+        self.news.tell();
     }
 }
 
@@ -60,16 +79,14 @@ impl Counts {
 
     /// Waits until there is something to tell, and then a little for more of it.
     pub(super) async fn ripe(&self) {
-        while !self.news.some.load(Ordering::SeqCst) {
-            self.news.notify.notified().await;
-        }
+        self.news.wait().await;
         tokio::time::sleep(GATHER).await;
     }
 
     /// The numbers that were not told yet. Forgets releases that nobody routes to.
     pub(super) fn take(&self) -> Vec<Count> {
         // First: what is counted from here on is news again.
-        self.news.some.store(false, Ordering::SeqCst);
+        self.news.clear();
         let mut counters = self.counters();
         let taken = counters.iter().filter_map(|((app, release), counter)| {
             let answers = counter.answers.swap(0, Ordering::SeqCst);

@@ -6,6 +6,7 @@ use super::board::Choice;
 use super::body::{Relay, ReplyBody, RequestBody};
 use super::client::Client;
 use super::headers;
+use super::meter::Ongoing;
 use super::pages::Page;
 use super::places::Full;
 use super::queue::Waited;
@@ -94,12 +95,14 @@ async fn answer_in_turn(
         Ok(authority) => authority,
         Err(refusal) => {
             let page = Page::Refused(refusal);
+            client.shared.census.stray(page.status());
             let accept = parts.headers.get(ACCEPT);
             return own_page(&page, accept, Record::new(parts.method, parts.uri, started));
         }
     };
     let before_the_app = client.before_the_app(authority.host(), &parts.uri);
     if let Some(page) = before_the_app.or(full.map(Page::Full)) {
+        client.shared.census.stray(page.status());
         let record = Record::new(parts.method, parts.uri, started);
         return own_page(&page, parts.headers.get(ACCEPT), record);
     }
@@ -155,6 +158,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             }
             // Not counted while it waits, and chosen anew: the table may change.
             drop(in_flight);
+            errand.held();
             tokio::time::sleep(pause).await;
             pause *= 2;
             asked.forget();
@@ -174,13 +178,18 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 record.process = Some(upstream);
                 record.status = exchange.response.status();
                 record.connect = Some(exchange.connect);
+                if let Some(ongoing) = &mut record.ongoing {
+                    ongoing.answered(record.status, record.started.elapsed());
+                }
                 return Ok(Delivery { exchange, upgrade: errand.upgrade, cookie, record });
             }
             Err(Failure::Refused(request)) => {
+                backend.meter.ejected();
                 asked.refused(upstream);
                 errand.request = *request;
             }
             Err(Failure::Busy(request)) if others => {
+                backend.meter.ejected();
                 asked.busy(upstream);
                 errand.request = *request;
             }
@@ -216,7 +225,25 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             Err(Failure::Client(fault)) => break Page::CutOff(fault),
         }
     };
+    if errand.record.ongoing.is_none() {
+        client.shared.census.stray(page.status());
+    }
     Err((page, errand.record))
+}
+
+impl Errand {
+    /// From now on it is a request of this app.
+    fn begin(&mut self, backend: &Backend) {
+        if self.record.ongoing.is_none() {
+            self.request.body_mut().count(&backend.meter);
+            self.record.ongoing = Some(backend.meter.begin());
+        }
+    }
+
+    /// It has to wait.
+    fn held(&mut self) {
+        self.record.ongoing.iter_mut().for_each(Ongoing::held);
+    }
 }
 
 /// The process that the request goes to next, when it has time; or why to none.
@@ -233,6 +260,7 @@ async fn place(
             Choice::Target { backend, .. } | Choice::Wait(backend, _) | Choice::Outage(backend) => backend,
             Choice::Unknown => return Err(Page::UnknownHost(host.to_owned())),
         };
+        errand.begin(backend);
         errand.record.app = Some(Arc::clone(backend));
         if client.is_sent_on(backend, host) && !headers::is_secure(errand.request.headers()) {
             let asked = (&errand.record.method, &errand.record.uri);
@@ -249,6 +277,7 @@ async fn place(
             Choice::Unknown => return Err(Page::UnknownHost(host.to_owned())),
         };
         let Some(queue) = backend.queue() else { continue };
+        errand.held();
         let begun = Instant::now();
         // Who need not wait pays nothing for what that takes.
         let waited = Box::pin(queue.wait(only, asked, limits.queue.saturating_sub(errand.waited))).await;

@@ -81,6 +81,7 @@ impl Link {
             version,
             tls: self.shared.tls.is_some(),
             changes: true,
+            loads: true,
         };
         frame::write(&mut writer, &hello).await?;
         let (acks, queue) = mpsc::unbounded_channel();
@@ -192,11 +193,10 @@ async fn speak(
     let (mut turn, mut retiring) = (None, false);
     let board = &shared.board;
     board.report_again();
-    let counted = board.counts.ripe();
-    tokio::pin!(counted);
+    board.meters.begin_anew();
     let _told = board.lines.told();
-    let lines = board.lines.ripe();
-    tokio::pin!(lines);
+    let (counted, loaded, lines) = (board.counts.ripe(), board.meters.ripe(), board.lines.ripe());
+    tokio::pin!(counted, loaded, lines);
     loop {
         tokio::select! {
             ack = queue.recv() => {
@@ -213,7 +213,15 @@ async fn speak(
                 counted.set(board.counts.ripe());
                 let counts = board.counts.take();
                 if !counts.is_empty() {
-                    frame::write(&mut writer, &FromProxy::Counts { counts }).await?;
+                    let loads = Vec::new();
+                    frame::write(&mut writer, &FromProxy::Counts { counts, loads }).await?;
+                }
+            }
+            () = &mut loaded => {
+                loaded.set(board.meters.ripe());
+                let (counts, loads) = (Vec::new(), board.meters.take());
+                if !loads.is_empty() {
+                    frame::write(&mut writer, &FromProxy::Counts { counts, loads }).await?;
                 }
             }
             () = &mut lines => {

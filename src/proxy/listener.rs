@@ -109,12 +109,15 @@ fn admit(
     // A load balancer brings everybody's.
     let counted = if shared.trusts(peer) { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { peer };
     let Some(seat) = shared.peers.admit(counted) else {
+        shared.census.refused();
         debug!(%peer, "too many connections from one address");
         return;
     };
     let shared = Arc::clone(shared);
     let tasks = shared.tasks.clone();
+    let connected = shared.census.connected(entry);
     tasks.spawn(async move {
+        let _connected = connected;
         serve(shared, stream, (peer, entry), (seat, permit)).await;
     });
 }
@@ -133,6 +136,7 @@ async fn serve(
     if ends.client != peer {
         // Whom the load balancer names is counted by his own address.
         let Some(own) = shared.peers.admit(ends.client) else {
+            shared.census.refused();
             return debug!(peer = %ends.client, "too many connections from one address");
         };
         seat = own;
@@ -153,6 +157,7 @@ async fn serve(
     let handshake = tls.shake_hands(stream, shared.limits.header);
     match place.leave().run_until_cancelled(handshake).await {
         Some(Ok(Some(stream))) => {
+            shared.census.shaken(true);
             let session = stream.get_ref().1;
             client.server_name = session.server_name().map(str::to_ascii_lowercase);
             if session.alpn_protocol() == Some(tls::HTTP2) {
@@ -161,7 +166,10 @@ async fn serve(
                 serve_http1(Arc::clone(&shared), stream, peer, client, &place).await;
             }
         }
-        Some(Err(error)) => debug!(%peer, %error, "a handshake failed"),
+        Some(Err(error)) => {
+            shared.census.shaken(false);
+            debug!(%peer, %error, "a handshake failed");
+        }
         Some(Ok(None)) | None => {}
     }
 }

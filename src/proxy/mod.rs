@@ -12,10 +12,12 @@ mod asked;
 mod balance;
 mod board;
 mod body;
+mod census;
 mod client;
 mod client_stream;
 mod counts;
 mod error;
+mod exposition;
 mod forward;
 mod forwarded;
 mod frames;
@@ -28,6 +30,7 @@ mod lines;
 mod link;
 mod listener;
 mod lock;
+mod meter;
 mod names;
 mod pages;
 mod peers;
@@ -37,6 +40,7 @@ mod preamble;
 mod queue;
 mod request;
 mod routing;
+mod scrape;
 mod snapshot;
 mod sockets;
 mod sticky;
@@ -51,6 +55,7 @@ pub use error::ProxyError;
 use crate::model::{RouteTable, Target};
 use crate::settings::Front;
 use board::Board;
+use census::Census;
 use handover::{Handover, Predecessor, Waiting};
 use link::Link;
 use lock::Lock;
@@ -100,6 +105,8 @@ pub struct ProxyOptions {
     pub handover: PathBuf,
     /// Take over from the proxy that runs, if one does.
     pub upgrade: bool,
+    /// Where monitoring reads numbers; `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Listening sockets that somebody else has opened, in place of `http_listen` and
     /// `https_listen`, of which they have the port.
     pub sockets: Vec<std::net::TcpListener>,
@@ -118,6 +125,8 @@ pub struct Bound {
     pub http: SocketAddr,
     /// HTTPS.
     pub https: Option<SocketAddr>,
+    /// For monitoring.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// Times and numbers that bound what clients and apps can do.
@@ -205,6 +214,7 @@ struct Shared {
     front: Front,
     places: Places,
     peers: Peers,
+    census: Arc<Census>,
     /// By the clock, when connections were closed last because files were short.
     relieved: AtomicU64,
     tasks: TaskTracker,
@@ -248,9 +258,13 @@ struct Beginning {
 /// on, or the HTTP address can't be listened on.
 pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(), ProxyError> {
     options.limits.fit_into(raise_file_limit());
-    let Beginning { mut lock, sockets, table, gone, before } = Beginning::of(&mut options).await?;
+    let Beginning { mut lock, mut sockets, table, gone, before } = Beginning::of(&mut options).await?;
     let listened = |source| ProxyError::Listen { address: options.http_listen, source };
-    let bound = Bound { http: sockets.address().map_err(listened)?, https: sockets.https_address() };
+    let bound = Bound {
+        http: sockets.address().map_err(listened)?,
+        https: sockets.https_address(),
+        metrics: sockets.metrics_address(),
+    };
     let tls = bound.https.map(|_| Tls::new(&snapshot::load_certificates(&options.certificates)));
     let secured = (tls.transpose()?, (bound.http.port(), bound.https.map_or(0, |address| address.port())));
     let shared = Arc::new(Shared::new((table, gone), secured, (options.limits, options.front), &stop));
@@ -260,7 +274,10 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
     for socket in &sockets.https {
         shared.accept(Arc::clone(socket), Entry::Https);
     }
-    let mut ports = Ports::new(Arc::clone(&shared), sockets.ports);
+    if let Some(socket) = &sockets.metrics {
+        shared.acceptors.spawn(scrape::serve(Arc::clone(&shared), Arc::clone(socket)));
+    }
+    let mut ports = Ports::new(Arc::clone(&shared), std::mem::take(&mut sockets.ports));
     ports.open(&Board::ports(&shared.board.table()));
     let ports = Arc::new(Mutex::new(ports));
     let keeper = Keeper::new(options.snapshot, &shared);
@@ -278,12 +295,12 @@ pub async fn run(mut options: ProxyOptions, stop: CancellationToken) -> Result<(
         _ = &mut upkeep => {}
     }
     let listener = handover::listen(&options.handover);
-    info!(http = %bound.http, https = ?bound.https, "proxy listening");
+    info!(http = %bound.http, https = ?bound.https, metrics = ?bound.metrics, "proxy listening");
     if let Some(ready) = options.ready {
         let _ = ready.send(bound);
     }
-    let (http, https) = (sockets.http, sockets.https);
-    let handover = Handover { shared: Arc::clone(&shared), http, https, ports, lock, listener };
+    let Sockets { http, https, metrics, .. } = sockets;
+    let handover = Handover { shared: Arc::clone(&shared), http, https, metrics, ports, lock, listener };
     let succeeded = tokio::select! {
         () = shared.stop.cancelled() => false,
         () = handover.wait() => true,
@@ -311,10 +328,12 @@ impl Beginning {
         {
             let Predecessor { waiting, lock, mut sockets, table, gone } = before;
             sockets.open_https(options.https_listen)?;
+            sockets.open_metrics(options.metrics_listen);
             return Ok(Self { lock, sockets, table, gone, before: Some(waiting) });
         }
         let lock = Lock::take(&options.lock)?;
-        let sockets = Sockets::open(given, options.http_listen, options.https_listen)?;
+        let mut sockets = Sockets::open(given, options.http_listen, options.https_listen)?;
+        sockets.open_metrics(options.metrics_listen);
         Ok(Self { lock, sockets, table: snapshot::load(&options.snapshot), gone: Vec::new(), before: None })
     }
 }
@@ -356,6 +375,7 @@ impl Shared {
             peers: Peers::new(limits.connections_per_peer, limits.requests_per_peer),
             limits,
             front,
+            census: Arc::default(),
             relieved: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),

@@ -55,6 +55,13 @@ impl<T> ByName<T> {
         }
     }
 
+    /// All names with what they stand for.
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, &T)> {
+        let exact = self.exact.iter().map(|(name, value)| (name.to_string(), value));
+        let below = self.below.iter().map(|(name, value)| (format!("*.{name}"), value));
+        exact.chain(below)
+    }
+
     /// What a host name in lower case stands for.
     pub(super) fn get(&self, host: &str) -> Option<&T> {
         let exact = self.exact.get(host);

@@ -4,6 +4,7 @@ use super::asked::Asked;
 use super::balance::Processes;
 use super::counts::{Counter, Counts};
 use super::lines::{Lane, Lines};
+use super::meter::{Meter, Meters};
 use super::names::ByName;
 use super::pages::Page;
 use super::queue::{Entered, Queue};
@@ -11,13 +12,11 @@ use super::sticky::Sticky;
 use super::upstream::{InFlight, Upstream};
 use crate::model::{AppName, Domain, HttpSettings, HttpsPolicy, Route, Target};
 use hyper::header::{HeaderMap, HeaderValue};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// By which address a request came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     /// The HTTP address: the host name decides.
     Hosts,
@@ -35,6 +34,8 @@ pub(super) struct Backend {
     pub(super) counter: Arc<Counter>,
     /// Where its access lines go, if anybody wants them.
     pub(super) lane: Option<Arc<Lane>>,
+    /// What the app has to do.
+    pub(super) meter: Arc<Meter>,
     /// Whether plain requests are sent on.
     pub(super) https: HttpsPolicy,
     /// What the app says of its requests.
@@ -124,7 +125,7 @@ impl Backend {
     pub(super) fn new(
         route: &Route,
         upstreams: &HashMap<Target, Arc<Upstream>>,
-        (counts, lines): (&Counts, &Lines),
+        (counts, lines, meters): (&Counts, &Lines, &Meters),
         before: Option<&Self>,
     ) -> Self {
         let its = route.targets.iter().filter_map(|target| upstreams.get(target).cloned());
@@ -135,6 +136,7 @@ impl Backend {
             app: route.app.clone(),
             counter: counts.of(&route.app, route.release),
             lane: route.traffic.access_log.map(|log| lines.of(&route.app, log)),
+            meter: meters.of(&route.app),
             https: route.https,
             http: traffic.http,
             outage: route.outage.clone(),

@@ -3,7 +3,8 @@
 
 use super::ProxyError;
 use super::listener::{end_with_the_client, listen};
-use super::routing::Entry;
+use super::scrape;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,20 @@ use tracing::warn;
 /// Where clients speak TLS, whatever is set.
 const HTTPS: u16 = 443;
 
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Purpose {
+    /// The HTTP address.
+    Hosts,
+    /// The HTTPS address.
+    Https,
+    /// An app's own port.
+    Port(u16),
+    /// Monitoring. Handed over only to those who know it.
+    Metrics,
+}
+
 /// Listening sockets, by what they are for.
 #[derive(Default)]
 pub(super) struct Sockets {
@@ -24,6 +39,8 @@ pub(super) struct Sockets {
     pub(super) https: Vec<Arc<TcpListener>>,
     /// The apps' own ports.
     pub(super) ports: BTreeMap<u16, Vec<Arc<TcpListener>>>,
+    /// Where monitoring reads numbers.
+    pub(super) metrics: Option<Arc<TcpListener>>,
 }
 
 impl Sockets {
@@ -66,17 +83,23 @@ impl Sockets {
         Ok(())
     }
 
+    /// The one for monitoring, as it is set now.
+    pub(super) fn open_metrics(&mut self, address: Option<SocketAddr>) {
+        self.metrics = scrape::open(address, self.metrics.take());
+    }
+
     /// Those of the proxy before us.
     pub(super) fn from_descriptors(
-        descriptors: impl IntoIterator<Item = (Entry, OwnedFd)>,
+        descriptors: impl IntoIterator<Item = (Purpose, OwnedFd)>,
     ) -> io::Result<Self> {
         let mut sockets = Self::default();
-        for (entry, descriptor) in descriptors {
+        for (purpose, descriptor) in descriptors {
             let socket = Arc::new(adopt(std::net::TcpListener::from(descriptor))?);
-            match entry {
-                Entry::Hosts => sockets.http.push(socket),
-                Entry::Https => sockets.https.push(socket),
-                Entry::Port(port) => sockets.ports.entry(port).or_default().push(socket),
+            match purpose {
+                Purpose::Hosts => sockets.http.push(socket),
+                Purpose::Https => sockets.https.push(socket),
+                Purpose::Port(port) => sockets.ports.entry(port).or_default().push(socket),
+                Purpose::Metrics => sockets.metrics = Some(socket),
             }
         }
         Ok(sockets)
@@ -85,6 +108,11 @@ impl Sockets {
     /// The HTTP address as it was bound.
     pub(super) fn address(&self) -> io::Result<SocketAddr> {
         self.http.first().ok_or(io::ErrorKind::NotConnected)?.local_addr()
+    }
+
+    /// The address for monitoring as it was bound.
+    pub(super) fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref()?.local_addr().ok()
     }
 
     /// The HTTPS address as it was bound.
@@ -98,11 +126,14 @@ pub(super) fn described<'a>(
     http: &'a [Arc<TcpListener>],
     https: &'a [Arc<TcpListener>],
     ports: impl IntoIterator<Item = (u16, &'a Arc<TcpListener>)>,
-) -> (Vec<Entry>, Vec<BorrowedFd<'a>>) {
-    let http = http.iter().map(|socket| (Entry::Hosts, socket));
-    let https = https.iter().map(|socket| (Entry::Https, socket));
-    let ports = ports.into_iter().map(|(port, socket)| (Entry::Port(port), socket));
-    http.chain(https).chain(ports).map(|(entry, socket)| (entry, socket.as_fd())).unzip()
+    metrics: Option<&'a Arc<TcpListener>>,
+) -> (Vec<Purpose>, Vec<BorrowedFd<'a>>) {
+    let http = http.iter().map(|socket| (Purpose::Hosts, socket));
+    let https = https.iter().map(|socket| (Purpose::Https, socket));
+    let ports = ports.into_iter().map(|(port, socket)| (Purpose::Port(port), socket));
+    let metrics = metrics.map(|socket| (Purpose::Metrics, socket));
+    let all = http.chain(https).chain(ports).chain(metrics);
+    all.map(|(purpose, socket)| (purpose, socket.as_fd())).unzip()
 }
 
 fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {

@@ -2,6 +2,7 @@
 
 use super::names::ByName;
 use crate::model::{CertificateTable, Challenges, ServedCertificate, TlsChallenge};
+use crate::x509;
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -45,6 +46,8 @@ struct Shown(ArcSwap<Certificates>);
 struct Shining {
     key: Arc<CertifiedKey>,
     trusted: bool,
+    /// Seconds since the epoch.
+    until: i64,
 }
 
 #[derive(Default)]
@@ -102,6 +105,14 @@ impl Tls {
     /// Whether clients will trust what is shown to them for this name.
     pub(super) fn is_trusted(&self, host: &str) -> bool {
         self.shown.0.load().names.get(host).is_some_and(|shining| shining.trusted)
+    }
+
+    /// Until when each name's certificate counts, by name.
+    pub(super) fn expiries(&self) -> Vec<(String, i64)> {
+        let certificates = self.shown.0.load();
+        let mut all: Vec<_> = certificates.names.all().map(|(name, shining)| (name, shining.until)).collect();
+        all.sort_unstable();
+        all
     }
 
     /// Whether the same certificate is shown for both names.
@@ -211,8 +222,9 @@ fn challenge_config(challenge: &TlsChallenge) -> io::Result<ServerConfig> {
 
 fn read(served: &ServedCertificate) -> io::Result<Shining> {
     let (chain, key) = pem(&served.chain, served.key.as_str())?;
+    let until = chain.first().and_then(|leaf| x509::until(leaf)).unwrap_or_default();
     let key = CertifiedKey::from_der(chain, key, &provider()).map_err(io::Error::other)?;
-    Ok(Shining { key: Arc::new(key), trusted: served.trusted })
+    Ok(Shining { key: Arc::new(key), trusted: served.trusted, until })
 }
 
 fn pem(chain: &str, key: &str) -> io::Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {

@@ -68,6 +68,10 @@ fn start(settings: &Settings, executable: &Path) -> Result<Child, ServerError> {
         None => [OsStr::new("--tls"), OsStr::new("off")],
     };
     arguments.extend(tls);
+    let metrics = settings.metrics_listen.map(|address| address.to_string());
+    if let Some(address) = &metrics {
+        arguments.extend([OsStr::new("--metrics-listen"), OsStr::new(address)]);
+    }
     if let Some(file) = &settings.file {
         arguments.extend([OsStr::new("--config"), file.as_os_str()]);
     }

@@ -64,7 +64,8 @@ pub async fn check_config(settings: &Settings) -> Result<(), ServerError> {
     let listens =
         [("SSH", "--ssh-listen", settings.ssh_listen), ("HTTP", "--http-listen", settings.http_listen)];
     let https = settings.https_listen.map(|address| ("HTTPS", "--https-listen", address));
-    for (what, flag, address) in listens.into_iter().chain(https) {
+    let metrics = settings.metrics_listen.map(|address| ("Metrics", "--metrics-listen", address));
+    for (what, flag, address) in listens.into_iter().chain(https).chain(metrics) {
         drop(listen(what, flag, address).await?);
     }
     Ok(())

@@ -16,6 +16,9 @@ pub(super) struct File {
     /// `on`, `off`
     pub tls: Option<String>,
     pub api_listen: Option<SocketAddr>,
+    pub metrics_listen: Option<SocketAddr>,
+    /// Whether `metrics_listen` may be an address that others reach.
+    pub metrics_public: Option<bool>,
     pub domain: Option<String>,
     pub engine: Option<String>,
     pub image_source: Option<String>,

@@ -37,6 +37,9 @@ pub struct Flags {
     /// Address of the API and dashboard (reserved) [default: 127.0.0.1:8090]
     #[arg(long, env = "PAAS_API_LISTEN", value_name = "ADDR")]
     pub api_listen: Option<SocketAddr>,
+    /// Address where monitoring reads the proxy's metrics, such as 127.0.0.1:9100 [default: none]
+    #[arg(long, env = "PAAS_METRICS_LISTEN", value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Apps answer at <app>.<DOMAIN> [default: localhost]
     #[arg(long, env = "PAAS_DOMAIN", value_name = "DOMAIN")]
     pub domain: Option<String>,
@@ -163,6 +166,22 @@ fn https_listen(
     }
 }
 
+/// An address of this machine alone, unless it is said that others may read too: names
+/// of apps and what they have to do are nobody else's business.
+fn metrics_listen(
+    address: Option<SocketAddr>,
+    public: Option<bool>,
+) -> Result<Option<SocketAddr>, SettingsError> {
+    match address {
+        Some(address) if !address.ip().is_loopback() && public != Some(true) => {
+            let expected =
+                "others can reach it; use 127.0.0.1, or say metrics_public = true in the settings file";
+            Err(value("metrics_listen", &address.to_string(), expected))
+        }
+        address => Ok(address),
+    }
+}
+
 fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
     let domain = flags.domain.clone().or(file.domain).unwrap_or_else(|| "localhost".to_owned());
     let http_listen = address(flags.http_listen, file.http_listen, 8080);
@@ -175,6 +194,7 @@ fn resolve(flags: &Flags, file: File) -> Result<Settings, SettingsError> {
         http_listen,
         https_listen: https_listen(flags.https_listen.or(file.https_listen), tls, http_listen)?,
         api_listen: address(flags.api_listen, file.api_listen, 8090),
+        metrics_listen: metrics_listen(flags.metrics_listen.or(file.metrics_listen), file.metrics_public)?,
         domain: HostName::parse(&domain.to_ascii_lowercase())
             .map_err(|_| value("domain", &domain, "use a host name such as example.com"))?,
         engine: flags.engine.clone().or(file.engine).or_else(|| variable("DOCKER_HOST")),
@@ -469,10 +489,25 @@ mod tests {
                 "[proxy]\ntrusted = [\"10.0.0.0/33\"]",
                 "[proxy]\ntrusted = [\"10.0.0.0/8\"]",
                 "[proxy]\nprotocol = true",
+                "metrics_listen = \"0.0.0.0:9100\"",
             ]
             .map(refused)
             .join("\n")
         );
+    }
+
+    #[test]
+    fn metrics_are_this_machines_alone_unless_it_is_said() {
+        let read = |text: &str, flag: Option<&str>| {
+            let flags = Flags { metrics_listen: flag.map(|flag| flag.parse().unwrap()), ..Flags::default() };
+            let settings = resolve(&flags, parse_file(Path::new("f"), text).unwrap());
+            settings.map(|settings| settings.metrics_listen.map(|address| address.to_string())).ok()
+        };
+        assert_eq!(read("", None), Some(None));
+        assert_eq!(read("", Some("[::1]:9100")), Some(Some("[::1]:9100".to_owned())));
+        assert_eq!(read("", Some("10.0.0.1:9100")), None);
+        let public = "metrics_public = true\nmetrics_listen = \"10.0.0.1:9100\"";
+        assert_eq!(read(public, None), Some(Some("10.0.0.1:9100".to_owned())));
     }
 
     #[test]

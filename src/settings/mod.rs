@@ -121,6 +121,8 @@ pub struct Settings {
     pub acme: Option<AcmeSettings>,
     /// Reserved for the API and the dashboard.
     pub api_listen: SocketAddr,
+    /// Where monitoring reads the proxy's numbers; `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// Apps are `<name>.<domain>`.
     pub domain: HostName,
     /// Engine URL, from the setting or `DOCKER_HOST`; `None`: looked for.

@@ -86,6 +86,12 @@ pub fn issued(chain: String, key: PrivateKeyPem) -> Result<Certificate, Certific
     })
 }
 
+/// Until when a certificate counts, in seconds since the epoch; `None` if it is none.
+pub fn until(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}
+
 /// A certificate that vouches for itself, for names of this machine.
 pub fn selfmade(names: Vec<String>, until: i64) -> Result<Certificate, SelfmadeError> {
     let mut params = rcgen::CertificateParams::new(names)?;

@@ -11,6 +11,7 @@ mod handover;
 mod http2;
 mod limits;
 mod lines;
+mod metrics;
 mod pages;
 mod routing;
 mod swaps;

@@ -8,8 +8,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use paas::frame;
 use paas::model::{
-    AccessLine, AccessLines, AccessLog, AppId, AppName, Count, Domain, FromProxy, HttpsPolicy, Route,
-    RouteChanges, RouteTable, Target, ToProxy, Traffic,
+    AccessLine, AccessLines, AccessLog, AppId, AppLoad, AppName, Count, Domain, FromProxy, HttpsPolicy,
+    Route, RouteChanges, RouteTable, Target, ToProxy, Traffic,
 };
 use paas::proxy;
 use paas::proxy::{Bound, ProxyError, ProxyLimits, ProxyOptions};
@@ -34,6 +34,7 @@ pub const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 pub struct Proxy {
     pub address: SocketAddr,
     pub https: SocketAddr,
+    pub metrics: SocketAddr,
     pub directory: TempDir,
     pub stop: CancellationToken,
     pub running: JoinHandle<Result<(), ProxyError>>,
@@ -49,8 +50,8 @@ impl Proxy {
         let stop = CancellationToken::new();
         let options = options(directory.path(), limits, Some(ready));
         let running = tokio::spawn(proxy::run(options, stop.clone()));
-        let Bound { http, https } = bound.await.expect("the proxy starts");
-        Self { address: http, https: https.unwrap(), directory, stop, running }
+        let Bound { http, https, metrics } = bound.await.expect("the proxy starts");
+        Self { address: http, https: https.unwrap(), metrics: metrics.unwrap(), directory, stop, running }
     }
 
     /// A proxy with these in front of it.
@@ -64,8 +65,8 @@ impl Proxy {
         let stop = CancellationToken::new();
         let options = ProxyOptions { front, ..options(directory.path(), limits, Some(ready)) };
         let running = tokio::spawn(proxy::run(options, stop.clone()));
-        let Bound { http, https } = bound.await.unwrap();
-        Self { address: http, https: https.unwrap(), directory, stop, running }
+        let Bound { http, https, metrics } = bound.await.unwrap();
+        Self { address: http, https: https.unwrap(), metrics: metrics.unwrap(), directory, stop, running }
     }
 
     /// A proxy with these routes in force.
@@ -127,6 +128,7 @@ pub fn options(directory: &Path, limits: ProxyLimits, ready: Option<oneshot::Sen
         lock: directory.join("proxy.lock"),
         handover: directory.join("proxy.handover"),
         upgrade: false,
+        metrics_listen: Some(LOOPBACK.into()),
         sockets: Vec::new(),
         front: Front::default(),
         limits,
@@ -151,6 +153,8 @@ pub struct Control {
     pub counted: BTreeMap<u32, (u64, u64)>,
     /// What it said of requests, until somebody asks.
     pub lines: Vec<AccessLines>,
+    /// What it told of the apps.
+    pub loads: Vec<AppLoad>,
     /// It said that it accepts no more.
     pub retiring: bool,
     /// Told before the acknowledgement that was waited for: the two come in any order.
@@ -168,6 +172,7 @@ impl Control {
             listener,
             counted: BTreeMap::new(),
             lines: Vec::new(),
+            loads: Vec::new(),
             retiring: false,
             early: VecDeque::new(),
         }
@@ -178,14 +183,15 @@ impl Control {
         loop {
             let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
             match reading.await.expect("the proxy says something").unwrap().unwrap() {
-                FromProxy::Counts { counts } => self.add(counts),
+                FromProxy::Counts { counts, loads } => self.add(counts, loads),
                 FromProxy::Lines { apps } => self.lines.extend(apps),
                 other => return other,
             }
         }
     }
 
-    fn add(&mut self, counts: Vec<Count>) {
+    fn add(&mut self, counts: Vec<Count>, loads: Vec<AppLoad>) {
+        self.loads.extend(loads);
         for count in counts {
             let sum = self.counted.entry(count.release).or_default();
             *sum = (sum.0 + count.answers, sum.1 + count.errors);
@@ -202,7 +208,7 @@ impl Control {
             }
             let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
             match reading.await.expect("the proxy says something").unwrap().unwrap() {
-                FromProxy::Counts { counts } => self.add(counts),
+                FromProxy::Counts { counts, loads } => self.add(counts, loads),
                 FromProxy::Lines { apps } => self.lines.extend(apps),
                 FromProxy::Drained { .. } => {}
                 other => panic!("{other:?} instead of numbers"),
@@ -224,7 +230,7 @@ impl Control {
             let reading = tokio::time::timeout(Duration::from_secs(10), frame::read(&mut self.stream));
             match reading.await.expect("the proxy says something").unwrap().unwrap() {
                 FromProxy::Lines { apps } => self.lines = apps,
-                FromProxy::Counts { counts } => self.add(counts),
+                FromProxy::Counts { counts, loads } => self.add(counts, loads),
                 FromProxy::Drained { .. } => {}
                 other => panic!("{other:?} instead of lines"),
             }

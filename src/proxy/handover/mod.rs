@@ -56,7 +56,7 @@ impl Predecessor {
     }
 
     async fn ask(mut stream: UnixStream, path: &Path) -> io::Result<Self> {
-        frame::write(&mut stream, &FromNew::Take { pid: std::process::id() }).await?;
+        frame::write(&mut stream, &FromNew::Take { pid: std::process::id(), metrics: true }).await?;
         let Offer { entries, table, gone } = match read(&mut stream).await? {
             FromOld::Offer(offer) => *offer,
             FromOld::No(why) => return Err(io::Error::other(why)),
@@ -111,6 +111,8 @@ pub(super) struct Handover {
     pub(super) http: Vec<Arc<TcpListener>>,
     /// The HTTPS sockets.
     pub(super) https: Vec<Arc<TcpListener>>,
+    /// The socket for monitoring.
+    pub(super) metrics: Option<Arc<TcpListener>>,
     /// The apps' ports; held while a handover is under way, so that they stay as
     /// they were offered.
     pub(super) ports: Arc<Mutex<Ports>>,
@@ -172,11 +174,12 @@ impl Handover {
 
     /// Until the successor is ready; the ports stay as they are meanwhile.
     async fn offer(&self, stream: &mut UnixStream) -> io::Result<(u32, MutexGuard<'_, Ports>)> {
-        let FromNew::Take { pid } = read(stream).await? else {
+        let FromNew::Take { pid, metrics } = read(stream).await? else {
             return Err(io::ErrorKind::InvalidData.into());
         };
         let ports = self.ports.lock().await;
-        let (entries, sockets) = described(&self.http, &self.https, ports.sockets());
+        let metrics = self.metrics.as_ref().filter(|_| metrics);
+        let (entries, sockets) = described(&self.http, &self.https, ports.sockets(), metrics);
         let (table, gone) = self.shared.board.inheritance();
         let offer = FromOld::Offer(Box::new(Offer { entries, table, gone }));
         frame::write(stream, &offer).await?;

@@ -1,7 +1,7 @@
 //! What the two sides of a handover say, and descriptors over a socket.
 
 use crate::model::{RouteTable, Target};
-use crate::proxy::routing::Entry;
+use crate::proxy::sockets::Purpose;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -26,6 +26,9 @@ pub(super) enum FromNew {
     Take {
         /// Who asks.
         pid: u32,
+        /// Whether it takes a socket for monitoring.
+        #[serde(default)]
+        metrics: bool,
     },
     /// I know the routes and could begin.
     Ready,
@@ -47,7 +50,7 @@ pub(super) enum FromOld {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Offer {
     /// What each socket is for.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<Purpose>,
     /// The table in force.
     pub(super) table: RouteTable,
     /// Targets of older tables, of which the control plane may not have heard
