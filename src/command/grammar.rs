@@ -297,6 +297,16 @@ pub enum Command {
         #[arg(short = 's', long = "source", value_name = "SOURCE")]
         source: Option<String>,
     },
+    /// Show what an app has to do, and what it takes for it; or what all apps have to do
+    #[command(name = "metrics")]
+    Metrics {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// List an app's processes
     #[command(name = "ps")]
     Ps {

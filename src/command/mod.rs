@@ -12,6 +12,7 @@ mod grammar;
 mod images;
 mod keys;
 mod logs;
+mod metrics;
 mod of_app;
 mod ps;
 mod releases;
@@ -190,6 +191,7 @@ impl Session<'_> {
                 let app = app.only("logs")?;
                 self.logs(app, tail, lines, process, source).await
             }
+            Command::Metrics { app, listing } => self.metrics(app, listing.json).await,
             Command::Ps { app, listing } => self.ps(app.only("ps")?, listing.json).await,
             Command::PsScale(app) => self.ps_scale(app).await,
             Command::PsResize { app, memory, cpu } => self.ps_resize(app, memory, cpu).await,

@@ -222,12 +222,12 @@ fn quoted(app: &App, line: &ProcessLine, lines: &[String]) -> String {
 
 /// Whole CPUs.
 #[allow(clippy::cast_precision_loss)] // there are not that many
-fn nano(cpus: i64) -> f64 {
+pub(super) fn nano(cpus: i64) -> f64 {
     cpus as f64 / 1e9
 }
 
 /// `running`, `restarting (exit 3)`, `crashed (exit 137, out of memory)`, `exited (0)`, `missing`.
-fn state(line: &ProcessLine) -> String {
+pub(super) fn state(line: &ProcessLine) -> String {
     let ended = |word: &str| {
         let why = if line.out_of_memory { ", out of memory" } else { "" };
         format!("{word} (exit {}{why})", line.exit_code.unwrap_or_default())

@@ -24,8 +24,8 @@ pub fn right_of(command: &str) -> Option<Right> {
         | "builds:cancel" | "certs" | "certs:add" | "certs:remove" | "checks" | "checks:set"
         | "checks:unset" | "config" | "config:set" | "config:get" | "config:export" | "config:unset"
         | "domains" | "domains:add" | "domains:remove" | "https" | "https:set" | "images:update" | "logs"
-        | "ps" | "ps:scale" | "ps:resize" | "ps:restart" | "ps:stop" | "ps:start" | "releases"
-        | "releases:prune" | "rollback" | "sbom" | "status" | "webhooks" | "webhooks:add"
+        | "metrics" | "ps" | "ps:scale" | "ps:resize" | "ps:restart" | "ps:stop" | "ps:start"
+        | "releases" | "releases:prune" | "rollback" | "sbom" | "status" | "webhooks" | "webhooks:add"
         | "webhooks:remove" | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
         "images" | "keys" | "keys:add" | "keys:remove" | "secrets:rotate" => Some(Right::Server),
         _ => None,

@@ -1,6 +1,7 @@
 //! What can be told about apps: the store's wishes beside the engine's facts.
 
 use super::{Activity, DeployError, Pipeline};
+use crate::engine::Usage;
 use crate::model::{
     App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState, Restart, Window,
 };
@@ -139,6 +140,23 @@ impl Pipeline {
     pub async fn account(&self, app: &App) -> Result<Account, DeployError> {
         let states = self.states(app.id).await?;
         self.account_of(app.clone(), states).await
+    }
+
+    /// What processes take, each looked at for a second or two, all at the same time;
+    /// `None` for those that do not run.
+    pub async fn usages(&self, processes: &[ProcessLine]) -> Vec<Option<Usage>> {
+        let usages = processes.iter().map(|process| async move {
+            if !process.condition.runs() {
+                return None;
+            }
+            let usage = self.engine().usage(&process.container).await;
+            usage
+                .inspect_err(
+                    |error| tracing::debug!(%error, process = %process.name, "what it takes is not known"),
+                )
+                .ok()?
+        });
+        futures_util::future::join_all(usages).await
     }
 
     async fn account_of(&self, app: App, states: Vec<ProcessState>) -> Result<Account, DeployError> {

@@ -35,7 +35,9 @@ struct State {
 pub struct Measured {
     /// What there was.
     pub load: Load,
-    /// For how long of the time somebody has told.
+    /// How long that was.
+    pub time: Duration,
+    /// For how long of it somebody has told.
     pub known: Duration,
 }
 
@@ -155,7 +157,8 @@ impl State {
         let mut load = Load::default();
         let all = self.apps.get(app).into_iter().flatten();
         all.filter(|(minute, _)| *minute >= first).for_each(|(_, more)| load.add(more));
-        Measured { load, known: self.known(first * MINUTE, now) }
+        let time = Duration::from_secs(minutes * MINUTE + now % MINUTE);
+        Measured { load, time, known: self.known(first * MINUTE, now) }
     }
 
     fn minutes(&self, app: &AppName, now: u64) -> Vec<Minute> {
@@ -163,12 +166,14 @@ impl State {
         let loads: BTreeMap<u64, &Load> =
             self.apps.get(app).into_iter().flatten().map(|(minute, load)| (*minute, load)).collect();
         let minute = |minute: u64| {
-            let known = self.known(minute * MINUTE, ((minute + 1) * MINUTE).min(now));
+            let (begin, end) = (minute * MINUTE, ((minute + 1) * MINUTE).min(now));
             let load = loads.get(&minute).map(|&load| load.clone()).unwrap_or_default();
-            Minute { ago: this - minute, measured: Measured { load, known } }
+            let (time, known) = (Duration::from_secs(end - begin), self.known(begin, end));
+            Minute { ago: this - minute, measured: Measured { load, time, known } }
         };
         let all = (this.saturating_sub(MINUTES - 1)..=this).map(minute);
-        all.filter(|minute| minute.measured != Measured::default()).collect()
+        let is_known = |measured: &Measured| !measured.known.is_zero() || measured.load != Load::default();
+        all.filter(|minute| is_known(&minute.measured)).collect()
     }
 
     /// How much of a time somebody has told of.

@@ -125,6 +125,10 @@ pub trait Engine: Send + Sync {
     /// One container of ours, by id or name.
     fn inspect<'a>(&'a self, container: &'a str) -> Answer<'a, ProcessState>;
 
+    /// What a running container takes, looked at for a second or two; `None` if it does
+    /// not run.
+    fn usage<'a>(&'a self, container: &'a str) -> Answer<'a, Option<Usage>>;
+
     /// Addresses that a running container listens on (TCP), in order; empty
     /// if it does not run.
     fn listening<'a>(&'a self, container: &'a str) -> Answer<'a, Vec<SocketAddr>>;
@@ -245,6 +249,15 @@ pub struct Identity {
     pub digest: Option<String>,
     /// When it was made: seconds since the epoch.
     pub created: i64,
+}
+
+/// What a container takes of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory, without what the kernel could take back at once.
+    pub memory: u64,
+    /// Billionths of a CPU.
+    pub nano_cpus: u64,
 }
 
 /// One image of an app.

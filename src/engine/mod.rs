@@ -8,7 +8,7 @@ mod words;
 
 pub use api::{
     Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Context, Engine, Event, EventKind, Identity,
-    LogLine, Output,
+    LogLine, Output, Usage,
 };
 pub use disk::Space;
 pub use docker::{DEFAULT_SOCKETS, DockerEngine, host_routes, is_free};

@@ -9,7 +9,7 @@ use super::containers::{Container, Image, State};
 use super::script;
 use crate::engine::{
     Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event, EventKind, Identity,
-    LogLine, Refusal,
+    LogLine, Refusal, Usage,
 };
 use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessState, Restart, Workload};
 use crate::settings::BuildSettings;
@@ -354,6 +354,14 @@ impl Engine for FakeEngine {
             self.alive().await;
             let found = self.state().containers.get(container).map(|found| found.state(container));
             found.ok_or_else(|| refused("inspect container", 404, "No such container"))
+        })
+    }
+
+    fn usage<'a>(&'a self, container: &'a str) -> Answer<'a, Option<Usage>> {
+        Box::pin(async move {
+            self.alive().await;
+            let runs = self.state().containers.get(container).is_some_and(|container| container.running);
+            Ok(runs.then_some(Usage { memory: 1 << 20, nano_cpus: 1_000_000 }))
         })
     }
 

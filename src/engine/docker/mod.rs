@@ -23,6 +23,7 @@ mod progress;
 mod rootfs;
 mod secrets;
 mod session;
+mod usage;
 
 #[cfg(test)]
 mod testing;
@@ -34,7 +35,7 @@ pub use network::{host_routes, is_free};
 
 use super::{
     Answer, AppImage, BuildLine, BuildRequest, BuiltImage, Engine, EngineError, Event, Identity, LogLine,
-    Refusal,
+    Refusal, Usage,
 };
 use crate::model::{AppId, AppName, BaseImage, BuildLimits, ProcessState, Restart, Workload};
 use crate::settings::BuildSettings;
@@ -239,6 +240,10 @@ impl Engine for DockerEngine {
 
     fn inspect<'a>(&'a self, container: &'a str) -> Answer<'a, ProcessState> {
         Box::pin(self.inspect(container))
+    }
+
+    fn usage<'a>(&'a self, container: &'a str) -> Answer<'a, Option<Usage>> {
+        Box::pin(self.usage(container))
     }
 
     fn listening<'a>(&'a self, container: &'a str) -> Answer<'a, Vec<SocketAddr>> {
