@@ -5,6 +5,8 @@ use super::ProxyLimits;
 use super::framing::{Framing, Phase};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -40,6 +42,9 @@ pub(super) struct ClientStream<S> {
     /// All has been sent, and so much of what is still coming was passed over.
     passed_over: Option<usize>,
     linger: Option<Pin<Box<Sleep>>>,
+    /// Set while everything that came was a whole request and is answered, and more was
+    /// asked for in vain.
+    resting: Arc<AtomicBool>,
 }
 
 /// For what the client is waited for, and for how long still.
@@ -50,7 +55,7 @@ struct Waiting {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
     /// Wraps an accepted connection, plain or past its handshake.
-    pub(super) fn new(stream: S, limits: &ProxyLimits) -> Self {
+    pub(super) fn new(stream: S, limits: &ProxyLimits, resting: Arc<AtomicBool>) -> Self {
         Self {
             stream,
             framing: Framing::new(),
@@ -63,7 +68,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
             unsent: None,
             passed_over: None,
             linger: None,
+            resting,
         }
+    }
+
+    /// The connection itself.
+    pub(super) fn wire(&self) -> &S {
+        &self.stream
+    }
+
+    fn rest(&self, rests: bool) {
+        self.resting.store(rests, Ordering::Relaxed);
     }
 
     /// Nothing has come: for a head all of it is waited for, for a body the
@@ -73,6 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ClientStream<S> {
         let limit = match phase {
             Phase::Idle => {
                 self.waiting = None;
+                self.rest(self.unsent.is_none() && self.violated.is_none());
                 return Poll::Pending;
             }
             Phase::Head => self.header,
@@ -160,6 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ClientStream<S> {
             Some(Phase::Idle | Phase::Head) => return Poll::Ready(Ok(())),
         }
         let before = buffer.filled().len();
+        self.rest(false);
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(Ok(())) if buffer.filled().len() > before => Poll::Ready(self.check(buffer, before)),
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -176,6 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.written = true;
+        self.rest(false);
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.sent(written, context)
     }
@@ -186,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.written = true;
+        self.rest(false);
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.sent(written, context)
     }

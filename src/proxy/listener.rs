@@ -1,27 +1,20 @@
 //! Accepting connections, within limits, and serving HTTP on them, in TLS or not.
 
 use super::Shared;
-use super::answers::Answer;
 use super::client::Client;
-use super::client_stream::ClientStream;
-use super::forward;
 use super::front;
+use super::http1;
 use super::http2;
 use super::peers::Seat;
 use super::places::Place;
 use super::routing::Entry;
-use super::tls;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use super::tls::{self, Tls};
 use rustix::net::sockopt;
-use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -31,8 +24,6 @@ use tracing::{debug, warn};
 const BACKLOG: u32 = 4096;
 /// Pause after a failed `accept`, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// The longest request head, in bytes; longer ones get 431.
-const HEAD_LIMIT: usize = 64 * 1024;
 
 /// A client or an app of which nothing is heard for so long is asked whether it is
 /// there, this often and so many times.
@@ -141,29 +132,34 @@ async fn serve(
         };
         seat = own;
     }
-    let peer = ends.client;
     let place = shared.places.take(permit, seat, shared.quit.child_token());
-    let Ok(mut client) = Client::new(Arc::clone(&shared), &stream, ends, entry, Arc::clone(&place)) else {
+    let Ok(client) = Client::new(Arc::clone(&shared), &stream, ends, entry, Arc::clone(&place)) else {
         return;
     };
-    let Some(tls) = shared.tls.as_ref().filter(|_| entry == Entry::Https) else {
-        match place.leave().run_until_cancelled(http2::is_spoken(&shared, &stream)).await {
-            Some(Ok(true)) => http2::serve(&shared, stream, client, &place).await,
-            Some(Ok(false)) => serve_http1(shared, stream, peer, client, &place).await,
+    let tls = shared.tls.as_ref().filter(|_| entry == Entry::Https);
+    // Each in a box of its own: what most connections are most of the time is to be small.
+    match tls {
+        Some(tls) => Box::pin(serve_tls(&shared, tls, stream, client, &place)).await,
+        None => match Box::pin(place.leave().run_until_cancelled(http2::is_spoken(&shared, &stream))).await {
+            Some(Ok(true)) => Box::pin(http2::serve(&shared, stream, client, &place)).await,
+            Some(Ok(false)) => http1::serve(&shared, stream, client, &place).await,
             Some(Err(_)) | None => {}
-        }
-        return;
-    };
-    let handshake = tls.shake_hands(stream, shared.limits.header);
+        },
+    }
+}
+
+async fn serve_tls(shared: &Arc<Shared>, tls: &Tls, stream: TcpStream, mut client: Client, place: &Place) {
+    let peer = client.origin.client;
+    let handshake = Box::pin(tls.shake_hands(stream, shared.limits.header));
     match place.leave().run_until_cancelled(handshake).await {
         Some(Ok(Some(stream))) => {
             shared.census.shaken(true);
             let session = stream.get_ref().1;
             client.server_name = session.server_name().map(str::to_ascii_lowercase);
             if session.alpn_protocol() == Some(tls::HTTP2) {
-                http2::serve(&shared, stream, client, &place).await;
+                Box::pin(http2::serve(shared, stream, client, place)).await;
             } else {
-                serve_http1(Arc::clone(&shared), stream, peer, client, &place).await;
+                http1::serve(shared, stream, client, place).await;
             }
         }
         Some(Err(error)) => {
@@ -171,40 +167,5 @@ async fn serve(
             debug!(%peer, %error, "a handshake failed");
         }
         Some(Ok(None)) | None => {}
-    }
-}
-
-async fn serve_http1<S>(shared: Arc<Shared>, stream: S, peer: IpAddr, client: Client, place: &Place)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let client = Arc::new(client);
-    let service = service_fn(move |request| {
-        let client = Arc::clone(&client);
-        async move {
-            let one = client.place.request();
-            let response = forward::answer(&client, request, one.full).await;
-            Ok::<_, Infallible>(response.map(|body| Answer { body, _request: one }))
-        }
-    });
-    let connection = Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.limits.idle)
-        .max_buf_size(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(ClientStream::new(stream, &shared.limits)), service)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = place.leave().cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = shared.kill.cancelled() => return,
-            }
-        }
-    };
-    if let Err(error) = ended {
-        debug!(%peer, %error, "a client's connection ended");
     }
 }

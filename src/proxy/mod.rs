@@ -25,6 +25,7 @@ mod framing;
 mod front;
 mod handover;
 mod headers;
+mod http1;
 mod http2;
 mod lines;
 mod link;
