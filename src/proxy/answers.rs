@@ -18,6 +18,10 @@ use std::time::Duration;
 /// time it has, however many there are at once.
 const PIECE: usize = 16 * 1024;
 
+/// Bytes in a second that a connection is taken to be good for: over a slow one, many
+/// answers at once each wait for all others between two pieces of theirs.
+const SLOWEST: u64 = 8 * 1024;
+
 /// An answer's body, while which its request is under way.
 pub(super) struct Answer {
     /// The body.
@@ -74,15 +78,19 @@ impl Answers {
         Part { number, answers: Arc::clone(self) }
     }
 
-    /// Ends answers of which nothing was taken for `limit`, again and again.
+    /// Ends answers of which nothing was taken for `limit`, and for as long as a piece of
+    /// each other one may take, again and again.
     pub(super) async fn watch(&self, limit: Duration) -> Infallible {
         loop {
             tokio::time::sleep(limit / 4).await;
             let now = clock();
+            let mut under_way = self.lock();
+            let limit = millis(limit + turn_of_others(under_way.len()));
             let is_over = |under_way: &UnderWay| {
-                under_way.offered.is_some_and(|offered| now - offered.min(now) >= millis(limit))
+                under_way.offered.is_some_and(|offered| now - offered.min(now) >= limit)
             };
-            let over: Vec<_> = self.lock().extract_if(|_, under_way| is_over(under_way)).collect();
+            let over: Vec<_> = under_way.extract_if(|_, under_way| is_over(under_way)).collect();
+            drop(under_way);
             drop(over);
         }
     }
@@ -90,6 +98,12 @@ impl Answers {
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, UnderWay>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How long an answer may have to wait for the others of its connection.
+fn turn_of_others(answers: usize) -> Duration {
+    let others = answers.saturating_sub(1) as u64;
+    Duration::from_millis(others * PIECE as u64 * 1000 / SLOWEST)
 }
 
 impl UnderWay {

@@ -10,9 +10,12 @@ use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use paas::proxy::ProxyLimits;
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -530,4 +533,94 @@ async fn a_client_that_says_nothing_is_not_waited_for() {
     assert!(proxy.raw("PR").await.starts_with("HTTP/1.1 408 "));
     let neither = proxy.raw("PRI * HTTP/1.1\r\nHost: blog.localhost\r\n\r\n").await;
     assert!(!neither.contains("HTTP/1.1"), "{neither}");
+}
+
+/// A client's side of a line that brings so many bytes in a tick and no more.
+struct Slow {
+    stream: TcpStream,
+    tick: tokio::time::Interval,
+    left: usize,
+}
+
+impl Slow {
+    const BYTES: usize = 40 * 1024;
+    const TICK: Duration = Duration::from_millis(10);
+
+    async fn connect(address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 * 1024).unwrap();
+        let stream = socket.connect(address).await.unwrap();
+        Self { stream, tick: tokio::time::interval(Self::TICK), left: 0 }
+    }
+}
+
+impl AsyncRead for Slow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.left == 0 {
+            std::task::ready!(self.tick.poll_tick(context));
+            self.left = Self::BYTES;
+        }
+        let mut some = vec![0; self.left.min(buffer.remaining())];
+        let mut some = ReadBuf::new(&mut some);
+        let read = Pin::new(&mut self.stream).poll_read(context, &mut some);
+        buffer.put_slice(some.filled());
+        self.left -= some.filled().len();
+        read
+    }
+}
+
+impl AsyncWrite for Slow {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Each of many answers waits for all others between two pieces of it: longer than one
+/// that is alone may let us wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_answers_share_a_slow_line() {
+    const LENGTH: usize = 400 * 1024;
+    let app = App::raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let _ = stream.write_all(&vec![b'x'; LENGTH]).await;
+    })
+    .await;
+    let limits = ProxyLimits { send: Duration::from_millis(100), ..ProxyLimits::default() };
+    let proxy = Proxy::start_in(tempfile::tempdir().unwrap(), limits).await;
+    let mut control = proxy.control().await;
+    control.publish(1, vec![route("blog", &[&app])]).await;
+    let slow = TokioIo::new(Slow::connect(proxy.address).await);
+    let (client, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), slow).await.unwrap();
+    tokio::spawn(connection);
+    let asking: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client: SendRequest<Body> = client.clone();
+            tokio::spawn(async move {
+                let answer = client.send_request(get("/")).await.unwrap();
+                answer.into_body().collect().await.map(|body| body.to_bytes().len())
+            })
+        })
+        .collect();
+    for asked in asking {
+        assert_eq!(asked.await.unwrap().expect("all of the answer"), LENGTH);
+    }
 }
