@@ -335,3 +335,40 @@ async fn one_that_takes_connections_is_found_among_many_that_do_not() {
         assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
     }
 }
+
+/// One request's answer on a connection that goes on.
+async fn ask(stream: &mut TcpStream, request: &[u8]) -> u16 {
+    stream.write_all(request).await.unwrap();
+    let head = read_head(stream).await.to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_takes_more_requests_and_ends_in_its_time() {
+    let app = App::start(1).await;
+    let limits = ProxyLimits { idle: Duration::from_secs(1), ..ProxyLimits::default() };
+    let (proxy, _control) = with_limits(limits, &app).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let post = b"POST / HTTP/1.1\r\nHost: blog.localhost\r\nContent-Length: 5\r\n\r\nhello";
+    for request in [GET, &post[..], b"\r\nGET / HTTP/1.1\r\nHost: blog.localhost\r\n\r\n", GET] {
+        assert_eq!(ask(&mut stream, request).await, 200);
+        tokio::time::sleep(Duration::from_millis(600)).await;
+    }
+    // Half a request wakes it, too.
+    stream.write_all(&GET[..9]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(ask(&mut stream, &GET[9..]).await, 200);
+    // What is no request is refused as ever.
+    let mut other = TcpStream::connect(proxy.address).await.unwrap();
+    assert_eq!(ask(&mut other, GET).await, 200);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    other.write_all(b"GET / HTTP/1.1\nHost: blog.localhost\n\n").await.unwrap();
+    assert!(read_head(&mut other).await.starts_with("HTTP/1.1 400"));
+    let begun = Instant::now();
+    assert_eq!(drain(&mut stream).await, 0);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(app.requests(), 6);
+}
