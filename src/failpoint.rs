@@ -25,12 +25,15 @@ pub const PLACES: [&str; 15] = [
 /// goes through.
 pub const WATCH: [&str; 2] = ["evidence-found", "window-closed"];
 
+/// The places of a canary, which `tests/traffic.rs` goes through.
+pub const CANARY: [&str; 3] = ["canary-routed", "canary-judged", "canary-taken-back"];
+
 /// The places of `secrets:rotate`, which `tests/secrets.rs` goes through.
 pub const ROTATION: [&str; 3] = ["key-written", "sealed-in-part", "sealed-anew"];
 
 /// Stops this process (SIGSTOP) if the file `PAAS_STOP_AT_FILE` names this place.
 pub fn reached(place: &'static str) {
-    let listed = PLACES.iter().chain(&WATCH).chain(&ROTATION).any(|known| *known == place);
+    let listed = PLACES.iter().chain(&WATCH).chain(&CANARY).chain(&ROTATION).any(|known| *known == place);
     debug_assert!(listed, "{place} is not listed");
     #[cfg(debug_assertions)]
     if crate::settings::stop_at().as_deref() == Some(place) {

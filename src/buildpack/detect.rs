@@ -57,7 +57,8 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     let release_time = settings.deploy.release_time.unwrap_or(plan.release_time);
     let unix_lines = line_ends::to_mend(files);
     plan.notices.extend(line_ends::notice(&unix_lines).iter().flat_map(|notice| folded(notice)));
-    let mut plan = BuildPlan { procfile: declared, checks, watch, release_time, unix_lines, ..plan };
+    let canary = settings.deploy.canary;
+    let mut plan = BuildPlan { procfile: declared, canary, checks, watch, release_time, unix_lines, ..plan };
     paas_toml::apply(&mut plan, &settings.types)?;
     if let Some(http) = &settings.http {
         paas_toml::apply_http(&mut plan, http);

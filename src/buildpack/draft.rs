@@ -311,6 +311,7 @@ impl<'a> Draft<'a> {
             types: BTreeMap::new(),
             release_time: crate::model::RELEASE_TIME,
             watch: None,
+            canary: None,
             procfile: false,
             config: self.config,
             loopback: self.loopback,

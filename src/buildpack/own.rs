@@ -134,6 +134,7 @@ fn empty(path: &str) -> BuildPlan {
         types: BTreeMap::new(),
         release_time: crate::model::RELEASE_TIME,
         watch: None,
+        canary: None,
         procfile: false,
         config: BTreeMap::new(),
         loopback: None,

@@ -5,7 +5,7 @@ use crate::buildpack::DetectError;
 use crate::engine::EngineError;
 use crate::git::GitError;
 use crate::https::HttpsError;
-use crate::model::{AppName, CommitId, Oversize, ProcessName, Selection};
+use crate::model::{AppName, CommitId, Evidence, Oversize, ProcessName, Selection};
 use crate::store::StoreError;
 use crate::webhook::Undelivered;
 use crate::x509::CertificateFault;
@@ -131,6 +131,14 @@ pub enum DeployError {
         tail: Vec<String>,
         /// What detection advises, if it knows the line to change.
         advice: Option<String>,
+    },
+    /// With a share of the requests it did worse than the release that serves.
+    #[error("the canary did worse than v{beside}: {evidence}")]
+    Worse {
+        /// By what.
+        evidence: Evidence,
+        /// `7` for `v7`.
+        beside: u32,
     },
     /// More config vars than a process can be given.
     #[error("{0}: {1}")]

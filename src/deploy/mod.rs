@@ -11,6 +11,7 @@ mod asker;
 mod bases;
 mod branch;
 mod build;
+mod canary;
 mod certificates;
 mod collect;
 mod config;

@@ -1,5 +1,6 @@
 //! What the pipeline works with.
 
+use super::canary::Share;
 use super::collect::Collector;
 use super::crashes::Crashes;
 use super::doubt::Doubts;
@@ -70,6 +71,8 @@ pub struct Pipeline {
     pub(super) courier: Courier,
     /// Rung when there is something to be told.
     pub(super) bell: tokio::sync::Notify,
+    /// Releases that are tried beside what serves.
+    pub(super) canaries: std::sync::Mutex<HashMap<AppId, Share>>,
     /// Why apps can reach the host, if they can.
     pub(super) exposed: std::sync::Mutex<Option<String>>,
     /// Processes that have ended, and when.
@@ -106,6 +109,7 @@ impl Pipeline {
             retiring: std::sync::Mutex::default(),
             spares: std::sync::Mutex::default(),
             doubts: std::sync::Mutex::default(),
+            canaries: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
             crashes: std::sync::Mutex::default(),
             watched: std::sync::Mutex::default(),

@@ -78,6 +78,7 @@ impl Pipeline {
             let targets = self.start_web(&job, &mut release).await;
             let targets = targets
                 .map_err(|error| error.advised(plan.loopback.as_deref(), plan.no_command.as_deref()))?;
+            self.try_canary(&job, &release, &targets, &plan).await?;
             release.state = ReleaseState::Ready;
             self.save(&release).await?;
             reached("ready");

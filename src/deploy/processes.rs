@@ -190,6 +190,7 @@ impl Pipeline {
 
     async fn undo(&self, app: &App, release: &Release, why: &DeployError) -> Result<(), DeployError> {
         let (id, number, row) = (app.id, release.number, release.id);
+        self.end_canary(app, release).await;
         if release.state == ReleaseState::Ready {
             self.store()
                 .write(move |db| store::releases::set_state(db, row, ReleaseState::Preparing))

@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long requests in flight to an old process may take.
-const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN: Duration = Duration::from_secs(30);
 
 impl Pipeline {
     /// All steps of the second phase, in order. Until the transaction has
@@ -56,6 +56,7 @@ impl Pipeline {
         let app_now = self.as_it_is(&app).await;
         let route = self.route(&app_now, Some(&release), targets, outage);
         let published = self.routes.publish(&app.name, Some(route));
+        self.forget_canary(app.id);
         drop(publishing);
         reached("published");
         if !self.routes.acknowledged(published.version).await {
@@ -342,7 +343,7 @@ impl Pipeline {
         targets: Vec<Target>,
         outage: &str,
     ) -> Route {
-        Route {
+        let route = Route {
             app: app.name.clone(),
             hosts: self.names(app),
             https: app.https.policy(),
@@ -351,7 +352,8 @@ impl Pipeline {
             release: release.map_or(0, |release| release.number),
             targets,
             outage: outage.to_owned(),
-        }
+        };
+        self.with_canary(app.id, route)
     }
 
     /// An app's own rules for its requests.

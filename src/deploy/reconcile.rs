@@ -102,6 +102,10 @@ impl Pipeline {
             }
         } else {
             tracing::info!(app = %app.name, release = release.number, "undoing a deploy that was interrupted");
+            if self.is_tried(app, &release) {
+                self.undo_canary(app, &release).await;
+                return;
+            }
             self.discard(app, &release, &DeployError::CutOff).await;
         }
     }

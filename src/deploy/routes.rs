@@ -62,6 +62,8 @@ struct Proxies {
     refused_ports: HashMap<ProxyId, BTreeMap<u16, String>>,
     /// Those that accept no more: they still have requests, and follow the table.
     retiring: HashSet<ProxyId>,
+    /// Those that know weights.
+    weighing: HashSet<ProxyId>,
 }
 
 impl Proxies {
@@ -236,6 +238,19 @@ impl Routes {
         id
     }
 
+    /// A proxy has said that it knows weights.
+    pub fn weighs(&self, id: ProxyId) {
+        self.proxies.send_modify(|proxies| {
+            proxies.weighing.insert(id);
+        });
+    }
+
+    /// Whether every proxy does.
+    pub fn all_weigh(&self) -> bool {
+        let proxies = self.proxies.borrow();
+        proxies.acknowledged.keys().all(|id| proxies.weighing.contains(id))
+    }
+
     /// A proxy has said something.
     pub fn hear(&self, id: ProxyId, message: FromProxy) {
         if let FromProxy::Counts { counts, loads } = message {
@@ -280,6 +295,7 @@ impl Routes {
             proxies.drained.remove(&id);
             proxies.refused_ports.remove(&id);
             proxies.retiring.remove(&id);
+            proxies.weighing.remove(&id);
         });
     }
 }

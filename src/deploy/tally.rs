@@ -94,6 +94,13 @@ impl Tally {
         series.map(Series::late).unwrap_or_default()
     }
 
+    /// What was seen of a release since it is there.
+    pub fn total(&self, app: &AppName, release: u32) -> Seen {
+        let apps = self.apps.borrow();
+        let series = apps.get(app).and_then(|releases| releases.get(&release));
+        series.map(|series| series.total.clone()).unwrap_or_default()
+    }
+
     /// Whether a release has been worse than `former` since it went live.
     pub fn evidence(&self, app: &AppName, release: u32, former: &Seen) -> Option<Evidence> {
         evidence(&self.apps.borrow(), app, release, former)

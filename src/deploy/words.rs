@@ -3,7 +3,7 @@
 use super::DeployError;
 use super::process_words::{no_process, unhealthy};
 use super::room::Cramped;
-use crate::model::{AppName, MOST_DOMAINS, MOST_WEBHOOKS, Oversize, Problem, Release};
+use crate::model::{AppName, Evidence, MOST_DOMAINS, MOST_WEBHOOKS, Oversize, Problem, Release};
 use crate::store::apps::ADDRESSES;
 use crate::store::{Obstacle, StoreError};
 use crate::webhook::Undelivered;
@@ -68,6 +68,7 @@ impl DeployError {
                 "It was ended with everything that it had started.",
                 "Nothing has changed. Make it faster, or give it more time in paas.toml:\n  [deploy]\n  release_timeout = \"30m\"",
             ),
+            Self::Worse { evidence, beside } => worse(evidence, *beside),
             Self::Oversize(app, why) => oversize(app, why),
             Self::Unhealthy { process, port, why, tail, advice } => {
                 unhealthy(&process.to_string(), *port, why, tail, advice.as_deref())
@@ -287,6 +288,14 @@ fn image_gone(number: u32, commit: &crate::model::CommitId) -> Problem {
     )
 }
 
+fn worse(evidence: &Evidence, beside: u32) -> Problem {
+    Problem::new(
+        format!("Push rejected: the canary did worse than v{beside}."),
+        format!("{evidence}."),
+        format!("All requests go to v{beside} again; nothing has changed. Its log: paas logs APP"),
+    )
+}
+
 /// That a release was taken back, for `ps` and for the next push.
 pub fn taken_back(release: &Release, current: &Release) -> String {
     let evidence = current.evidence.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -369,6 +378,10 @@ mod tests {
             DeployError::TooMuch { wanted: "64G of memory".into(), most: "16G".into() },
             DeployError::ReleaseTime(Duration::from_secs(90)),
             DeployError::DetectionTime(Duration::from_secs(60)),
+            DeployError::Worse {
+                evidence: Evidence::Errors { answers: 80, errors: 12, former_answers: 720, former_errors: 1 },
+                beside: 7,
+            },
             DeployError::Oversize(AppName::parse("shop").unwrap(), Oversize::Count(1001)),
             DeployError::Certificate(crate::x509::CertificateFault::OtherKey),
             DeployError::NoApp,

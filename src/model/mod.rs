@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod app;
+pub mod canary;
 pub mod certificate;
 pub mod checks;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod workload;
 
 pub use access::{AccessLine, AccessLines, AccessLog};
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
+pub use canary::Canary;
 pub use certificate::{
     CertificateOrigin, CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate,
     StoredCertificate, TlsChallenge,

@@ -1,5 +1,6 @@
 //! The outcome of detection: how an app becomes an image and what it runs.
 
+use super::canary::Canary;
 use super::checks::HealthCheck;
 use super::http::HttpSettings;
 use super::name::{EnvKey, ProcessType};
@@ -169,6 +170,8 @@ pub struct BuildPlan {
     pub http: HttpSettings,
     /// How long the release command may take.
     pub release_time: Duration,
+    /// How it is tried before it goes live, if it is.
+    pub canary: Option<Canary>,
     /// Config vars that app.json wants.
     pub config: BTreeMap<EnvKey, WantedVar>,
     /// Seconds for which a release is watched after it went live; `None`: as the server says.

@@ -141,6 +141,9 @@ pub enum FromProxy {
         /// Whether it tells what the apps have to do.
         #[serde(default)]
         loads: bool,
+        /// Whether it knows weights of targets.
+        #[serde(default)]
+        weights: bool,
     },
     /// Every new handshake uses this version of the certificates.
     Certified {

@@ -49,7 +49,7 @@ enum Failure {
     Busy(Box<Request<RequestBody>>),
     /// Likewise: we have no file or port left for a connection.
     Short(Box<Request<RequestBody>>),
-    /// No response, though it was sent; asking for it once more does no harm.
+    /// No response, though it was sent; another process may be asked once more.
     Lost(Box<Request<RequestBody>>),
     /// No response, and the app may have begun to work on the request.
     Page(Page),
@@ -166,12 +166,14 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
         }
         let another = backend.has_another(&upstream, &asked);
         let others = another && begun.elapsed() < limits.connect_last;
-        let times = Times {
+        let terms = Terms {
+            // Of one other: a request that ends processes must not end them all.
+            repeat: another && !lost,
             connect: if others { limits.connect } else { limits.connect_last },
             first_byte: backend.http.first_byte().unwrap_or(limits.first_byte),
         };
         let cookie = backend.cookie(errand.request.headers(), &upstream);
-        match attempt(client, in_flight, errand.request, times).await {
+        match attempt(client, in_flight, errand.request, terms).await {
             Ok(exchange) => {
                 backend.counter_of(&upstream).note(exchange.response.status());
                 let mut record = errand.record;
@@ -198,16 +200,10 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 errand.record.process = Some(upstream);
                 break Page::Busy;
             }
-            // Of one other: a request that ends processes must not end them all.
-            Err(Failure::Lost(request)) if another && !lost => {
+            Err(Failure::Lost(request)) => {
                 lost = true;
                 asked.lost(upstream);
                 errand.request = *request;
-            }
-            Err(Failure::Lost(_)) => {
-                let page = backend.instead_of(&upstream, Page::Closed);
-                errand.record.process = Some(upstream);
-                break page;
             }
             Err(Failure::Short(request)) => {
                 if Instant::now() + pause > begun + limits.retry {
@@ -295,13 +291,15 @@ async fn place(
     }
 }
 
-/// How long a process is waited for.
+/// What is granted to one process.
 #[derive(Clone, Copy)]
-struct Times {
-    /// To take a connection.
+struct Terms {
+    /// Time to take a connection.
     connect: Duration,
-    /// To begin its answer.
+    /// Time to begin its answer.
     first_byte: Duration,
+    /// Whether another one may be asked if the answer is lost.
+    repeat: bool,
 }
 
 /// One process: its pooled connections first, then a fresh one.
@@ -309,7 +307,7 @@ async fn attempt(
     client: &Client,
     in_flight: InFlight,
     mut request: Request<RequestBody>,
-    times: Times,
+    terms: Terms,
 ) -> Result<Exchange, Failure> {
     let limits = &client.shared.limits;
     let upstream = Arc::clone(in_flight.upstream());
@@ -320,7 +318,7 @@ async fn attempt(
             continue;
         }
         let copy = repeatable.then(|| copy_of(&request));
-        match send(&mut sender, request, &in_flight, times.first_byte).await {
+        match send(&mut sender, request, &in_flight, terms.first_byte).await {
             Ok((response, upload)) => {
                 return Ok(Exchange { response, sender, upload, in_flight, connect: Duration::ZERO });
             }
@@ -337,18 +335,18 @@ async fn attempt(
             },
         }
     }
-    attempt_afresh(client, in_flight, request, times).await
+    attempt_afresh(client, in_flight, request, terms).await
 }
 
 async fn attempt_afresh(
     client: &Client,
     in_flight: InFlight,
     request: Request<RequestBody>,
-    times: Times,
+    terms: Terms,
 ) -> Result<Exchange, Failure> {
     let upstream = in_flight.upstream();
     let begun = Instant::now();
-    let mut sender = match upstream.connect(times.connect).await {
+    let mut sender = match upstream.connect(terms.connect).await {
         Ok(sender) => sender,
         Err(error) => {
             debug!(address = %upstream.target.address, %error, "no connection to an app's process");
@@ -364,8 +362,8 @@ async fn attempt_afresh(
         }
     };
     let connect = begun.elapsed();
-    let copy = is_repeatable(&request).then(|| copy_of(&request));
-    match send(&mut sender, request, &in_flight, times.first_byte).await {
+    let copy = (terms.repeat && is_repeatable(&request)).then(|| copy_of(&request));
+    match send(&mut sender, request, &in_flight, terms.first_byte).await {
         Ok((response, upload)) => Ok(Exchange { response, sender, upload, in_flight, connect }),
         Err(Unanswered::Unsent(back)) => Err(Failure::Refused(back)),
         Err(Unanswered::Late) => Err(Failure::Page(Page::Timeout)),

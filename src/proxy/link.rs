@@ -82,6 +82,7 @@ impl Link {
             tls: self.shared.tls.is_some(),
             changes: true,
             loads: true,
+            weights: true,
         };
         frame::write(&mut writer, &hello).await?;
         let (acks, queue) = mpsc::unbounded_channel();

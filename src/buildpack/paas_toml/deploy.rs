@@ -3,6 +3,7 @@
 use super::processes::seconds;
 use super::section::{Section, bad_value};
 use crate::buildpack::error::DetectError;
+use crate::model::Canary;
 use std::time::Duration;
 
 /// Longest watch, in seconds.
@@ -15,12 +16,15 @@ pub(in crate::buildpack) struct Deploy {
     pub release_time: Option<Duration>,
     /// For how many seconds a release is watched after it went live; 0: not at all.
     pub watch: Option<u16>,
+    /// How it is tried before it goes live.
+    pub canary: Option<Canary>,
 }
 
 impl Deploy {
     pub(super) fn read(mut section: Section<'_, '_>) -> Result<Self, DetectError> {
         let release_time = section.text("release_timeout")?;
         let watch = section.text("watch")?;
+        let canary = section.text("canary")?;
         section.finish()?;
         let release_time = release_time.map(|given| {
             let expected = ["a time such as 90s, 30m or 2h"];
@@ -32,7 +36,15 @@ impl Deploy {
             let refused = || bad_value(given.line, "watch", &given.value, &expected);
             watch_time(&given.value).ok_or_else(refused)
         });
-        Ok(Self { release_time: release_time.transpose()?, watch: watch.transpose()? })
+        let canary = canary.map(|given| {
+            let refused = || bad_value(given.line, "canary", &given.value, &[Canary::EXPECTED]);
+            Canary::parse(&given.value).ok_or_else(refused)
+        });
+        Ok(Self {
+            release_time: release_time.transpose()?,
+            watch: watch.transpose()?,
+            canary: canary.transpose()?,
+        })
     }
 }
 

@@ -179,6 +179,9 @@ mod tests {
             refused("[deploy]\nrelease_timeout = 600"),
             refused("[deploy]\nrelease_timeout = \"10\""),
             refused("[deploy]\nrelease_timout = \"10m\""),
+            refused("[deploy]\ncanary = \"10%\""),
+            refused("[deploy]\ncanary = 10"),
+            refused("[deploy]\ncanary = \"0% for 2m\""),
         ];
         insta::assert_snapshot!(all.join("\n\n"));
     }

@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 pub(super) enum Behaviour {
     /// It answers.
     Good,
+    /// It answers, and is to be tried beside the release that serves.
+    Tried,
     /// Its build fails.
     BuildFails,
     /// Its release command fails.
@@ -46,11 +48,13 @@ impl Commit {
         if self.behaviour == Behaviour::Nothing {
             return vec![(BEHAVIOUR, behaviour)];
         }
+        let is_tried = self.behaviour == Behaviour::Tried;
+        let canary = if is_tried { "[deploy]\ncanary = \"20% for 1s\"\n" } else { "" };
         vec![
             ("Dockerfile", "FROM scratch\n".to_owned()),
             ("Procfile", "web: serve\nworker: work\nrelease: migrate\n".to_owned()),
             (BEHAVIOUR, behaviour),
-            ("paas.toml", "[checks]\nstart_period = 1\n".to_owned()),
+            ("paas.toml", format!("[checks]\nstart_period = 1\n{canary}")),
         ]
     }
 
@@ -79,7 +83,8 @@ impl Behaviour {
                 entry.read_to_string(&mut text).unwrap();
             }
         }
-        let all = [Self::Good, Self::BuildFails, Self::ReleaseFails, Self::Exits, Self::Answers500];
+        let all =
+            [Self::Good, Self::Tried, Self::BuildFails, Self::ReleaseFails, Self::Exits, Self::Answers500];
         let name = text.split(' ').next().unwrap_or_default();
         let found = all.into_iter().find(|behaviour| format!("{behaviour:?}") == name);
         let digest = Sha256::digest(text.as_bytes());
@@ -100,7 +105,7 @@ impl Serving {
     /// It listens at once, and is well from a moment on, if it comes to that.
     pub async fn start(behaviour: Behaviour, at: SocketAddr, ready: Instant) -> Option<Self> {
         let status = match behaviour {
-            Behaviour::Good => "200 OK",
+            Behaviour::Good | Behaviour::Tried => "200 OK",
             Behaviour::Answers500 => "500 Internal Server Error",
             Behaviour::Hangs => "",
             _ => return None,

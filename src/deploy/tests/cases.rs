@@ -1,5 +1,7 @@
 //! What once broke, step by step, in worlds of their own.
 
+mod canary;
+
 use super::apps::{Behaviour, Commit};
 use super::command::{Call, Command, observed};
 use super::promises;

@@ -263,7 +263,7 @@ fn pushed(commit: Commit, world: &World, now: &Wanted) -> Forecast {
     let name = Some(name_of(commit, world));
     match commit.behaviour {
         _ if name == now.commit => Forecast::LeftOut,
-        Behaviour::Good => Forecast::Leads(Wanted { commit: name, stopped: false, ..new }),
+        Behaviour::Good | Behaviour::Tried => Forecast::Leads(Wanted { commit: name, stopped: false, ..new }),
         // Nobody would notice.
         Behaviour::Exits | Behaviour::Answers500 if new.web == 0 => Forecast::LeftOut,
         _ => Forecast::Refused(new),

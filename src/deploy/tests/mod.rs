@@ -34,9 +34,10 @@ const CASES: u32 = 48;
 const STEPS: usize = 12;
 
 fn commits() -> impl Strategy<Value = Commit> {
-    use Behaviour::{Answers500, BuildFails, Exits, Good, Nothing, ReleaseFails};
+    use Behaviour::{Answers500, BuildFails, Exits, Good, Nothing, ReleaseFails, Tried};
     let behaviour = prop_oneof![
         12 => Just(Good),
+        3 => Just(Tried),
         2 => Just(BuildFails),
         2 => Just(ReleaseFails),
         2 => Just(Exits),
@@ -215,6 +216,7 @@ fn at_every_place(mishap: Mishap) {
     let each = [
         Command::Push(good(2)),
         Command::Push(Commit { number: 2, behaviour: Behaviour::Exits }),
+        Command::Push(Commit { number: 2, behaviour: Behaviour::Tried }),
         Command::Rollback(None),
         Command::Scale { web: 2, worker: 0 },
         Command::Scale { web: 0, worker: 2 },

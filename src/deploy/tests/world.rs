@@ -288,6 +288,7 @@ impl World {
         let routes = self.pipeline.routes.clone();
         let (engine, proxy) = (self.host.engine.clone(), self.host.proxy.clone());
         let id = routes.join();
+        routes.weighs(id);
         let mut tables = routes.subscribe();
         tables.mark_changed();
         self.runtime.spawn(async move {
