@@ -29,6 +29,7 @@ pub mod frame;
 pub mod https;
 pub mod model;
 pub mod output;
+pub mod password;
 pub mod settings;
 pub mod spawn;
 pub mod x509;

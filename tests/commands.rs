@@ -238,6 +238,69 @@ fn logs_are_herokus_lines_followed_live_and_kept_over_releases() {
     });
 }
 
+/// What users see in place of an app, each by a command, and none of it by a deploy.
+#[test]
+fn a_page_a_password_and_a_redirect_hold_at_once_and_over_deploys() {
+    let (server, _turn) = alone();
+    let app = server.app("rules");
+    let repository = app.saying("first");
+    repository.push(&["main"]).ok();
+    let get = |head: &[String]| server.try_get_with(&app.name, "/a?b=c", head).unwrap();
+
+    app.ssh("maintenance", &[]).ok().says(&["off", "the server's"]);
+    app.ssh("maintenance:on", &[]).ok().says(&["is in maintenance"]);
+    let page = get(&[]);
+    assert_eq!((page.status, page.header("retry-after").as_deref()), (503, Some("60")));
+    assert!(page.body.contains("Maintenance (503 · H80)"), "{}", page.body);
+    server.ssh_with(&["maintenance:page", &app.name], b"").one_line().says(&["empty"]);
+    server.ssh_with(&["maintenance:page", &app.name], "<h1>Soon ☃</h1>".as_bytes()).ok().says(&["17 bytes"]);
+    app.ssh("maintenance", &[]).ok().says(&["on", "17 bytes"]);
+    assert_eq!(get(&[]).body, "<h1>Soon ☃</h1>");
+    repository.say("second");
+    repository.push(&["main"]).ok();
+    assert_eq!(get(&[]).body, "<h1>Soon ☃</h1>", "a deploy ends nothing");
+    server.kill9();
+    server.restart();
+    assert_eq!(get(&[]).body, "<h1>Soon ☃</h1>", "nor does a restart");
+    app.ssh("maintenance:off", &[]).ok().says(&["takes requests"]);
+    assert_eq!(app.page(), "second");
+
+    server.ssh_with(&["auth:set", &app.name, "alice"], b"short\n").one_line().says(&["8 to 200"]);
+    let refused = server.ssh(&["auth:set", &app.name, "alice", "open-sesame"]).one_line();
+    refused.silent_about("sesame");
+    server.ssh_with(&["auth:set", &app.name, "alice"], b"open sesame\n").ok().says(&["alice may use"]);
+    app.ssh("auth", &[]).ok().says(&["alice"]).silent_about("sesame");
+    let asked = get(&[]);
+    assert_eq!(asked.status, 401);
+    assert!(asked.header("www-authenticate").unwrap().starts_with("Basic realm="), "{}", asked.head);
+    let wrong = ["Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWY=".to_owned()];
+    assert_eq!(get(&wrong).status, 401);
+    let right = ["Authorization: Basic YWxpY2U6b3BlbiBzZXNhbWU=".to_owned()];
+    assert_eq!((get(&right).status, get(&right).body.trim()), (200, "second"));
+    app.ssh("auth:remove", &["bob"]).one_line().says(&["no user bob"]);
+    app.ssh("auth:remove", &["alice"]).ok().says(&["everybody may use it"]);
+    assert_eq!(get(&[]).status, 200);
+
+    let own = format!("{}.localhost", app.name);
+    app.ssh("domains:redirect", &[&own, &own]).one_line();
+    app.ssh("domains:redirect", &["www.other.example", "shop.example"]).one_line().says(&["not one of"]);
+    app.ssh("domains:redirect", &[&own, "shop.example", "--code", "200"]).one_line().says(&["308"]);
+    app.ssh("domains:redirect", &[&own, "shop.example", "--code", "308"]).ok().says(&["shop.example (308)"]);
+    app.ssh("domains", &[]).ok().says(&["SENT ON TO", "shop.example (308)"]);
+    let sent = get(&[]);
+    let location = sent.header("location").unwrap();
+    assert!(sent.status == 308 && location.starts_with("http://shop.example"), "{}", sent.head);
+    assert!(location.ends_with("/a?b=c"), "{location}");
+    app.ssh("domains:redirect", &[&own, "--off"]).ok().says(&["itself"]);
+    assert_eq!(app.page(), "second");
+    server.paas(&["audit", &app.name]).ok().says(&[
+        "maintenance:on",
+        "auth:set alice",
+        "domains:redirect",
+        "--code 308",
+    ]);
+}
+
 #[test]
 fn keys_are_added_listed_and_removed_and_only_they_may_enter() {
     let (server, _turn) = shared();

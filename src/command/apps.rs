@@ -61,6 +61,7 @@ impl Session<'_> {
             value["image"] = json!(account.current.as_ref().map(|release| release.image.clone()));
             value["command"] = json!(command(&account));
             value["port"] = json!(app.port);
+            value["maintenance"] = json!(app.maintenance.is_some());
             value["created"] = json!(time(app.created_at));
             return self.print_json(&value).await;
         }
@@ -85,6 +86,7 @@ impl Session<'_> {
             ("commit", release.map_or_else(dash, |release| release.commit.to_string())),
             ("command", command(account).unwrap_or_else(dash)),
             ("port", app.port.to_string()),
+            ("maintenance", if app.maintenance.is_some() { "on" } else { "off" }.to_owned()),
             ("image", release.map_or_else(dash, |release| release.image.clone())),
             ("processes", if processes.is_empty() { dash() } else { processes.join(" ") }),
             ("created", time(app.created_at)),

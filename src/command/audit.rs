@@ -39,6 +39,8 @@ impl Change {
             Command::AppsCreate(app) => of_app("apps:create", app, ""),
             Command::AppsBranch(app) => of_app("apps:branch", app, "").filter(Self::has_words),
             Command::AppsDestroy { app, confirm: Some(_) } => of_app("apps:destroy", app, ""),
+            Command::AuthSet(app) => of_app("auth:set", app, ""),
+            Command::AuthRemove(app) => of_app("auth:remove", app, ""),
             Command::BuildsCancel(app) => of_app("builds:cancel", app, ""),
             Command::CertsAdd { app, server } => {
                 of_app("certs:add", app, if *server { " --default" } else { "" })
@@ -49,6 +51,10 @@ impl Change {
             Command::CertsRemove { app, server: false } => of_app("certs:remove", app, ""),
             Command::DomainsAdd(app) => of_app("domains:add", app, ""),
             Command::DomainsRemove(app) => of_app("domains:remove", app, ""),
+            Command::DomainsRedirect { app, code, off } => {
+                let more = if *off { " --off".to_owned() } else { format!(" --code {code}") };
+                of_app("domains:redirect", app, &more)
+            }
             Command::HttpsSet(app) => of_app("https:set", app, ""),
             Command::ChecksSet { app, .. } => of_app("checks:set", app, ""),
             Command::ChecksUnset { app, .. } => of_app("checks:unset", app, ""),
@@ -66,6 +72,11 @@ impl Change {
             }
             Command::KeysAdd { name } => plain(format!("keys:add {name}")),
             Command::KeysRemove { name } => plain(format!("keys:remove {name}")),
+            Command::MaintenanceOn(app) => of_app("maintenance:on", app, ""),
+            Command::MaintenanceOff(app) => of_app("maintenance:off", app, ""),
+            Command::MaintenancePage { app, default } => {
+                of_app("maintenance:page", app, if *default { " --default" } else { "" })
+            }
             Command::PsScale(app) => of_app("ps:scale", app, "").filter(Self::has_words),
             Command::PsResize { app, memory, cpu } => {
                 let option = |name: &str, value: &Option<String>| {

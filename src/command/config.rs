@@ -17,6 +17,7 @@ const LONGEST: usize = 128 * 1024 - 300;
 const LONGEST_FILE: u64 = 4 << 20;
 
 /// Whose config vars.
+#[allow(clippy::large_enum_variant)] // made once for each command
 enum Whose {
     App(App),
     All,

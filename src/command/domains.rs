@@ -4,13 +4,14 @@ use super::of_app::OfApp;
 use super::table::{facts, table, time};
 use super::{CommandError, Session};
 use crate::deploy::NameState;
-use crate::model::{App, AppName, CertificateOrigin, Domain};
+use crate::model::{App, AppName, CertificateOrigin, Domain, Redirect};
 use serde_json::json;
 
 impl Session<'_> {
     pub(super) async fn domains(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let states = self.pipeline.name_states(&app).await?;
+        let redirect = |name: &Domain| app.redirects.iter().find(|one| one.from == *name);
         if as_json {
             let all = states.iter().map(|(name, state)| {
                 let (until, problem) = match state {
@@ -19,13 +20,24 @@ impl Session<'_> {
                     NameState::None(why) => (None, Some((*why).to_owned())),
                     NameState::Due => (None, None),
                 };
-                json!({"name": name, "certificate": kind(state), "until": until, "problem": problem})
+                json!({
+                    "name": name, "certificate": kind(state), "until": until, "problem": problem,
+                    "redirect": redirect(name).map(|to| json!({"to": to.to, "code": to.code})),
+                })
             });
             return self.print_json(&all.collect()).await;
         }
-        let rows: Vec<Vec<String>> =
-            states.iter().map(|(name, state)| vec![name.to_string(), told(state)]).collect();
-        self.print(&table(&["NAME", "CERTIFICATE"], &rows)).await
+        if app.redirects.is_empty() {
+            let rows: Vec<Vec<String>> =
+                states.iter().map(|(name, state)| vec![name.to_string(), told(state)]).collect();
+            return self.print(&table(&["NAME", "CERTIFICATE"], &rows)).await;
+        }
+        let row = |(name, state): &(Domain, NameState)| {
+            let to = redirect(name).map_or_else(|| "-".to_owned(), |to| format!("{} ({})", to.to, to.code));
+            vec![name.to_string(), to, told(state)]
+        };
+        let rows: Vec<Vec<String>> = states.iter().map(row).collect();
+        self.print(&table(&["NAME", "SENT ON TO", "CERTIFICATE"], &rows)).await
     }
 
     pub(super) async fn domains_add(&mut self, app: OfApp) -> Result<(), CommandError> {
@@ -46,6 +58,46 @@ impl Session<'_> {
             names.iter().map(|name| format!("{} answers to {name} no more.\n", app.name)).collect();
         self.pipeline.remove_domains(&app, names).await?;
         self.print(&text).await
+    }
+
+    pub(super) async fn domains_redirect(
+        &mut self,
+        app: OfApp,
+        code: u16,
+        off: bool,
+    ) -> Result<(), CommandError> {
+        let (name, words) = app.split("domains:redirect")?;
+        let app = self.app(&name).await?;
+        match &words[..] {
+            [from] if off => {
+                let from = self.own_name(&app, from)?;
+                let ended = self.pipeline.end_redirect(&app, from.clone()).await?;
+                let how = if ended { "answers to" } else { "answers already to" };
+                self.print(&format!("{name} {how} {from} itself.\n")).await
+            }
+            [from, to] if !off => {
+                let (from, to) = (self.own_name(&app, from)?, Domain::given(to)?);
+                let Domain::Exact(to) = to else { return Err(CommandError::NotOneName(to)) };
+                if !Redirect::CODES.contains(&code) {
+                    return Err(CommandError::NotARedirect(code));
+                }
+                let said = format!("Requests of {from} are sent on to {to} ({code}).\n");
+                self.pipeline.redirect(&app, Redirect { from, to, code }).await?;
+                self.print(&said).await
+            }
+            _ => {
+                let reason =
+                    "give a name of the app's and where it is sent on to, or the name and --off".to_owned();
+                Err(CommandError::Usage { command: "domains:redirect".to_owned(), reason })
+            }
+        }
+    }
+
+    /// A name that the app may have been given, or that it has of the server.
+    fn own_name(&self, app: &App, word: &str) -> Result<Domain, CommandError> {
+        let given = word.trim_end_matches('.').to_ascii_lowercase();
+        let own = self.pipeline.names(app).into_iter().find(|name| name.to_string() == given);
+        own.map_or_else(|| Ok(Domain::given(word)?), Ok)
     }
 
     async fn named(&mut self, app: OfApp, command: &'static str) -> Result<(App, Vec<Domain>), CommandError> {

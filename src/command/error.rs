@@ -5,7 +5,8 @@ use super::of_app::NoApp;
 use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
 use crate::model::{
-    AppName, CommitId, DomainFault, EventKind, KeyFault, NameError, NotACheck, NotHttps, Problem,
+    AppName, CommitId, Domain, DomainFault, EventKind, KeyFault, NameError, NotACheck, NotAPage, NotAUser,
+    NotHttps, Problem,
 };
 use crate::sbom::SbomError;
 use crate::store::StoreError;
@@ -102,9 +103,21 @@ pub enum CommandError {
     /// A word that is no setting of HTTPS.
     #[error("not a setting of HTTPS")]
     NotHttps(NotHttps),
+    /// No user's name, or no password.
+    #[error("no user")]
+    NotAUser(#[from] NotAUser),
+    /// Standard input is no page.
+    #[error("no page")]
+    NotAPage(#[from] NotAPage),
     /// A name that the app can't have.
     #[error("a name was refused")]
     Domain(#[from] DomainFault),
+    /// A redirect to what is no single name.
+    #[error("not one name")]
+    NotOneName(Domain),
+    /// No status of a redirect.
+    #[error("not a status of a redirect")]
+    NotARedirect(u16),
     /// No such certificate.
     #[error("no such certificate")]
     NoSuchCertificate(String),
@@ -246,6 +259,27 @@ impl CommandError {
         }
     }
 
+    /// The words for what `auth:…`, `maintenance:…` and `domains:redirect` do not take.
+    fn of_a_rule(&self) -> Problem {
+        let unchanged = |title: String| Problem::new(title, "", "Nothing was changed.");
+        let such_as = |title: String, next: &str| Problem::new(title, "", next);
+        match self {
+            Self::NotAUser(why) => {
+                such_as(format!("{why}."), "For example: pass show shop | ssh paas auth:set APP USER")
+            }
+            Self::NotAPage(why) => {
+                such_as(format!("{why}."), "For example: ssh paas maintenance:page APP < page.html")
+            }
+            Self::NotOneName(domain) => {
+                unchanged(format!("{domain} is many names: requests are sent on to one."))
+            }
+            Self::NotARedirect(code) => {
+                unchanged(format!("{code} is no status of a redirect: 301, 302, 307 or 308."))
+            }
+            other => unchanged(other.to_string()),
+        }
+    }
+
     /// The words for what `keys:…` do not take.
     fn of_a_key(&self) -> Problem {
         match self {
@@ -309,6 +343,9 @@ impl CommandError {
             Self::NotASize(..) | Self::NotACount(_) | Self::NotAProcess(_) | Self::NotACheck(_) => {
                 self.of_a_formation()
             }
+            Self::NotAUser(_) | Self::NotAPage(_) | Self::NotOneName(_) | Self::NotARedirect(_) => {
+                self.of_a_rule()
+            }
             Self::NotHttps(_) | Self::Domain(_) | Self::NoSuchCertificate(_) => self.of_a_name(),
             Self::NotARelease(word) => {
                 plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
@@ -339,9 +376,7 @@ impl CommandError {
             Self::Deploy(DeployError::Store(StoreError::NameTaken(name))) => {
                 plain(format!("There is an app {name} already."), "")
             }
-            Self::Deploy(DeployError::Store(StoreError::DomainTaken(_) | StoreError::NoDomain(_))) => {
-                self.of_a_name()
-            }
+            Self::Deploy(DeployError::Store(error)) if is_refusal(error) => self.of_a_name(),
             Self::Deploy(DeployError::Store(StoreError::KeyTaken(why))) => {
                 plain(format!("Not added: {why}."), "")
             }
@@ -359,6 +394,19 @@ impl CommandError {
             Self::Internal(_) => plain("A fault of the server; its log has the details.".into(), ""),
         }
     }
+}
+
+/// What the store refuses, in words that are the user's.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::DomainTaken(_)
+            | StoreError::NoDomain(_)
+            | StoreError::RedirectLoop { .. }
+            | StoreError::NoRoomForPages
+            | StoreError::NoMoreUsers
+            | StoreError::NoUser(_)
+    )
 }
 
 fn not_confirmed(app: &AppName) -> Problem {

@@ -85,6 +85,22 @@ pub enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// List who may use an app, if it asks for passwords
+    #[command(name = "auth")]
+    Auth {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// How
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Have an app ask for a password, read from standard input: auth:set APP USER
+    #[command(name = "auth:set")]
+    AuthSet(OfApp),
+    /// Take a user from an app; without any it asks nobody: auth:remove APP USER
+    #[command(name = "auth:remove")]
+    AuthRemove(OfApp),
     /// List what was built lately, and on which base images
     #[command(name = "builds")]
     Builds {
@@ -232,6 +248,19 @@ pub enum Command {
     /// Take names from an app: domains:remove APP www.example.com
     #[command(name = "domains:remove")]
     DomainsRemove(OfApp),
+    /// Send a name's requests on to another: domains:redirect APP www.example.com example.com
+    #[command(name = "domains:redirect")]
+    DomainsRedirect {
+        /// The app, the name, and where to
+        #[command(flatten)]
+        app: OfApp,
+        /// 301, 302, 307 or 308
+        #[arg(long, value_name = "STATUS", default_value_t = 301)]
+        code: u16,
+        /// Let the app answer to the name again
+        #[arg(long, conflicts_with = "code")]
+        off: bool,
+    },
     /// Show whether an app is reached by HTTPS alone
     #[command(name = "https")]
     Https(OfApp),
@@ -296,6 +325,25 @@ pub enum Command {
         /// Only this source: app, build, router, platform
         #[arg(short = 's', long = "source", value_name = "SOURCE")]
         source: Option<String>,
+    },
+    /// Show whether an app is in maintenance
+    #[command(name = "maintenance")]
+    Maintenance(OfApp),
+    /// Answer every request with a page (503); the app goes on running
+    #[command(name = "maintenance:on")]
+    MaintenanceOn(OfApp),
+    /// Let the app answer again
+    #[command(name = "maintenance:off")]
+    MaintenanceOff(OfApp),
+    /// Set the app's own page for it from standard input: maintenance:page APP < page.html
+    #[command(name = "maintenance:page")]
+    MaintenancePage {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// The server's page again
+        #[arg(long)]
+        default: bool,
     },
     /// Show what an app has to do, and what it takes for it; or what all apps have to do
     #[command(name = "metrics")]

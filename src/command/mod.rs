@@ -2,6 +2,7 @@
 
 mod apps;
 mod audit;
+mod auth;
 mod builds;
 mod certs;
 mod checks;
@@ -12,6 +13,7 @@ mod grammar;
 mod images;
 mod keys;
 mod logs;
+mod maintenance;
 mod metrics;
 mod of_app;
 mod ps;
@@ -159,6 +161,9 @@ impl Session<'_> {
             Command::AppsDestroy { app, confirm } => {
                 self.apps_destroy(app.only("apps:destroy")?, confirm).await
             }
+            Command::Auth { app, listing } => self.auth(app.only("auth")?, listing.json).await,
+            Command::AuthSet(app) => self.auth_set(app).await,
+            Command::AuthRemove(app) => self.auth_remove(app).await,
             Command::Builds { app, stale, listing } => self.builds(app, stale, listing.json).await,
             Command::BuildsCancel(app) => self.builds_cancel(app.only("builds:cancel")?).await,
             Command::Checks(app) => self.checks(app.only("checks")?).await,
@@ -170,6 +175,7 @@ impl Session<'_> {
             Command::Domains { app, listing } => self.domains(app.only("domains")?, listing.json).await,
             Command::DomainsAdd(app) => self.domains_add(app).await,
             Command::DomainsRemove(app) => self.domains_remove(app).await,
+            Command::DomainsRedirect { app, code, off } => self.domains_redirect(app, code, off).await,
             Command::Https(app) => self.https(app.only("https")?).await,
             Command::HttpsSet(app) => self.https_set(app).await,
             Command::Config { app, global, listing } => self.config(app, global, listing.json).await,
@@ -192,6 +198,10 @@ impl Session<'_> {
                 self.logs(app, tail, lines, process, source).await
             }
             Command::Metrics { app, listing } => self.metrics(app, listing.json).await,
+            Command::Maintenance(app) => self.maintenance(app.only("maintenance")?).await,
+            Command::MaintenanceOn(app) => self.set_maintenance(app.only("maintenance:on")?, true).await,
+            Command::MaintenanceOff(app) => self.set_maintenance(app.only("maintenance:off")?, false).await,
+            Command::MaintenancePage { app, default } => self.maintenance_page(app, default).await,
             Command::Ps { app, listing } => self.ps(app.only("ps")?, listing.json).await,
             Command::PsScale(app) => self.ps_scale(app).await,
             Command::PsResize { app, memory, cpu } => self.ps_resize(app, memory, cpu).await,

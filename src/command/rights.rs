@@ -20,13 +20,15 @@ pub enum Right {
 pub fn right_of(command: &str) -> Option<Right> {
     match command {
         "help" | "version" => Some(Right::Public),
-        "apps" | "apps:create" | "apps:info" | "apps:branch" | "apps:destroy" | "audit" | "builds"
-        | "builds:cancel" | "certs" | "certs:add" | "certs:remove" | "checks" | "checks:set"
-        | "checks:unset" | "config" | "config:set" | "config:get" | "config:export" | "config:unset"
-        | "domains" | "domains:add" | "domains:remove" | "https" | "https:set" | "images:update" | "logs"
-        | "metrics" | "ps" | "ps:scale" | "ps:resize" | "ps:restart" | "ps:stop" | "ps:start"
-        | "releases" | "releases:prune" | "rollback" | "sbom" | "status" | "webhooks" | "webhooks:add"
-        | "webhooks:remove" | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
+        "apps" | "apps:create" | "apps:info" | "apps:branch" | "apps:destroy" | "audit" | "auth"
+        | "auth:set" | "auth:remove" | "builds" | "builds:cancel" | "certs" | "certs:add"
+        | "certs:remove" | "checks" | "checks:set" | "checks:unset" | "config" | "config:set"
+        | "config:get" | "config:export" | "config:unset" | "domains" | "domains:add" | "domains:remove"
+        | "domains:redirect" | "https" | "https:set" | "images:update" | "logs" | "maintenance"
+        | "maintenance:on" | "maintenance:off" | "maintenance:page" | "metrics" | "ps" | "ps:scale"
+        | "ps:resize" | "ps:restart" | "ps:stop" | "ps:start" | "releases" | "releases:prune"
+        | "rollback" | "sbom" | "status" | "webhooks" | "webhooks:add" | "webhooks:remove"
+        | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
         "images" | "keys" | "keys:add" | "keys:remove" | "secrets:rotate" => Some(Right::Server),
         _ => None,
     }

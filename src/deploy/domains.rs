@@ -3,7 +3,8 @@
 
 use super::{DeployError, Pipeline};
 use crate::model::{
-    App, AppId, CertificateOrigin, Domain, HttpsChoice, MOST_DOMAINS, ServedCertificate, StoredCertificate,
+    App, AppId, CertificateOrigin, Domain, HttpsChoice, MOST_DOMAINS, Redirect, ServedCertificate,
+    StoredCertificate,
 };
 use crate::store::{self, StoreError};
 use crate::x509::{self, CertificateFault};
@@ -81,13 +82,29 @@ impl Pipeline {
         self.names_changed(id).await
     }
 
+    /// Has the requests of one of an app's names sent on to another name.
+    pub async fn redirect(&self, app: &App, redirect: Redirect) -> Result<(), DeployError> {
+        if !self.names(app).contains(&redirect.from) {
+            return Err(StoreError::NoDomain(redirect.from.to_string()).into());
+        }
+        let id = app.id;
+        self.store().write(move |db| store::redirects::set(db, id, &redirect)).await?;
+        self.publish_rules(app).await
+    }
+
+    /// Lets the app answer to a name itself; `false` if it does.
+    pub async fn end_redirect(&self, app: &App, name: Domain) -> Result<bool, DeployError> {
+        let id = app.id;
+        let ended = self.store().write(move |db| store::redirects::remove(db, id, &name)).await?;
+        self.publish_rules(app).await?;
+        Ok(ended)
+    }
+
     /// Stores what `https:set` has said.
     pub async fn set_https(&self, app: &App, choice: HttpsChoice) -> Result<(), DeployError> {
         let id = app.id;
         self.store().write(move |db| store::apps::set_https(db, id, &choice)).await?;
-        let published = self.publish_running(id).await?;
-        self.routes.acknowledged(published.version).await;
-        Ok(())
+        self.publish_rules(app).await
     }
 
     async fn names_changed(&self, id: AppId) -> Result<(), DeployError> {

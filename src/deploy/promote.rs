@@ -361,7 +361,15 @@ impl Pipeline {
         let per_second = self.workers.settings.logs.requests;
         let access_log = (per_second > 0).then_some(AccessLog { app: app.id, per_second });
         let http = release.map(|release| release.http).unwrap_or_default();
-        Traffic { access_log, http, sticky_key: http.sticky.then(|| app.sticky_key()), ..Traffic::default() }
+        Traffic {
+            access_log,
+            http,
+            sticky_key: http.sticky.then(|| app.sticky_key()),
+            maintenance: app.maintenance.clone(),
+            users: app.users.clone(),
+            redirects: app.redirects.clone(),
+            ..Traffic::default()
+        }
     }
 
     /// A line of ours in an app's log.

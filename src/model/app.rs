@@ -1,9 +1,12 @@
 //! Apps, and the people behind keys.
 
+use super::auth::User;
 use super::checks::CheckChange;
 use super::domain::Domain;
 use super::https::HttpsChoice;
+use super::maintenance::Maintenance;
 use super::name::{AppName, KeyName};
+use super::redirect::Redirect;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
@@ -37,6 +40,12 @@ pub struct App {
     pub https: HttpsChoice,
     /// Names that it answers to besides that of the server.
     pub domains: Vec<Domain>,
+    /// Whether people get a page in its place.
+    pub maintenance: Option<Maintenance>,
+    /// Who may use it; none: everybody.
+    pub users: Vec<User>,
+    /// Those of its names whose requests go to another.
+    pub redirects: Vec<Redirect>,
     /// Seconds since the epoch, UTC.
     pub created_at: i64,
 }

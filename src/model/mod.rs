@@ -3,6 +3,7 @@
 pub mod access;
 pub mod app;
 pub mod canary;
+pub mod auth;
 pub mod certificate;
 pub mod checks;
 pub mod config;
@@ -12,12 +13,14 @@ pub mod dotenv;
 pub mod http;
 pub mod https;
 pub mod load;
+pub mod maintenance;
 pub mod name;
 pub mod pin;
 pub mod plan;
 pub mod problem;
 pub mod process_type;
 pub mod public_key;
+pub mod redirect;
 pub mod release;
 pub mod route;
 pub mod selection;
@@ -30,6 +33,7 @@ pub mod workload;
 pub use access::{AccessLine, AccessLines, AccessLog};
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
 pub use canary::Canary;
+pub use auth::{MOST_USERS, NotAUser, User, expect_user_name, password_of};
 pub use certificate::{
     CertificateOrigin, CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate,
     StoredCertificate, TlsChallenge,
@@ -40,12 +44,14 @@ pub use domain::{Domain, DomainFault, MOST_DOMAINS};
 pub use http::{ByteSize, HttpSettings};
 pub use https::{HttpsChoice, NotHttps};
 pub use load::{Answers, AppLoad, BOUNDS, Load, Spread};
+pub use maintenance::{ALL_PAGES, LONGEST_PAGE, Maintenance, NotAPage};
 pub use name::{AppName, EnvKey, HostName, KeyName, NameError, ProcessType};
 pub use pin::BasePin;
 pub use plan::{BaseImage, BuildPlan, Dockerfile, ImageSource, RELEASE_TIME, Recipe, RunCommand, WantedVar};
 pub use problem::Problem;
 pub use process_type::{Cpu, Memory, Restart, Size, SizeChange, TypeSettings};
 pub use public_key::{KeyFault, PublicKey};
+pub use redirect::Redirect;
 pub use release::{
     CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, USUAL_ENDS, Why,
 };

@@ -1,7 +1,10 @@
 //! What becomes of an app's requests besides being passed on.
 
 use super::access::AccessLog;
+use super::auth::User;
 use super::http::HttpSettings;
+use super::maintenance::Maintenance;
+use super::redirect::Redirect;
 use super::route::Target;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +18,12 @@ pub struct Traffic {
     /// Whether its log is told of each request. A control plane that does not say so
     /// would not understand the lines.
     pub access_log: Option<AccessLog>,
+    /// Whether a page is shown in its place.
+    pub maintenance: Option<Maintenance>,
+    /// Who may come in; none: everybody.
+    pub users: Vec<User>,
+    /// Names whose requests go to another name.
+    pub redirects: Vec<Redirect>,
     /// `[http]` of the release that serves.
     pub http: HttpSettings,
     /// What the words of the sticky cookie are made with, where there is one.

@@ -2,7 +2,7 @@
 
 use super::headers;
 use super::meter::Ongoing;
-use super::pages::Page;
+use super::pages::{MAINTENANCE, Page};
 use super::routing::Backend;
 use super::upstream::Upstream;
 use crate::model::AccessLine;
@@ -124,8 +124,13 @@ impl Record {
         );
         let lane = self.app.as_ref().and_then(|app| app.lane.as_ref());
         if let (Some(lane), Some(head)) = (lane, &self.head) {
-            lane.put(self.code.is_some(), || self.line(head));
+            lane.put(self.is_error(), || self.line(head));
         }
+    }
+
+    /// Whether something went wrong: a page for maintenance is as its user wants it.
+    fn is_error(&self) -> bool {
+        self.code.is_some_and(|(code, _)| code != MAINTENANCE)
     }
 
     fn line(&self, head: &Head) -> AccessLine {
@@ -143,7 +148,8 @@ impl Record {
         let mut text = String::with_capacity(256);
         match self.code {
             Some((code, title)) => {
-                let _ = write!(text, "at=error code={code} desc=\"{title}\"");
+                let at = if self.is_error() { "error" } else { "info" };
+                let _ = write!(text, "at={at} code={code} desc=\"{title}\"");
             }
             None => text.push_str("at=info"),
         }

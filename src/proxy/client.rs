@@ -6,6 +6,7 @@ use super::headers::{self, Origin};
 use super::pages::Page;
 use super::places::Place;
 use super::routing::{Backend, Entry};
+use crate::model::Redirect;
 use hyper::header::{HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use hyper::{Method, Uri};
 use std::io;
@@ -79,6 +80,37 @@ impl Client {
             port => format!("https://{host}:{port}{rest}"),
         };
         Page::Secure { location, keep_method: !matches!(*method, Method::GET | Method::HEAD) }
+    }
+
+    /// The same at another name: by HTTPS if the client came by it, or if there is a
+    /// certificate for that name here.
+    pub(super) fn to_another(&self, redirect: &Redirect, uri: &Uri, headers: &HeaderMap) -> Page {
+        let host = redirect.to.as_str();
+        let rest = uri.path_and_query().map_or("/", |rest| rest.as_str());
+        let rest = if rest.starts_with('/') { rest } else { "/" };
+        let (http, https) = self.web_ports_of(headers);
+        let secure = headers::is_secure(headers);
+        let here = self.shared.tls.as_ref().is_some_and(|tls| tls.is_trusted(host));
+        let location = match (secure || here, http, https) {
+            (true, _, Some(port)) => format!("https://{host}:{port}{rest}"),
+            (true, _, None) => format!("https://{host}{rest}"),
+            (false, Some(port), _) => format!("http://{host}:{port}{rest}"),
+            (false, None, _) => format!("http://{host}{rest}"),
+        };
+        Page::Moved { location, code: redirect.code }
+    }
+
+    /// The ports of HTTP and HTTPS that a client has to name, if it came straight to us:
+    /// whatever is in front of us has them at their usual places.
+    fn web_ports_of(&self, headers: &HeaderMap) -> (Option<u16>, Option<u16>) {
+        let (http, https) = self.shared.web_ports;
+        let named = headers::port(headers);
+        let direct = match self.origin.scheme {
+            "https" => headers::names_port(headers, https),
+            _ => named == http,
+        };
+        let unusual = |port: u16, usual: u16| (direct && port != usual && port != 0).then_some(port);
+        (unusual(http, 80), unusual(https, 443))
     }
 
     /// Tells browsers to use HTTPS alone, unless the app has its own say.

@@ -5,6 +5,7 @@ use super::asked::Asked;
 use super::board::Choice;
 use super::body::{Relay, ReplyBody, RequestBody};
 use super::client::Client;
+use super::gate;
 use super::headers;
 use super::meter::Ongoing;
 use super::pages::Page;
@@ -38,6 +39,8 @@ struct Errand {
     record: Record,
     /// So long it has waited for a process to have time.
     waited: Duration,
+    /// The app lets it in.
+    admitted: bool,
 }
 
 /// Why an attempt brought no response.
@@ -121,7 +124,7 @@ async fn answer_in_turn(
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let request = Request::from_parts(parts, body);
-    let errand = Errand { request, upgrade, record, waited: Duration::ZERO };
+    let errand = Errand { request, upgrade, record, waited: Duration::ZERO, admitted: false };
     match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
         Err((page, record)) => own_page(&page, accept.as_ref(), record),
@@ -258,9 +261,13 @@ async fn place(
         };
         errand.begin(backend);
         errand.record.app = Some(Arc::clone(backend));
-        if client.is_sent_on(backend, host) && !headers::is_secure(errand.request.headers()) {
-            let asked = (&errand.record.method, &errand.record.uri);
-            return Err(client.by_https(host, asked, errand.request.headers()));
+        let asked_for = (&errand.record.method, &errand.record.uri);
+        if let Some(page) = gate::stop(client, backend, host, asked_for, errand.request.headers()) {
+            return Err(page);
+        }
+        if !errand.admitted {
+            gate::admit(client, backend, errand.request.headers_mut()).await?;
+            errand.admitted = true;
         }
         let most = backend.http.body_limit.map_or(limits.body_limit, |limit| limit.0);
         if !errand.request.body_mut().limit(most) {

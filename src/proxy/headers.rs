@@ -73,6 +73,14 @@ pub(super) fn port(headers: &HeaderMap) -> u16 {
     digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(80)
 }
 
+/// Whether the `Host` of a request by HTTPS names this port.
+pub(super) fn names_port(headers: &HeaderMap, port: u16) -> bool {
+    match headers.get(hyper::header::HOST) {
+        Some(host) if host.as_bytes().ends_with(format!(":{port}").as_bytes()) => true,
+        _ => port == 443,
+    }
+}
+
 /// Removes what concerns one connection only, what `Connection` names included.
 ///
 /// Returns the protocol that the message asks to change to, if it does.

@@ -23,6 +23,8 @@ mod forwarded;
 mod frames;
 mod framing;
 mod front;
+mod gate;
+mod guard;
 mod handover;
 mod headers;
 mod http1;
@@ -57,6 +59,7 @@ use crate::model::{RouteTable, Target};
 use crate::settings::Front;
 use board::Board;
 use census::Census;
+use guard::Passwords;
 use handover::{Handover, Predecessor, Waiting};
 use link::Link;
 use lock::Lock;
@@ -207,6 +210,7 @@ impl ProxyLimits {
 /// What all connections share.
 struct Shared {
     board: Board,
+    passwords: Passwords,
     /// Unless it is off.
     tls: Option<Tls>,
     /// Of HTTP, and of HTTPS to which plain requests are sent on.
@@ -370,6 +374,7 @@ impl Shared {
     ) -> Self {
         Self {
             board: Board::new(table, gone),
+            passwords: Passwords::new(),
             tls,
             web_ports,
             places: Places::new(limits.connections, limits.requests),

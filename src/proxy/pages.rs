@@ -4,9 +4,18 @@ use super::body::ReplyBody;
 use super::places::Full;
 use super::request::Refusal;
 use super::upload::Fault;
+use crate::model::AppName;
 use bytes::Bytes;
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode};
+
+/// Heroku's code of an app that is being worked on.
+pub(super) const MAINTENANCE: &str = "H80";
+
+/// When somebody may look again whether it is still so, in seconds.
+const LOOK_AGAIN: HeaderValue = HeaderValue::from_static("60");
 
 /// Why the proxy answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +33,21 @@ pub(super) enum Page {
         /// Whether the method must stay.
         keep_method: bool,
     },
+    /// The app has sent this name's requests on to another.
+    Moved {
+        /// The same at that name.
+        location: String,
+        /// 301, 302, 307 or 308.
+        code: u16,
+    },
     /// The answer to a challenge of a certificate authority.
     Challenge(String),
+    /// The app is being worked on; with its own page for that, if it has one.
+    Maintenance(Option<Bytes>),
+    /// The app wants to know who asks.
+    SignIn(AppName),
+    /// Too many passwords are being compared.
+    Signing,
     /// The app has no process to answer; with Heroku's code.
     Outage(String),
     /// H10: every process refused the connection.
@@ -57,9 +79,13 @@ impl Page {
             | Self::UnknownHost(_)
             | Self::Misdirected(_)
             | Self::Secure { .. }
+            | Self::Moved { .. }
             | Self::Challenge(_)
             | Self::CutOff(Fault::TooLarge)
+            | Self::SignIn(_)
+            | Self::Signing
             | Self::Full(Full::Peer) => None,
+            Self::Maintenance(_) => Some(MAINTENANCE),
             Self::Busy => Some("H19"),
             Self::Full(Full::Proxy) => Some("H99"),
             Self::Full(Full::App) => Some("H11"),
@@ -88,22 +114,31 @@ impl Page {
             return challenge(answer);
         }
         let words = self.words();
-        let html = wants_html(accept);
-        let text = if html { words.html() } else { words.plain() };
-        let mut response = Response::new(ReplyBody::Page(Some(Bytes::from(text))));
+        let own = if let Self::Maintenance(page) = self { page.clone() } else { None };
+        let html = own.is_some() || wants_html(accept);
+        let text = || Bytes::from(if html { words.html() } else { words.plain() });
+        let mut response = Response::new(ReplyBody::Page(Some(own.unwrap_or_else(text))));
         *response.status_mut() = words.status;
         let headers = response.headers_mut();
         let kind = if html { "text/html; charset=utf-8" } else { "text/plain; charset=utf-8" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Self::Secure { location, .. } = self
+        if let Self::Secure { location, .. } | Self::Moved { location, .. } = self
             && let Ok(location) = HeaderValue::from_str(location)
         {
             headers.insert(LOCATION, location);
         } else if let Ok(code) = HeaderValue::from_str(&words.code) {
             headers.insert("x-paas-error", code);
         }
-        if matches!(self, Self::Full(_)) {
+        if matches!(self, Self::Maintenance(_)) {
+            headers.insert(RETRY_AFTER, LOOK_AGAIN);
+        }
+        if let Self::SignIn(realm) = self
+            && let Ok(asked) = HeaderValue::from_str(&format!("Basic realm=\"{realm}\", charset=\"UTF-8\""))
+        {
+            headers.insert(WWW_AUTHENTICATE, asked);
+        }
+        if matches!(self, Self::Full(_) | Self::Signing) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if matches!(self, Self::Refused(_) | Self::CutOff(_)) {
@@ -127,10 +162,26 @@ impl Page {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::PERMANENT_REDIRECT);
                 (status, "", "Moved", format!("This is at {location}"))
             }
+            Self::Moved { location, code } => {
+                let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::TEMPORARY_REDIRECT);
+                (status, "", "Moved", format!("This is at {location}"))
+            }
             Self::Challenge(answer) => (StatusCode::OK, "", "Challenge", answer.clone()),
             Self::Misdirected(host) => {
                 let text = format!("This connection was not made for {host}; make another.");
                 (StatusCode::MISDIRECTED_REQUEST, "misdirected", "Misdirected request", text)
+            }
+            Self::Maintenance(_) => {
+                let text = "The app is being worked on; try again in a while.";
+                (unavailable, MAINTENANCE, "Maintenance", text.to_owned())
+            }
+            Self::SignIn(_) => {
+                let text = "This app wants a name and a password.";
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", text.to_owned())
+            }
+            Self::Signing => {
+                let text = "Too many passwords are being checked; try again.";
+                (StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many requests", text.to_owned())
             }
             Self::Outage(code) => return outage(code),
             Self::Refusing => return outage("H10"),

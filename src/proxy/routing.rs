@@ -3,6 +3,7 @@
 use super::asked::Asked;
 use super::balance::Processes;
 use super::counts::{Counter, Counts};
+use super::guard::Guard;
 use super::lines::{Lane, Lines};
 use super::meter::{Meter, Meters};
 use super::names::ByName;
@@ -10,7 +11,8 @@ use super::pages::Page;
 use super::queue::{Entered, Queue};
 use super::sticky::Sticky;
 use super::upstream::{InFlight, Upstream};
-use crate::model::{AppName, Domain, HttpSettings, HttpsPolicy, Route, Target};
+use crate::model::{AppName, Domain, HttpSettings, HttpsPolicy, Maintenance, Redirect, Route, Target};
+use bytes::Bytes;
 use hyper::header::{HeaderMap, HeaderValue};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,6 +42,13 @@ pub(super) struct Backend {
     pub(super) https: HttpsPolicy,
     /// What the app says of its requests.
     pub(super) http: HttpSettings,
+    /// Its names, with where those are sent on to that are; nothing if none is.
+    pub(super) redirects: Option<ByName<Option<Redirect>>>,
+    /// Who may come in, unless it is everybody.
+    pub(super) guard: Option<Guard>,
+    /// Whether everybody gets a page, and the app's own for that.
+    #[allow(clippy::option_option)]
+    pub(super) maintenance: Option<Option<Bytes>>,
     outage: String,
     processes: Processes,
     /// A release that is tried beside the one that serves.
@@ -114,6 +123,23 @@ impl Routing {
     }
 }
 
+fn redirects(route: &Route) -> Option<ByName<Option<Redirect>>> {
+    let all = &route.traffic.redirects;
+    if all.is_empty() {
+        return None;
+    }
+    let mut names = ByName::default();
+    for host in &route.hosts {
+        names.add(host, all.iter().find(|one| one.from == *host).cloned());
+    }
+    Some(names)
+}
+
+/// The app's own page, if it has one.
+fn page(maintenance: &Maintenance) -> Option<Bytes> {
+    maintenance.page.as_ref().map(|page| Bytes::copy_from_slice(page.as_bytes()))
+}
+
 /// Whether two routes claim one name or port.
 pub(super) fn compete(one: &Route, other: &Route) -> bool {
     let claims = |host: &Domain| other.hosts.contains(host);
@@ -139,6 +165,9 @@ impl Backend {
             meter: meters.of(&route.app),
             https: route.https,
             http: traffic.http,
+            redirects: redirects(route),
+            guard: Guard::of(&route.app, &route.traffic.users),
+            maintenance: route.traffic.maintenance.as_ref().map(page),
             outage: route.outage.clone(),
             canary: traffic.canary.map(|release| (release, counts.of(&route.app, release))),
             queue: queue(&traffic.http, processes.all(), before.and_then(|before| before.queue.as_ref())),

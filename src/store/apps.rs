@@ -2,7 +2,8 @@
 
 use super::{StoreError, now};
 use crate::model::{
-    App, AppId, AppName, CheckChange, Formation, HttpsChoice, ProcessName, ProcessType, Release, Size,
+    App, AppId, AppName, CheckChange, Formation, HttpsChoice, Maintenance, ProcessName, ProcessType, Release,
+    Size,
 };
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -13,7 +14,12 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, created_at, checks, https,
-    (SELECT json_group_array(domains.name ORDER BY domains.name) FROM domains WHERE domains.app = apps.id)";
+    (SELECT json_group_array(domains.name ORDER BY domains.name) FROM domains WHERE domains.app = apps.id),
+    maintenance, CASE WHEN maintenance THEN maintenance_page END,
+    (SELECT json_group_array(json_object('name', users.name, 'hash', users.hash) ORDER BY users.name)
+     FROM users WHERE users.app = apps.id),
+    (SELECT json_group_array(json_object('from', redirects.name, 'to', target, 'code', code) ORDER BY redirects.name)
+     FROM redirects WHERE redirects.app = apps.id)";
 
 /// Prefix length of an app's network: 61 addresses for processes.
 const SUBNET_BITS: u8 = 26;
@@ -61,6 +67,7 @@ pub fn is_own(db: &Connection, id: AppId) -> Result<bool, StoreError> {
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
     let name: String = row.get(1)?;
+    let page = row.get::<_, Option<String>>(11)?.map(Into::into);
     let name = AppName::parse(&name).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, Box::new(error))
     })?;
@@ -75,6 +82,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         checks: json(7, &row.get::<_, String>(7)?)?,
         https: json(8, &row.get::<_, String>(8)?)?,
         domains: json(9, &row.get::<_, String>(9)?)?,
+        maintenance: row.get::<_, bool>(10)?.then_some(Maintenance { page }),
+        users: json(12, &row.get::<_, String>(12)?)?,
+        redirects: json(13, &row.get::<_, String>(13)?)?,
     })
 }
 

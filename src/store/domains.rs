@@ -32,8 +32,14 @@ pub fn add(db: &Connection, app: AppId, name: &Domain) -> Result<bool, StoreErro
 /// Takes a name from an app; `false` if it did not have it.
 pub fn remove(db: &Connection, app: AppId, name: &Domain) -> Result<bool, StoreError> {
     let text = name.to_string();
+    super::redirects::remove(db, app, name)?;
     let removed = db.execute("DELETE FROM domains WHERE name = ?1 AND app = ?2", params![text, app.0])?;
     Ok(removed > 0)
+}
+
+/// Whether an app has this very name.
+pub fn is_taken(db: &Connection, name: &Domain) -> Result<bool, StoreError> {
+    Ok(owner(db, name)?.is_some())
 }
 
 fn owner(db: &Connection, name: &Domain) -> Result<Option<AppId>, StoreError> {

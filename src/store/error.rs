@@ -93,6 +93,23 @@ pub enum StoreError {
     /// A name that another app has.
     #[error("{0} is another app's")]
     DomainTaken(String),
+    /// The pages of all apps are as long as they may be.
+    #[error("there is no room for more pages on this server: together they have 8 MiB")]
+    NoRoomForPages,
+    /// An app has as many users as it may have.
+    #[error("an app can have 100 users")]
+    NoMoreUsers,
+    /// Redirects that come back to where they began.
+    #[error("{from} would be sent on to itself: {to} leads back to it")]
+    RedirectLoop {
+        /// The name.
+        from: String,
+        /// Where it was to go.
+        to: String,
+    },
+    /// A user that an app does not have.
+    #[error("there is no user {0}")]
+    NoUser(String),
     /// A name that the app does not have.
     #[error("{0} is not one of its names")]
     NoDomain(String),

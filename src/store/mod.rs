@@ -13,8 +13,11 @@ pub mod domains;
 mod error;
 pub mod facts;
 pub mod keys;
+pub mod maintenance;
+pub mod redirects;
 pub mod releases;
 mod secrets;
+pub mod users;
 pub mod webhooks;
 pub mod windows;
 
@@ -33,7 +36,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 16] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -47,6 +50,9 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("migrations/11-webhooks.sql"),
     include_str!("migrations/12-domains.sql"),
     include_str!("migrations/13-http.sql"),
+    include_str!("migrations/14-maintenance.sql"),
+    include_str!("migrations/15-users.sql"),
+    include_str!("migrations/16-redirects.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -7,6 +7,7 @@ mod attacks;
 mod balancing;
 mod bodies;
 mod control;
+mod guard;
 mod handover;
 mod http2;
 mod limits;

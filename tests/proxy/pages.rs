@@ -1,6 +1,7 @@
 //! What the proxy says itself, and processes that do not answer.
 
 use crate::world::*;
+use paas::model::Maintenance;
 use paas::proxy::ProxyLimits;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
@@ -162,4 +163,45 @@ async fn a_pooled_connection_that_dies_is_replaced_unseen() {
         assert!(proxy.get("blog.localhost").await.ends_with("\r\n\r\nok"));
     }
     assert_eq!(app.requests(), 5);
+}
+
+#[tokio::test]
+async fn in_maintenance_everybody_gets_the_page_and_the_app_nothing() {
+    let app = App::start(1).await;
+    let mut blog = logged("blog", &[&app]);
+    blog.traffic.maintenance = Some(Maintenance::default());
+    let mut own = route("own", &[]);
+    own.traffic.maintenance = Some(Maintenance { page: Some("<h1>Soon ☃</h1>".into()) });
+    let (proxy, mut control) = Proxy::with(vec![blog, own]).await;
+    insta::assert_snapshot!(settled(&proxy.get("blog.localhost").await), @r"
+    HTTP/1.1 503 Service Unavailable
+    content-type: text/plain; charset=utf-8
+    cache-control: no-store
+    x-paas-error: H80
+    retry-after: 60
+    connection: close
+    content-length: 75
+
+    Maintenance (503 · H80)
+    The app is being worked on; try again in a while.
+    ");
+    insta::assert_snapshot!(settled(&proxy.get("own.localhost").await), @r"
+    HTTP/1.1 503 Service Unavailable
+    content-type: text/html; charset=utf-8
+    cache-control: no-store
+    x-paas-error: H80
+    retry-after: 60
+    connection: close
+    content-length: 17
+
+    <h1>Soon ☃</h1>
+    ");
+    let (lines, _) = control.told(1).await;
+    let start = "at=info code=H80 desc=\"Maintenance\" method=GET path=\"/\" host=blog.localhost ";
+    assert!(lines[0].text.starts_with(start), "{}", lines[0].text);
+    control.change(2, &[("blog", Some(route("blog", &[&app])))]).await;
+    assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
+    assert_eq!(app.requests(), 1);
+    // None of it was an error of the release's.
+    assert_eq!(control.counted(1, 1).await, 0);
 }

@@ -1,7 +1,7 @@
 //! Which app a request reaches, by host name and by port.
 
 use crate::world::*;
-use paas::model::Route;
+use paas::model::{Domain, HostName, Redirect, Route};
 use paas::proxy::ProxyLimits;
 use paas::settings::Front;
 use std::collections::BTreeMap;
@@ -116,4 +116,47 @@ async fn ports_open_and_close_with_the_table() {
 
 async fn free_port() -> u16 {
     TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn a_name_is_sent_on_to_another_with_path_and_query() {
+    let app = App::start(1).await;
+    let mut blog = route("blog", &[&app]);
+    let names = ["www.blog.example", "*.blog.example", "here.blog.example", "old.example"];
+    blog.hosts.extend(names.map(|name| Domain::parse(name).unwrap()));
+    let redirect = |from: &str, code| Redirect {
+        from: Domain::parse(from).unwrap(),
+        to: HostName::parse("blog.example").unwrap(),
+        code,
+    };
+    blog.traffic.redirects = vec![redirect("*.blog.example", 302), redirect("old.example", 308)];
+    blog.traffic.redirects.push(Redirect {
+        to: HostName::parse("www.blog.example").unwrap(),
+        ..redirect("www.blog.example", 301)
+    });
+    let (proxy, _control) = Proxy::with(vec![blog]).await;
+    let port = proxy.address.port();
+    let get = |host: String| {
+        let request = format!("POST /a%20b?c=d HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let proxy = &proxy;
+        async move { settled(&proxy.raw(request).await) }
+    };
+    insta::assert_snapshot!(get("old.example".to_owned()).await, @r"
+    HTTP/1.1 308 Permanent Redirect
+    content-type: text/plain; charset=utf-8
+    cache-control: no-store
+    location: http://blog.example/a%20b?c=d
+    connection: close
+    content-length: 53
+
+    Moved (308)
+    This is at http://blog.example/a%20b?c=d
+    ");
+    let direct = get(format!("some.blog.example:{port}")).await;
+    assert!(direct.starts_with("HTTP/1.1 302 "), "{direct}");
+    assert!(direct.contains(&format!("location: http://blog.example:{port}/a%20b?c=d\n")), "{direct}");
+    // An exact name is not the wildcard's, and one that is sent on to itself is answered.
+    for host in ["here.blog.example", "www.blog.example", "blog.localhost"] {
+        assert!(get(host.to_owned()).await.contains("v1 POST /"), "{host}");
+    }
 }

@@ -1,0 +1,42 @@
+//! What is answered in place of an app, whether it has processes or not: by its own rules.
+
+use super::client::Client;
+use super::headers;
+use super::pages::Page;
+use super::routing::{Backend, Entry};
+use crate::model::Redirect;
+use hyper::header::HeaderMap;
+use hyper::{Method, Uri};
+
+/// The page that ends a request before any process is asked; none if it may go on.
+pub(super) fn stop(
+    client: &Client,
+    backend: &Backend,
+    host: &str,
+    (method, uri): (&Method, &Uri),
+    headers: &HeaderMap,
+) -> Option<Page> {
+    if let Some(redirect) = elsewhere(client, backend, host) {
+        return Some(client.to_another(redirect, uri, headers));
+    }
+    if client.is_sent_on(backend, host) && !headers::is_secure(headers) {
+        return Some(client.by_https(host, (method, uri), headers));
+    }
+    backend.maintenance.as_ref().map(|page| Page::Maintenance(page.clone()))
+}
+
+/// Where requests of this name go, if not to the app.
+fn elsewhere<'a>(client: &Client, backend: &'a Backend, host: &str) -> Option<&'a Redirect> {
+    let names = backend.redirects.as_ref().filter(|_| !matches!(client.entry, Entry::Port(_)))?;
+    // A wildcard may have the name that it is sent on to.
+    names.get(host)?.as_ref().filter(|redirect| redirect.to.as_str() != host)
+}
+
+/// Asks whoever comes for a name and a password, if the app does. Never for what is
+/// [answered anyway](stop).
+pub(super) async fn admit(client: &Client, backend: &Backend, headers: &mut HeaderMap) -> Result<(), Page> {
+    match &backend.guard {
+        None => Ok(()),
+        Some(guard) => Box::pin(guard.admit(&client.shared.passwords, headers)).await,
+    }
+}
