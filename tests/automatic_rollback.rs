@@ -139,12 +139,17 @@ fn a_release_that_answers_with_errors_is_taken_back_within_a_second() {
     subject.app.ssh("logs", &["-s", "platform"]).ok().says(&["v2 was rolled back automatically: "]);
     subject.runs(&["web-1-1"]);
 
+    // Whatever comes between, who pushes next is told; and nobody after that.
+    subject.app.ssh("config:set", &["BETWEEN=yes"]).ok();
+    subject.app.ssh("ps", &[]).ok().says(&["v2 was rolled back automatically: ", "v3 took its place"]);
+
     // Neither the same commit nor a fix is in the way of anything.
-    subject.repository.push(&["main"]).ok().says(&["v2 was rolled back automatically", "deployed: v4"]);
+    subject.repository.push(&["main"]).ok().says(&["v2 was rolled back automatically", "deployed: v5"]);
+    subject.app.ssh("ps", &[]).ok().silent_about("rolled back");
     assert_eq!(subject.repository.on_server("refs/heads/main"), bad);
     let fixed = subject.push("good again");
     subject.back_at("good again", &fixed);
-    subject.runs(&["web-4-1", "web-5-1"]);
+    subject.runs(&["web-5-1", "web-6-1"]);
 }
 
 /// Asks for / until `done`: how often, and what was no good answer.

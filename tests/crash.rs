@@ -1,5 +1,6 @@
 //! The control plane is killed between every two steps of a deploy, a rollback,
-//! a config change and a scaling; the next one finishes or undoes it.
+//! a config change and a scaling, alone and with all that it has started; the next one
+//! finishes or undoes it. And its clock is set.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod support;
@@ -142,7 +143,7 @@ fn a_push_killed_at_any_step_is_finished_or_undone() {
 }
 
 /// Places that a release of an image that is there comes by.
-const AGAIN: [&str; 9] = [
+const AGAIN: [&str; 10] = [
     "release-opened",
     "web-started",
     "web-healthy",
@@ -151,6 +152,7 @@ const AGAIN: [&str; 9] = [
     "published",
     "acknowledged",
     "others-ended",
+    "others-started",
     "drained",
 ];
 
@@ -163,17 +165,19 @@ fn a_rollback_killed_at_any_step_is_finished_or_undone() {
     subject.say("second");
     subject.repository.push(&["main"]).ok();
     for place in AGAIN.into_iter().chain(["branch-moved"]) {
-        let (old, new) = match subject.app.page().as_str() {
-            "first" => ("first", "second"),
-            _ => ("second", "first"),
-        };
-        subject.kill_at(place, true, || server.ssh_running(&["rollback", &subject.app.name]));
-        // Before the branch has moved it is undone, from then on finished.
-        let undone = ["release-opened", "web-started", "web-healthy", "ready"].contains(&place);
-        assert_eq!(subject.agrees(&BOTH), if undone { old } else { new }, "killed at {place}");
-        if undone {
-            subject.app.ssh("rollback", &[]).ok();
-            assert_eq!(subject.app.page(), new, "the same rollback again, after {place}");
+        for all in WHO {
+            let (old, new) = match subject.app.page().as_str() {
+                "first" => ("first", "second"),
+                _ => ("second", "first"),
+            };
+            subject.kill_at(place, all, || server.ssh_running(&["rollback", &subject.app.name]));
+            // Before the branch has moved it is undone, from then on finished.
+            let undone = ["release-opened", "web-started", "web-healthy", "ready"].contains(&place);
+            assert_eq!(subject.agrees(&BOTH), if undone { old } else { new }, "killed at {place}, {all}");
+            if undone {
+                subject.app.ssh("rollback", &[]).ok();
+                assert_eq!(subject.app.page(), new, "the same rollback again, after {place}, {all}");
+            }
         }
     }
 }
@@ -183,14 +187,20 @@ fn a_config_change_killed_at_any_step_is_finished_or_undone() {
     let (server, _turn) = alone();
     let subject = Subject::new(server, "crash-config");
     for (number, place) in AGAIN.into_iter().enumerate() {
-        let value = format!("VALUE={place}");
-        subject.kill_at(place, false, || server.ssh_running(&["config:set", &subject.app.name, &value]));
-        assert_eq!(subject.agrees(&BOTH), "first");
-        // Ready is enough: there is no branch that could say no.
-        let told = subject.app.ssh("config:get", &["VALUE"]);
-        assert_eq!(told.out().trim() == place, number >= 3, "killed at {place}: {}", told.text());
-        subject.app.ssh("config:set", &[&value]).ok();
-        subject.app.ssh("config:get", &["VALUE"]).ok().says(&[place]);
+        for all in WHO {
+            let value = format!("VALUE={place}-{all}");
+            let value_of = || subject.app.ssh("config:get", &["VALUE"]);
+            subject.kill_at(place, all, || server.ssh_running(&["config:set", &subject.app.name, &value]));
+            assert_eq!(subject.agrees(&BOTH), "first");
+            // Ready is enough: there is no branch that could say no.
+            let (told, finished) = (value_of(), number >= 3);
+            let is_set = value == format!("VALUE={}", told.out().trim());
+            assert_eq!(is_set, finished, "killed at {place}, {all}: {}", told.text());
+            if !finished {
+                subject.app.ssh("config:set", &[&value]).ok();
+                assert_eq!(value, format!("VALUE={}", value_of().ok().out().trim()), "the same again");
+            }
+        }
     }
 }
 
@@ -198,13 +208,44 @@ fn a_config_change_killed_at_any_step_is_finished_or_undone() {
 fn a_scaling_killed_at_any_step_is_finished() {
     let (server, _turn) = alone();
     let subject = Subject::new(server, "crash-scale");
-    for (web, place) in [("web=2", "committed"), ("web=3", "web-healthy"), ("web=1", "published")] {
-        let wanted: usize = web.trim_start_matches("web=").parse().unwrap();
-        subject.kill_at(place, true, || server.ssh_running(&["ps:scale", &subject.app.name, web]));
-        let processes: Vec<&str> =
-            ["web.1", "web.2", "web.3"].into_iter().take(wanted).chain(["worker.1"]).collect();
-        assert_eq!(subject.agrees(&processes), "first", "killed at {place}");
+    let (one, two) = (["web.1", "worker.1"], ["web.1", "web.2", "worker.1"]);
+    for all in WHO {
+        for (up, down) in [("committed", "committed"), ("web-healthy", "drained"), ("published", "published")]
+        {
+            for (place, wish, processes) in [(up, "web=2", &two[..]), (down, "web=1", &one[..])] {
+                subject.kill_at(place, all, || server.ssh_running(&["ps:scale", &subject.app.name, wish]));
+                assert_eq!(subject.agrees(processes), "first", "{wish}, killed at {place}, {all}");
+                subject.app.ssh("ps:scale", &[wish]).ok();
+                assert_eq!(subject.agrees(processes), "first", "{wish} again, after {place}, {all}");
+            }
+        }
     }
+}
+
+/// By an hour, forth and back, with a watch under way and a server that is killed in it.
+#[test]
+fn a_clock_that_is_set_changes_nothing_but_what_is_shown() {
+    let (server, _turn) = alone();
+    let mut subject = Subject::new(server, "crash-clock");
+    subject.repository.write("paas.toml", "[deploy]\nwatch = \"8s\"\n");
+    for (hours, says) in [(1, "an hour ahead"), (-1, "an hour behind"), (0, "in time")] {
+        subject.say(says);
+        subject.repository.push(&["main"]).ok();
+        server.set_clock_ahead(hours * 3600);
+        assert_eq!(subject.app.page(), says);
+        server.kill9();
+        server.restart();
+        // The watch ends in its time, whatever the clock says.
+        let begun = std::time::Instant::now();
+        assert_eq!(subject.agrees(&BOTH), says);
+        assert!(begun.elapsed() < MINUTE, "{:?}", begun.elapsed());
+        subject.app.ssh("config:set", &[&format!("HOURS={hours}")]).ok();
+        subject.app.ssh("ps:scale", &["web=2"]).ok();
+        subject.app.ssh("ps:scale", &["web=1"]).ok();
+        assert_eq!(subject.agrees(&BOTH), says);
+    }
+    subject.app.ssh("rollback", &[]).ok();
+    assert_eq!(subject.agrees(&BOTH), "in time", "to before the config change");
 }
 
 #[test]

@@ -117,6 +117,8 @@ fn a_full_disk_refuses_pushes_in_words_and_leaves_nothing_half_done() {
     in_the_pack(&mut subject);
     before_the_build(&mut subject);
     at_the_writes(&mut subject);
+    at_the_move(&mut subject);
+    after_the_commit_point(&mut subject);
 }
 
 fn before_anything(subject: &mut Subject) {
@@ -160,4 +162,51 @@ fn at_the_writes(subject: &mut Subject) {
         let push = subject.pushed_while_full_at(place);
         subject.refused(place, &says, push, &["the server's disk is "]);
     }
+}
+
+/// The branch has moved, and neither can the release go live nor the branch be put back.
+/// The server is killed in that, and started while the disk is still full.
+fn at_the_move(subject: &mut Subject) {
+    for killed in [false, true] {
+        let says = format!("full at the move, {killed}");
+        subject.repository.say(&says);
+        let (push, filled) = subject.pushed_while_full_at("branch-moved");
+        println!("--- {says}\n{}", push.text());
+        push.fails().says(&["the server's disk is "]);
+        assert_eq!(subject.app.page(), subject.now.1, "{says}");
+        if killed {
+            subject.server.kill9();
+            let serves = subject.server.try_restart();
+            println!("with a full disk it serves: {serves}");
+            assert!([subject.now.1.clone(), says.clone()].contains(&subject.app.page()), "{says}");
+            drop(filled);
+            if !serves {
+                subject.server.restart();
+            }
+        } else {
+            drop(filled);
+        }
+        // Undone, or finished by the next server: in any case the branch names what runs.
+        let (old, new) = (subject.now.clone(), (subject.repository.head(), says.clone()));
+        eventually(&format!("{says}: the branch names what runs"), 2 * MINUTE, || {
+            let there = (subject.repository.on_server("refs/heads/main"), subject.app.page());
+            there == old || killed && there == new
+        });
+        subject.repository.push(&["main"]).ok();
+        subject.now = new;
+        subject.agrees(&says);
+    }
+}
+
+/// It is live, whatever else can be written down.
+fn after_the_commit_point(subject: &mut Subject) {
+    let says = "full after the commit point";
+    let commit = subject.repository.say(says);
+    let (push, filled) = subject.pushed_while_full_at("committed");
+    println!("--- {says}\n{}", push.text());
+    push.ok().says(&["Application deployed"]);
+    assert_eq!(subject.app.page(), says);
+    drop(filled);
+    subject.now = (commit, says.to_owned());
+    subject.agrees(says);
 }

@@ -117,6 +117,7 @@ impl Subject {
 fn an_engine_that_is_restarted_costs_no_state() {
     let mut subject = Subject::new();
     while_apps_run(&subject);
+    within_a_push(&subject);
     as_at_a_boot(&mut subject);
     subject.server.paas(&["apps:destroy", NAME, "--confirm", NAME]).ok();
     for listing in ["ps -aq", "network ls -q --filter label=paas.app", "images -q --filter label=paas.app"] {
@@ -132,6 +133,35 @@ fn while_apps_run(subject: &Subject) {
     subject.agrees("killed while apps ran", "first");
 }
 
+/// The places of a push at which the engine is restarted; what is there is said last.
+const WITHIN: [&str; 4] = ["release-opened", "image-saved", "web-started", "ready"];
+const LAST: &str = "restarted at ready";
+
+/// It comes to a good end or to none, in words, and the same push succeeds after.
+fn within_a_push(subject: &Subject) {
+    let mut says = "first".to_owned();
+    for place in WITHIN {
+        let new = format!("restarted at {place}");
+        subject.say(&new, DOCKERFILE);
+        subject.server.stop_at(place);
+        let push = subject.repository.push_running(&["main"]);
+        subject.server.wait_stopped();
+        subject.engine.restart();
+        subject.server.stop_nowhere();
+        let push = push.finish(3 * MINUTE);
+        println!("--- {new}\n{}", push.text());
+        if push.code == 0 {
+            says.clone_from(&new);
+        } else {
+            push.fails().says(&["[remote rejected]"]);
+        }
+        subject.agrees(&new, &says);
+        subject.repository.push(&["main"]).ok();
+        says = new;
+        subject.agrees("the same push again", &says);
+    }
+}
+
 /// Everything has gone, and comes up in either order; apps by the policy that we gave
 /// them, even before we are there.
 fn as_at_a_boot(subject: &mut Subject) {
@@ -142,7 +172,7 @@ fn as_at_a_boot(subject: &mut Subject) {
         subject.listing("ps --format {{.Names}}").len() == 2
     });
     subject.server.restart();
-    subject.agrees("a boot, the engine first", "first");
+    subject.agrees("a boot, the engine first", LAST);
 
     subject.server.kill9();
     subject.engine.stop();
@@ -151,5 +181,5 @@ fn as_at_a_boot(subject: &mut Subject) {
         std::thread::sleep(Duration::from_secs(2));
         subject.engine.start_again();
     });
-    subject.agrees("a boot, the server first", "first");
+    subject.agrees("a boot, the server first", LAST);
 }

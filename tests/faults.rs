@@ -152,3 +152,33 @@ fn a_database_that_is_held_refuses_each_kind_of_change_in_words() {
     app.ssh("rollback", &["v1"]).ok();
     assert_eq!(app.page(), "first");
 }
+
+#[test]
+fn without_a_proxy_nothing_is_deployed_and_it_is_said_what_to_do() {
+    let (server, _turn) = alone();
+    let (app, repository) = deployed(server, "faults-proxy");
+    let first = repository.head();
+    let second = repository.say("second");
+    repository.push(&["main"]).ok();
+    agrees(&app, &repository, &second, "second");
+    let before = app.ssh("releases", &["--json"]).ok().out();
+
+    let proxy = server.without_proxy();
+    repository.say("third");
+    let says = ["o proxy is running", "systemctl start paas-proxy", "paas proxy --config"];
+    repository.push(&["main"]).fails().says(&says).says(&["[remote rejected]"]);
+    app.ssh("config:set", &["A=1"]).fails().says(&says);
+    app.ssh("rollback", &[]).fails().says(&says);
+    assert_eq!(repository.on_server("refs/heads/main"), second);
+    app.ssh("config:get", &["A"]).fails();
+    assert_eq!(app.ssh("releases", &["--json"]).ok().out(), before);
+    assert_eq!(app.containers().len(), 1);
+
+    server.kill9();
+    drop(proxy);
+    server.restart();
+    agrees(&app, &repository, &second, "second");
+    repository.push(&["main"]).ok();
+    agrees(&app, &repository, &repository.head(), "third");
+    assert_ne!(first, second);
+}

@@ -112,6 +112,31 @@ fn a_type_that_overlaps_starts_its_new_process_before_the_old_one_ends() {
     assert!(!there("late-1-1") && !there("early-1-1"), "{:?}", app.containers());
 }
 
+#[test]
+fn a_process_has_as_long_to_stop_as_its_type_is_given() {
+    let (server, _turn) = shared();
+    let app = server.app("patience");
+    let repository = app.saying("patient");
+    let slow = "trap 'sleep 4; echo $DYNO is done; exit 0' TERM; while :; do sleep 0.1; done";
+    repository.write("Procfile", format!("web: python main.py\nhasty: {slow}\npatient: {slow}\n"));
+    repository.write("paas.toml", "[processes.hasty]\nstop_timeout = \"1s\"\n");
+    repository.commit("With slow ones");
+    repository.push(&["main"]).ok().says(&["hasty: 1 s to stop, from paas.toml line 1"]);
+    app.ssh("ps:scale", &["hasty=1", "patient=1"]).ok();
+    let timeout = |process: &str| {
+        let container = format!("paas-{}-{process}-1-1", app.name);
+        docker(&["inspect", "--format", "{{.Config.StopTimeout}}", &container]).ok().out().trim().to_owned()
+    };
+    // Whoever ends them: the host's own shutdown too.
+    assert_eq!(
+        (timeout("hasty"), timeout("patient"), timeout("web")),
+        ("1".into(), "30".into(), "30".into())
+    );
+    app.ssh("ps:scale", &["hasty=0", "patient=0"]).ok();
+    let log = app.ssh("logs", &["-n", "100"]).ok();
+    log.says(&["patient.1 is done"]).silent_about("hasty.1 is done");
+}
+
 /// Serves until it is told to die; from then on it dies whenever it is started.
 const MORTAL: &str = r#"
 import os, sys

@@ -125,6 +125,28 @@ fn pruning_says_what_goes_and_why_the_rest_stays() {
     app.ssh("rollback", &[]).ok();
 }
 
+/// What the settings say is kept, as far as it can be gone back to.
+#[test]
+fn old_images_go_by_themselves_and_what_is_kept_can_be_gone_back_to() {
+    let (server, _turn) = alone();
+    server.configure("[deploy]\nwatch = \"0\"\n[releases]\nkeep = 1\nkeep_time = \"1s\"\n");
+    let app = server.app("keep");
+    let (repository, ..) = two_releases(&app);
+    std::thread::sleep(Duration::from_secs(2)); // none is young
+    repository.say("three");
+    repository.push(&["main"]).ok();
+    let images = || support::docker(&["image", "ls", "-q", &format!("paas/{}", app.name)]).ok().out();
+    eventually("two images are left", Duration::from_secs(60), || images().lines().count() == 2);
+    app.ssh("releases:prune", &["--dry-run"]).ok().says(&["v3", "it serves", "v2", "one of the last"]);
+    app.ssh("rollback", &["v1"]).fails().says(&["The image of v1 is not kept any more", "git push --force"]);
+    assert_eq!(app.page(), "three");
+    app.ssh("rollback", &[]).ok().says(&["to v2 as v4"]);
+    assert_eq!(app.page(), "two");
+    app.ssh("releases", &[]).ok().says(&["v1", "v2", "v3", "v4"]);
+    drop(app);
+    server.configure("[deploy]\nwatch = \"2s\"\n");
+}
+
 /// The one repository on the server that has this commit on `main`.
 fn repository_on_disk(server: &Server, commit: &str) -> PathBuf {
     let repos =

@@ -31,7 +31,7 @@ impl Session<'_> {
             let apps = app.map_or_else(|| store::apps::list(db), |app| Ok(vec![app]))?;
             let mut builds = Vec::new();
             for app in apps {
-                let releases = store::releases::list(db, app.id)?.into_iter();
+                let releases = store::releases::history(db, app.id)?.into_iter();
                 let built = releases.filter(|release| release.why == Why::Push).take(MOST);
                 builds.extend(built.map(|release| (app.clone(), release)));
             }

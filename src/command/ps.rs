@@ -29,8 +29,8 @@ impl Session<'_> {
         if let Some(window) = &account.window {
             text.push_str(&watched(window, crate::store::now()));
         }
-        if let (Some(taken_back), Some(current)) = (&account.rolled_back, &account.current) {
-            text.push_str(&format!("{}\n", crate::deploy::taken_back(taken_back, current)));
+        for taken_back in &account.taken_back {
+            text.push_str(&format!("{}\n", crate::deploy::taken_back(taken_back)));
         }
         if app.stopped {
             text.push_str("Stopped by ps:stop; ps:start starts it again.\n");

@@ -20,7 +20,8 @@ impl Session<'_> {
 
     pub(super) async fn releases(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
-        let releases = self.pipeline.workers.store.read(move |db| store::releases::list(db, app.id)).await?;
+        let releases =
+            self.pipeline.workers.store.read(move |db| store::releases::history(db, app.id)).await?;
         if as_json {
             let all = releases.iter().map(|release| {
                 json!({
@@ -77,7 +78,8 @@ impl Session<'_> {
     pub(super) async fn releases_prune(&mut self, name: AppName, dry_run: bool) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let verdicts = self.pipeline.judge_images(&app).await?;
-        let gone = if dry_run { Vec::new() } else { self.pipeline.prune_images(&app).await? };
+        let gone =
+            if dry_run { Vec::new() } else { self.pipeline.prune_images(&app, self.caller.name()).await? };
         let rows: Vec<Vec<String>> = verdicts.iter().map(|verdict| fate(verdict, dry_run, &gone)).collect();
         let text = table(&["IMAGE", "RELEASES", "MIB", "FATE"], &rows) + &freed(&verdicts, dry_run, &gone);
         self.print(&text).await

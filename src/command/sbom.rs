@@ -59,7 +59,7 @@ impl Session<'_> {
     /// The release of that number that serves or served; else the one that serves.
     async fn release(&mut self, app: &App, number: Option<u32>) -> Result<Release, CommandError> {
         let id = app.id;
-        let releases = self.pipeline.workers.store.read(move |db| store::releases::list(db, id)).await?;
+        let releases = self.pipeline.workers.store.read(move |db| store::releases::history(db, id)).await?;
         let served = |release: &Release| {
             !matches!(release.state, ReleaseState::Preparing | ReleaseState::Ready | ReleaseState::Failed)
         };

@@ -3,7 +3,7 @@
 use super::{Activity, DeployError, Pipeline};
 use crate::engine::Usage;
 use crate::model::{
-    App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState, Restart, Window,
+    App, AppStatus, Formation, ProcessName, ProcessState, Release, ReleaseState, Restart, TakenBack, Window,
 };
 use crate::store;
 
@@ -24,8 +24,8 @@ pub struct Account {
     pub standby: Vec<ProcessLine>,
     /// The watch of the release that serves.
     pub window: Option<Window>,
-    /// The release that was taken back for the one that serves.
-    pub rolled_back: Option<Release>,
+    /// Releases that were taken back, and no push since has been told.
+    pub taken_back: Vec<TakenBack>,
     /// What is being done to it.
     pub activity: Option<Activity>,
 }
@@ -161,15 +161,15 @@ impl Pipeline {
 
     async fn account_of(&self, app: App, states: Vec<ProcessState>) -> Result<Account, DeployError> {
         let id = app.id;
-        let (current, latest, formation, window) = self
+        let (current, latest, formation, window, taken_back) = self
             .store()
             .read(move |db| {
                 let current = store::releases::current(db, id)?;
                 let (latest, formation) = (store::releases::latest(db, id)?, store::apps::formation(db, id)?);
-                Ok((current, latest, formation, store::windows::of(db, id)?))
+                let taken_back = store::releases::untold(db, id)?;
+                Ok((current, latest, formation, store::windows::of(db, id)?, taken_back))
             })
             .await?;
-        let rolled_back = self.taken_back_for(current.as_ref()).await?;
         let activity = self.queue.activity(app.id);
         let wanted = match &current {
             Some(release) if !app.stopped => self.wanted(&app, release).await?,
@@ -195,7 +195,7 @@ impl Pipeline {
         processes
             .extend(stopped.into_iter().map(|name| ProcessLine::absent(name, number, Condition::Stopped)));
         processes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Account { app, status, current, formation, processes, standby, window, rolled_back, activity })
+        Ok(Account { app, status, current, formation, processes, standby, window, taken_back, activity })
     }
 }
 

@@ -82,13 +82,21 @@ impl Pipeline {
         to: Option<u32>,
     ) -> Result<(Release, Release, ConfigVars), DeployError> {
         let id = app.id;
-        let (releases, config) = self
-            .store()
-            .read(move |db| Ok((store::releases::list(db, id)?, store::config::load(db, id)?)))
-            .await?;
-        let current = releases.iter().find(|release| release.state == ReleaseState::Current);
-        let current = current.cloned().ok_or(DeployError::NoRelease)?;
-        Ok((current, target(&releases, to)?.clone(), config))
+        let read = move |db: &_| {
+            let (current, releases) = (store::releases::current(db, id)?, store::releases::history(db, id)?);
+            Ok((current, releases, store::config::load(db, id)?))
+        };
+        let (current, releases, config) = self.store().read(read).await?;
+        let current = current.ok_or(DeployError::NoRelease)?;
+        let chosen = target(&releases, to)?;
+        let (row, number) = (chosen.id, chosen.number);
+        let whole = move |db: &_| {
+            Ok((store::releases::can_run(db, row)?, store::releases::numbered(db, id, number)?))
+        };
+        match self.store().read(whole).await? {
+            (true, Some(source)) => Ok((current, source, config)),
+            _ => Err(DeployError::ImageGone(number, chosen.commit.clone())),
+        }
     }
 
     /// The first phase of going back: by the processes that stand by, if there are

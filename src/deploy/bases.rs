@@ -176,7 +176,7 @@ impl Pipeline {
         let read = self.store().read(move |db| {
             let mut used = BTreeSet::new();
             for (app, next) in store::bases::given(db)? {
-                let releases = store::releases::list(db, app.id)?;
+                let releases = store::releases::history(db, app.id)?;
                 let standby = store::windows::of(db, app.id)?.map(|window| window.before);
                 let kept = super::images::reasons(&releases, standby, keep, store::now());
                 let built = releases.into_iter().filter(|release| kept.contains_key(&release.image));

@@ -4,6 +4,7 @@
 use super::error::Unhealthy;
 use super::prepare::Job;
 use super::promote::DRAIN;
+use super::queue::Turn;
 use super::routes::Published;
 use super::{DeployError, Pipeline};
 use crate::failpoint::reached;
@@ -154,8 +155,7 @@ impl Pipeline {
 
     /// The same for what a former server tried: the routes are as they were at once, and
     /// the rest follows when the proxies are let in. Nobody has a turn until then.
-    pub(super) async fn undo_canary(self: &Arc<Self>, app: &App, release: &Release) {
-        let turn = self.turn(app, "recovering", "").await;
+    pub(super) async fn undo_canary(self: &Arc<Self>, app: &App, release: &Release, turn: Turn) {
         let published = self.unroute(app, release).await;
         let (pipeline, app, release) = (self.clone(), app.clone(), release.clone());
         self.background.spawn(async move {

@@ -5,6 +5,7 @@ use super::{DeployError, Pipeline, Report};
 use crate::model::{App, AppName, ConfigVars, Release, Why};
 use crate::store::{self, StoreError};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// When a change of config vars takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +86,7 @@ impl Pipeline {
         report: &Report,
         change: impl FnOnce(&mut ConfigVars) + Send + 'static,
     ) -> Result<ConfiguredAll, DeployError> {
+        let by = who.to_owned();
         let changed = self.store().write(move |db| {
             let mut vars = store::config::load_global(db)?;
             change(&mut vars);
@@ -94,11 +96,17 @@ impl Pipeline {
                 }
             }
             store::config::replace_global(db, &vars)?;
-            Ok(Ok(store::apps::list(db)?))
+            let apps = store::apps::list(db)?;
+            if effect == Effect::AtOnce {
+                apps.iter().try_for_each(|app| store::config::set_behind(db, app.id, &by))?;
+            }
+            Ok(Ok(apps))
         });
         let mut all = ConfiguredAll::default();
         for app in changed.await?? {
-            match self.catch_up(&app, who, effect, report).await {
+            let outcome = self.catch_up(&app, who, effect, report).await;
+            self.caught_up(&app).await;
+            match outcome {
                 Ok(None | Some(Configured::Kept)) => {}
                 Ok(Some(Configured::Pending)) => all.pending.push(app.name),
                 Ok(Some(Configured::Runs(number))) => all.run.push((app.name, number)),
@@ -106,6 +114,41 @@ impl Pipeline {
             }
         }
         Ok(all)
+    }
+
+    /// Goes on with a change of all apps' config vars that was cut off by the end of the
+    /// server, as soon as anything can be routed.
+    pub(super) async fn resume_config(self: &Arc<Self>) -> Result<(), DeployError> {
+        let behind = self.store().read(store::config::behind).await?;
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let pipeline = self.clone();
+        self.background.spawn(async move {
+            tokio::select! {
+                _ = pipeline.routes.wait_connected(Duration::MAX) => {}
+                () = pipeline.stop.cancelled() => return,
+            }
+            for (app, who) in behind {
+                tracing::info!(app = %app.name, "going on with a change of all apps' config vars");
+                let report = Report::channel().0;
+                if let Err(error) = pipeline.catch_up(&app, &who, Effect::AtOnce, &report).await {
+                    tracing::warn!(app = %app.name, %error, "it does not run with today's config vars");
+                    let text = format!("The change of all apps' config vars did not come up: {error}");
+                    pipeline.platform_line(app.id, &text);
+                }
+                pipeline.caught_up(&app).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// An app runs with the config vars of all apps, or never will by itself.
+    async fn caught_up(&self, app: &App) {
+        let id = app.id;
+        if let Err(error) = self.store().write(move |db| store::config::caught_up(db, id)).await {
+            tracing::warn!(app = %app.name, %error, "its config is looked at again on the next start");
+        }
     }
 
     /// Makes an app run with the config that is stored; `None` if it does.

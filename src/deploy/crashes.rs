@@ -261,6 +261,7 @@ mod tests {
             running: false,
             restarting: false,
             restart,
+            stop_timeout: std::time::Duration::from_secs(30),
             size: (0, 0),
             exit_code: Some(exit_code),
             oom_killed: false,

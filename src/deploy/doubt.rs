@@ -23,6 +23,8 @@ struct Up {
     app: AppId,
     /// Somebody is at it.
     asked: bool,
+    /// It has had its time and did not answer well, but takes connections.
+    listens: bool,
 }
 
 fn name(state: &ProcessState) -> Name {
@@ -44,13 +46,14 @@ impl Doubts {
     }
 
     fn doubt(&mut self, app: AppId, container: &str) {
-        self.up.entry(container.to_owned()).or_insert(Up { app, asked: false });
+        let new = Up { app, asked: false, listens: false };
+        self.up.entry(container.to_owned()).or_insert(new).listens = false;
     }
 
     /// It is to be asked once more, later.
-    fn give_back(&mut self, container: &str) {
+    fn give_back(&mut self, container: &str, listens: bool) {
         if let Some(up) = self.up.get_mut(container) {
-            up.asked = false;
+            (up.asked, up.listens) = (false, listens);
         }
     }
 
@@ -81,6 +84,14 @@ impl Pipeline {
     /// Whether a process takes no requests, for its health or because it has just started.
     pub(super) fn takes_none(&self, state: &ProcessState) -> bool {
         self.doubts().has(state) || self.is_out(&state.container)
+    }
+
+    /// Whether a process that did not answer well when it came up may take requests all
+    /// the same where nobody else does: nobody has asked for checks after its start, and
+    /// its own answers are worth more than ours.
+    pub(super) fn is_last_resort(&self, state: &ProcessState) -> bool {
+        let listens = self.doubts().up.get(&state.container).is_some_and(|up| up.listens);
+        listens && !self.is_out(&state.container)
     }
 
     /// What the engine tells, in the order in which it does; whether an end of a process
@@ -193,19 +204,20 @@ impl Pipeline {
         if !answers && app.checks.over(&release.checks).goes_on() {
             // It is asked again in its interval, and goes on to take no requests until then.
             self.found_unwell(app.id, &state.container);
-        } else if !answers && self.has_spare(app.id) {
-            // Another one takes them meanwhile. It is asked again within a minute.
-            self.doubts().give_back(&state.container);
+            self.doubts().up.remove(&state.container);
             return;
         }
-        self.doubts().up.remove(&state.container);
-        if !answers {
-            return;
+        if answers {
+            self.doubts().up.remove(&state.container);
+        } else {
+            // It is asked again within a minute.
+            let listens = !self.has_spare(app.id) && self.listens(release, state).await;
+            self.doubts().give_back(&state.container, listens);
         }
         if let Err(error) = self.publish_running(app.id).await {
             tracing::warn!(app = %app.name, %error, "a process that answers again could not be routed to");
         }
-        if self.has_spare(app.id) {
+        if answers && self.has_spare(app.id) {
             // Which has done its work now.
             self.put_in_order_if_idle(app).await;
         }

@@ -25,7 +25,8 @@ pub(super) fn of(
     }
     if process.kind.is_web() {
         env.insert("PORT".to_owned(), release.port.to_string());
-    } else if release.var("PORT").is_none() {
+    } else {
+        // Whatever the user set: it is where web listens.
         env.remove("PORT");
     }
     env.into_iter().collect()
@@ -117,8 +118,8 @@ pub(super) mod tests {
 
     #[test]
     fn only_web_has_a_port_and_workers_fit_the_memory() {
-        let worker = lines(&[], "worker.1");
-        assert!(!worker.iter().any(|line| line.starts_with("PORT=")));
+        let worker = lines(&[("PORT", "8000")], "worker.1");
+        assert!(!worker.iter().any(|line| line.starts_with("PORT=")), "{worker:?}");
         assert!(worker.contains(&"WEB_CONCURRENCY=2".to_owned()));
     }
 }

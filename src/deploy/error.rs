@@ -186,6 +186,9 @@ pub enum DeployError {
     /// No process of that name; those of its type.
     #[error("no process {0}")]
     NoProcess(Selection, Vec<ProcessName>),
+    /// What was asked for failed for this, and could not be taken back from the store.
+    #[error("{0}; it is tried again")]
+    Stands(Box<DeployError>),
     /// The server ended while a release was being made.
     #[error("cut off by the end of the server")]
     CutOff,

@@ -107,6 +107,11 @@ pub(super) async fn wait_again(check: &Check<'_>, stop: &CancellationToken) -> b
     }
 }
 
+/// Whether the process takes connections, whatever it answers.
+pub(super) async fn listens(check: &Check<'_>) -> bool {
+    connect(check, check.port).await.is_some()
+}
+
 /// Looks at the container: has it exited, and where does it listen?
 async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealthy> {
     match check.engine.inspect(check.container).await {

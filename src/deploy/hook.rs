@@ -9,7 +9,7 @@ use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::git::{GitError, Lease, RefUpdate, Verdict, refs, repository};
 use crate::model::{App, AppName, Problem};
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -181,7 +181,8 @@ impl Pipeline {
     async fn post_receive(self: &Arc<Self>, push: &Push, report: &Report) -> bool {
         let mut state = push.state.lock().await;
         match std::mem::replace(&mut state.phase, Phase::Failed) {
-            Phase::Prepared(prepared, update) if !self.has_moved(push, &update) => {
+            // Git says that it has moved something; if nobody can tell what, it is this.
+            Phase::Prepared(prepared, update) if !self.has_moved(push, &update).unwrap_or(true) => {
                 self.discard(&prepared.app, &prepared.release, &DeployError::Cancelled).await;
                 false
             }
@@ -233,13 +234,11 @@ impl Pipeline {
         true
     }
 
-    /// What has happened without anybody's doing since the last push.
+    /// What has happened without anybody's doing since the last push that went live.
     async fn say_what_happened(&self, app: &App, report: &Report) -> Result<(), DeployError> {
-        let current = self.current(app).await?;
-        let taken_back = self.taken_back_for(current.as_ref()).await?;
-        if let (Some(current), Some(taken_back)) = (current, taken_back) {
-            report.warning(&super::words::taken_back(&taken_back, &current));
-        }
+        let id = app.id;
+        let untold = self.store().read(move |db| store::releases::untold(db, id)).await?;
+        untold.iter().for_each(|taken_back| report.warning(&super::words::taken_back(taken_back)));
         Ok(())
     }
 

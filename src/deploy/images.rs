@@ -1,10 +1,14 @@
 //! Which images of an app are kept, and why: what can be rolled back to.
 
 use super::{DeployError, Pipeline};
+use crate::git::repository;
 use crate::model::{App, Release, ReleaseState};
 use crate::settings::Retention;
 use crate::store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// So many of an app's last releases are listed; older ones only if their image is kept.
+const REMEMBERED: u32 = 500;
 
 /// Why an image is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,12 +41,13 @@ pub struct ImageVerdict {
 impl Pipeline {
     /// Every image of an app, with why it is kept or that it goes.
     pub async fn judge_images(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
+        // First: what is built meanwhile has its release by then.
+        let images = self.engine().app_images(app.id, &app.name).await?;
         let id = app.id;
-        let read = move |db: &_| Ok((store::releases::list(db, id)?, store::windows::of(db, id)?));
+        let read = move |db: &_| Ok((store::releases::history(db, id)?, store::windows::of(db, id)?));
         let (releases, window) = self.store().read(read).await?;
         let standby = window.map(|window| window.before);
         let reasons = reasons(&releases, standby, self.workers.settings.retention, store::now());
-        let images = self.engine().app_images(app.id, &app.name).await?;
         let verdict = |image: crate::engine::AppImage| ImageVerdict {
             releases: numbers(&releases, &image.reference),
             kept: reasons.get(&image.reference).copied(),
@@ -52,8 +57,46 @@ impl Pipeline {
         Ok(images.into_iter().map(verdict).collect())
     }
 
-    /// Removes the images that nothing keeps; what was removed.
-    pub async fn prune_images(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
+    /// Removes the images that nothing keeps; what was removed. With the app's turn: nobody
+    /// goes back to one of them meanwhile.
+    pub async fn prune_images(&self, app: &App, who: &str) -> Result<Vec<ImageVerdict>, DeployError> {
+        let (app, _turn) = self.begin(app, "removing old images", who).await?;
+        self.prune(&app).await
+    }
+
+    async fn prune(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
+        let gone = self.remove_unkept(app).await?;
+        if let Err(error) = self.forget_releases(app).await {
+            tracing::warn!(app = %app.name, %error, "what old releases ran with stays");
+        }
+        Ok(gone)
+    }
+
+    /// Of releases whose image is gone nobody needs the config vars, and of very old ones
+    /// nothing.
+    async fn forget_releases(&self, app: &App) -> Result<(), DeployError> {
+        let verdicts = self.judge_images(app).await?;
+        let id = app.id;
+        let write = self.store().write(move |db| {
+            let mut keep: BTreeSet<u32> =
+                verdicts.iter().flat_map(|verdict| verdict.releases.clone()).collect();
+            keep.extend(
+                store::windows::of(db, id)?.into_iter().flat_map(|window| [window.before, window.standby]),
+            );
+            keep.extend(store::releases::current(db, id)?.map(|current| current.label()));
+            store::releases::forget(db, id, &keep, REMEMBERED)
+        });
+        let gone = write.await?;
+        let path = self.repository(&app.repository);
+        for number in gone {
+            if let Err(error) = repository::forget_release(&path, number) {
+                tracing::warn!(app = %app.name, release = number, %error, "its ref stays");
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_unkept(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
         let mut verdicts = self.judge_images(app).await?;
         verdicts.retain(|verdict| verdict.kept.is_none());
         let mut gone = Vec::new();

@@ -42,6 +42,7 @@ mod pushes;
 mod queue;
 mod reconcile;
 mod record;
+mod recover;
 mod release;
 mod report;
 mod resize;

@@ -14,7 +14,7 @@ use super::{AccessLogs, Certificates, DeployError, Routes};
 use crate::buildpack::{CacheScope, Catalog, Choice};
 use crate::engine::Engine;
 use crate::logs::Logs;
-use crate::model::{App, AppId, AppName, ImageSource, ProcessName, Release};
+use crate::model::{App, AppId, AppName, ImageSource, ProcessName, Release, ReleaseId};
 use crate::settings::Settings;
 use crate::store::{self, Store};
 use crate::webhook::Courier;
@@ -65,6 +65,8 @@ pub struct Pipeline {
     /// Web processes of a release beyond the formation, which stand in for one that is
     /// restarted. By the number that their containers bear.
     pub(super) spares: std::sync::Mutex<HashMap<AppId, (u32, ProcessName)>>,
+    /// Releases that have failed though the store says otherwise yet.
+    pub(super) given_up: std::sync::Mutex<HashSet<ReleaseId>>,
     /// Web processes that have not answered since they started.
     pub(super) doubts: std::sync::Mutex<Doubts>,
     /// Sends messages to webhooks.
@@ -108,6 +110,7 @@ impl Pipeline {
             stop,
             retiring: std::sync::Mutex::default(),
             spares: std::sync::Mutex::default(),
+            given_up: std::sync::Mutex::default(),
             doubts: std::sync::Mutex::default(),
             canaries: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),

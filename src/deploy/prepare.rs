@@ -5,6 +5,7 @@ use super::error::{DeployError, Unhealthy};
 use super::health::{self, Check};
 use super::manifest;
 use super::pipeline::Pipeline;
+use super::processes::Running;
 use super::queue::Turn;
 use super::release::expect_addresses;
 use super::report::Report;
@@ -58,10 +59,12 @@ impl Pipeline {
     pub(super) async fn prepare(&self, job: Job) -> Result<Prepared, DeployError> {
         self.expect_room().await?;
         let (gone, ending) = (job.gone.clone(), job.turn.may_be_cancelled());
+        // On a busy host all that is waited for may be there at the first look.
         let (tree, plan) = tokio::select! {
-            detected = self.detect(&job) => detected?,
+            biased;
             () = gone.cancelled() => return Err(DeployError::Cancelled),
             error = ending.asked() => return Err(error),
+            detected = self.detect(&job) => detected?,
         };
         self.expect_to_fit(&plan)?;
         self.undo_unfinished(&job.app).await?;
@@ -211,7 +214,10 @@ impl Pipeline {
         let run = self.engine().run_once(&workload, lines, job.gone.clone(), plan.release_time);
         let code = job.report.alive("still running", run).await;
         let _ = relay.await;
-        self.give_up_address(&job.app, release.number, &process).await;
+        if code.is_ok() {
+            self.give_up_address(&job.app, release.number, &process).await;
+        }
+        // Else its container may still be there: both go together when all is undone.
         match code {
             Ok(0) => Ok(()),
             Ok(code) => Err(DeployError::ReleaseCommand { code }),
@@ -226,6 +232,19 @@ impl Pipeline {
         self.start_and_check(&job.app, release, &job.report).await
     }
 
+    async fn start_each(
+        &self,
+        app: &App,
+        release: &Release,
+        web: &[ProcessName],
+    ) -> Result<Vec<(ProcessName, Running)>, DeployError> {
+        let mut started = Vec::new();
+        for process in web {
+            started.push((process.clone(), self.start_process(app, release, process).await?));
+        }
+        Ok(started)
+    }
+
     /// The part of `start_web` that restarts and config changes share.
     pub(super) async fn start_and_check(
         &self,
@@ -238,13 +257,9 @@ impl Pipeline {
         if web.is_empty() {
             return Ok(Vec::new());
         }
-        self.make_room(app, web.len()).await?;
         report.step(&format!("Starting {}", count(web.len(), "web process", "web processes")));
-        let mut started = Vec::new();
-        for process in web {
-            let running = self.start_process(app, release, &process).await?;
-            started.push((process, running));
-        }
+        let (first, rest) = web.split_at(self.beside_standby(app, web.len()).await?);
+        let mut started = self.start_each(app, release, first).await?;
         reached("web-started");
         let port = match self.check_all(app, release, &started, report).await {
             Err(DeployError::Unhealthy { why: Unhealthy::CheckCommand(code), .. })
@@ -257,13 +272,20 @@ impl Pipeline {
             }
             other => other?,
         };
-        reached("web-healthy");
         if port != release.port {
             report.warning(&format!("web listens on port {port}, not on $PORT ({}).", release.port));
             report.warning(&format!("Traffic goes to {port}; better listen on $PORT."));
             release.port = port;
         }
-        let target = |(process, running): (ProcessName, super::processes::Running)| Target {
+        if !rest.is_empty() {
+            // It is known to be good now: what stands by gives up its addresses.
+            self.make_room(app, rest.len()).await?;
+            let more = self.start_each(app, release, rest).await?;
+            self.check_all(app, release, &more, report).await?;
+            started.extend(more);
+        }
+        reached("web-healthy");
+        let target = |(process, running): (ProcessName, Running)| Target {
             address: SocketAddr::from((running.address, port)),
             process: process.to_string(),
             release: release.label(),
@@ -275,7 +297,7 @@ impl Pipeline {
         &self,
         app: &App,
         release: &Release,
-        started: &[(ProcessName, super::processes::Running)],
+        started: &[(ProcessName, Running)],
         report: &Report,
     ) -> Result<u16, DeployError> {
         let host = self.host(app);

@@ -4,16 +4,18 @@ use super::collect::Origin;
 use super::{DeployError, Pipeline, environment};
 use crate::engine::{EngineError, LogLine};
 use crate::model::{
-    Announcement, App, AppId, ProcessName, ProcessState, Release, ReleaseState, RunCommand, Why, Workload,
+    Announcement, App, AppId, ProcessName, ProcessState, Release, ReleaseId, ReleaseState, RunCommand, Why,
+    Workload,
 };
 use crate::store;
 use futures_util::stream::{BoxStream, StreamExt};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::Ipv4Addr;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Time between SIGTERM and SIGKILL.
-pub(super) const GRACE: Duration = Duration::from_secs(30);
+/// Between SIGTERM and SIGKILL: as long as its type is given.
+pub(super) const ITS_OWN: Duration = Duration::MAX;
 
 /// Lines of a crashed process that `ps` shows.
 const LAST_WORDS: usize = 10;
@@ -70,6 +72,7 @@ impl Pipeline {
             process: process.clone(),
             image: release.image_id.clone(),
             restart: release.restart(&process.kind),
+            stop_timeout: release.stop_timeout(&process.kind),
             command: command.unwrap_or(RunCommand::Image),
             env: environment::of(&app.name, release, process, &limits),
             address,
@@ -128,17 +131,22 @@ impl Pipeline {
         Ok(Running { container, address: workload.address })
     }
 
-    /// Ends processes: SIGTERM, grace, SIGKILL, last lines kept, container removed,
-    /// address given up. Errors are logged: what is left is ended within a minute.
+    /// Ends processes: SIGTERM, grace as their type has it and `most` at most, SIGKILL, last
+    /// lines kept, container removed, address given up. Errors are logged: what is left is ended within a minute.
     /// Whether all have ended.
-    pub(super) async fn end_processes(&self, app: &App, processes: &[ProcessState], grace: Duration) -> bool {
+    pub(super) async fn end_processes(&self, app: &App, processes: &[ProcessState], most: Duration) -> bool {
         let ends = processes.iter().map(|state| async move {
             let result = async {
-                self.engine().stop(&state.container, grace).await?;
+                self.engine().stop(&state.container, most.min(state.stop_timeout)).await?;
                 self.collector.finish(&state.container).await;
                 self.engine().remove(&state.container).await
             };
-            if let Err(error) = result.await {
+            let result = tokio::select! {
+                result = result => result,
+                // It may take its time; the next server sees to it.
+                () = self.stop.cancelled(), if !most.is_zero() => return false,
+            };
+            if let Err(error) = result {
                 tracing::warn!(app = %app.name, process = %state.process, %error, "a process could not be ended");
                 return false;
             }
@@ -183,9 +191,22 @@ impl Pipeline {
     /// stays until it can.
     pub(super) async fn discard(&self, app: &App, release: &Release, why: &DeployError) {
         if let Err(error) = self.undo(app, release, why).await {
+            // Somebody is told that it has failed: it must not go live when it is found.
+            self.given_up().insert(release.id);
             tracing::error!(app = %app.name, release = release.number, %error, "it could not be undone; that is tried again");
+        } else {
+            self.given_up().remove(&release.id);
         }
         self.ring();
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, HashSet<ReleaseId>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a release has failed, and that could not be written down yet.
+    pub(super) fn is_given_up(&self, release: ReleaseId) -> bool {
+        self.given_up().contains(&release)
     }
 
     async fn undo(&self, app: &App, release: &Release, why: &DeployError) -> Result<(), DeployError> {

@@ -4,7 +4,7 @@
 use super::branch::Moved;
 use super::error::Unhealthy;
 use super::prepare::Prepared;
-use super::processes::GRACE;
+use super::processes::ITS_OWN;
 use super::queue::Turn;
 use super::release::target;
 use super::{DeployError, Pipeline, Report};
@@ -201,7 +201,7 @@ impl Pipeline {
         if self.serves(app, release).await? {
             let mut others = self.not_retiring(self.states(app.id).await?);
             others.retain(|state| state.release != release.label() && !state.process.kind.is_web());
-            self.end_processes(app, &others, GRACE).await;
+            self.end_processes(app, &others, ITS_OWN).await;
         }
         reached("others-ended");
         if self.serves(app, release).await? {
@@ -219,8 +219,9 @@ impl Pipeline {
 
     /// Removes what no rollback and no next build needs.
     pub(super) async fn drop_old_images(&self, app: &App) {
-        if let Err(error) = self.prune_images(app).await {
-            tracing::warn!(app = %app.name, %error, "old images could not be looked for");
+        match self.prune_images(app, "").await {
+            Ok(_) | Err(DeployError::NoApp | DeployError::BeingRemoved(_)) => {}
+            Err(error) => tracing::warn!(app = %app.name, %error, "old images could not be looked for"),
         }
         self.tidy_bases().await;
     }
@@ -282,7 +283,7 @@ impl Pipeline {
             () = self.stop.cancelled() => return,
         }
         reached("drained");
-        self.end_processes(app, web, GRACE).await;
+        self.end_processes(app, web, ITS_OWN).await;
         self.unmark_retiring(web);
     }
 
@@ -294,12 +295,13 @@ impl Pipeline {
             return Vec::new();
         }
         let id = app.id;
-        let ports =
-            self.store().read(move |db| store::releases::ports(db, id)).await.unwrap_or_else(|error| {
-                tracing::warn!(app = %app.name, %error, "nobody knows who still sends to its old processes");
-                BTreeMap::new()
-            });
-        web.into_iter().filter_map(|state| target(state, *ports.get(&state.release)?)).collect()
+        let read = move |db: &_| Ok((store::releases::ports(db, id)?, store::apps::fresh(db, id)?));
+        let (ports, fresh) = self.store().read(read).await.unwrap_or_else(|error| {
+            tracing::warn!(app = %app.name, %error, "nobody knows who still sends to its old processes");
+            (BTreeMap::new(), Vec::new())
+        });
+        let used = |state: &&&ProcessState| !fresh.contains(&(state.release, state.process.to_string()));
+        web.iter().filter(used).filter_map(|state| target(state, *ports.get(&state.release)?)).collect()
     }
 
     /// They are ended.

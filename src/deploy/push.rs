@@ -108,7 +108,7 @@ impl Pipeline {
             ended: CancellationToken::new(),
             state: Mutex::new(State { lease, phase: Phase::Waiting, note: None }),
         };
-        let (id, push) = self.pushes.insert(push)?;
+        let (id, push) = self.pushes.insert(push).await?;
         Ok((id, push, inherited))
     }
 
@@ -119,8 +119,11 @@ impl Pipeline {
         push.placed.cancel();
         push.ended.cancel();
         let settled = self.settle(push).await;
-        if self.find(&push.app).await?.is_none_or(|app| app.repository != push.repository) {
-            let _ = tokio::fs::remove_dir_all(self.repository(&push.repository)).await;
+        match self.find(&push.app).await {
+            Ok(Some(app)) if app.repository == push.repository => {}
+            Ok(_) => drop(tokio::fs::remove_dir_all(self.repository(&push.repository)).await),
+            // What is live is live; the next start looks for repositories of nobody.
+            Err(error) => tracing::warn!(app = %push.app, %error, "it is not known whose the repository is"),
         }
         settled
     }
@@ -169,7 +172,9 @@ impl Pipeline {
             Phase::Refused | Phase::Failed => Ok(false),
             Phase::Prepared(prepared, update) => self.settle_prepared(push, *prepared, &update).await,
         };
-        if self.pushes.is_last(&push.repository) && state.lease.lock().unwrap_or(false) {
+        if let Some(_alone) = self.pushes.alone(&push.repository)
+            && state.lease.lock().unwrap_or(false)
+        {
             let path = self.repository(&push.repository);
             let swept = super::prepare::blocking(move || {
                 repository::sweep(&path).map_err(|error| GitError::Io("sweep", error).into())
@@ -188,7 +193,8 @@ impl Pipeline {
         prepared: Prepared,
         update: &RefUpdate,
     ) -> Result<bool, DeployError> {
-        if self.has_moved(push, update) {
+        // If nobody can tell, all of it stays, and is seen to within a minute.
+        if self.has_moved(push, update)? {
             return Ok(self.go_live(push, prepared, update, &Report::channel().0).await);
         }
         self.discard(&prepared.app, &prepared.release, &DeployError::Cancelled).await;
@@ -198,10 +204,10 @@ impl Pipeline {
     }
 
     /// Whether the branch names the pushed commit now.
-    pub(super) fn has_moved(&self, push: &Push, update: &RefUpdate) -> bool {
+    pub(super) fn has_moved(&self, push: &Push, update: &RefUpdate) -> Result<bool, DeployError> {
         let branch = update.branch().unwrap_or_default();
-        let now = repository::branch(&self.repository(&push.repository), branch).ok().flatten();
-        now.as_ref() == Some(&update.new)
+        let now = repository::branch(&self.repository(&push.repository), branch)?;
+        Ok(now.as_ref() == Some(&update.new))
     }
 
     /// Waits while a deploy of this app runs, before git starts, so that git

@@ -6,15 +6,38 @@ use super::push::PushId;
 use super::record::Note;
 use crate::git::{Lease, RefUpdate};
 use crate::model::AppName;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
-use tokio::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 /// Pushes under way.
 #[derive(Default)]
 pub(super) struct Pushes {
-    running: StdMutex<HashMap<PushId, Arc<Push>>>,
+    known: StdMutex<Known>,
+    /// Somebody has a repository alone no longer.
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    running: HashMap<PushId, Arc<Push>>,
+    /// Repositories to which no push may begin just now.
+    alone: HashSet<String>,
+}
+
+/// No push begins to a repository as long as somebody has this: what lies around in it
+/// is nobody's.
+pub(super) struct Alone<'a> {
+    pushes: &'a Pushes,
+    repository: String,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.pushes.known().alone.remove(&self.repository);
+        self.pushes.freed.notify_waiters();
+    }
 }
 
 pub(super) struct Push {
@@ -54,27 +77,48 @@ pub(super) enum Phase {
 }
 
 impl Pushes {
-    pub fn get(&self, id: &str) -> Option<Arc<Push>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn insert(&self, push: Push) -> Result<(PushId, Arc<Push>), DeployError> {
+    pub fn get(&self, id: &str) -> Option<Arc<Push>> {
+        self.known().running.get(id).cloned()
+    }
+
+    /// Makes a push known, as soon as nobody has its repository alone.
+    pub async fn insert(&self, push: Push) -> Result<(PushId, Arc<Push>), DeployError> {
         let mut bytes = [0u8; 32];
         getrandom::fill(&mut bytes).map_err(|error| DeployError::Internal(error.to_string()))?;
         let id: PushId = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let push = Arc::new(push);
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), push.clone());
-        Ok((id, push))
+        loop {
+            let freed = self.freed.notified();
+            if self.try_insert(&id, &push) {
+                return Ok((id, push));
+            }
+            freed.await;
+        }
     }
 
-    /// Whether no other push is on its way to this repository: the quarantine of
-    /// one is for it alone to remove.
-    pub fn is_last(&self, repository: &str) -> bool {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.values().all(|push| push.repository != repository)
+    fn try_insert(&self, id: &PushId, push: &Arc<Push>) -> bool {
+        let mut known = self.known();
+        let free = !known.alone.contains(&push.repository);
+        if free {
+            known.running.insert(id.clone(), push.clone());
+        }
+        free
+    }
+
+    /// The repository alone, if no push to it is on its way: the quarantine of one is for
+    /// it alone to remove.
+    pub fn alone(&self, repository: &str) -> Option<Alone<'_>> {
+        let mut known = self.known();
+        let used = known.running.values().any(|push| push.repository == repository);
+        (!used && known.alone.insert(repository.to_owned()))
+            .then(|| Alone { pushes: self, repository: repository.to_owned() })
     }
 
     pub fn remove(&self, id: &str) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.known().running.remove(id);
     }
 }

@@ -12,7 +12,7 @@ use crate::model::{
     App, AppName, Formation, ProcessName, ProcessState, ProcessType, Release, Restart, RunCommand, Scale,
     Target, TypeSettings, Why,
 };
-use crate::store;
+use crate::store::{self, StoreError};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -150,8 +150,8 @@ impl Pipeline {
         let superfluous = match self.adjust(&app, current, report).await {
             Ok(superfluous) => superfluous,
             Err(error) => {
-                self.store().write(move |db| store::apps::set_formation(db, id, &before)).await?;
-                return Err(error);
+                let back = move |db: &_| store::apps::set_formation(db, id, &before);
+                return Err(self.taken_back(error, back).await);
             }
         };
         drop(turn);
@@ -212,19 +212,36 @@ impl Pipeline {
         self.store().write(move |db| store::apps::set_stopped(db, id, false)).await?;
         let superfluous = match self.adjust(&app, current, report).await {
             Ok(superfluous) => superfluous,
-            Err(error) => {
-                if stopped {
-                    self.store().write(move |db| store::apps::set_stopped(db, id, true)).await?;
+            Err(error) if stopped => {
+                let error = self.taken_back(error, move |db| store::apps::set_stopped(db, id, true)).await;
+                if !matches!(error, DeployError::Stands(_)) {
                     let begun = self.not_retiring(self.states(id).await?);
                     self.end_processes(&app, &begun, Duration::ZERO).await;
                 }
                 return Err(error);
             }
+            Err(error) => return Err(error),
         };
         drop(turn);
         self.retire_web_in_turn(&app, &superfluous).await;
         drop(roster);
         Ok(None)
+    }
+
+    /// A wish that was written down and could not be carried out is taken back; what the
+    /// user is told. If that is not possible either, it stands.
+    pub(super) async fn taken_back(
+        &self,
+        error: DeployError,
+        back: impl FnOnce(&rusqlite::Connection) -> Result<(), StoreError> + Send + 'static,
+    ) -> DeployError {
+        match self.store().write(move |db| back(db)).await {
+            Ok(()) => error,
+            Err(why) => {
+                tracing::warn!(%why, "what was asked for could not be taken back; it is tried again");
+                DeployError::Stands(Box::new(error))
+            }
+        }
     }
 
     /// Makes what runs of a release what the formation says: starts what is missing,

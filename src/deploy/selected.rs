@@ -1,6 +1,6 @@
 //! Stopping, starting and restarting some of an app's processes, within its release.
 
-use super::processes::{GRACE, Running};
+use super::processes::{ITS_OWN, Running};
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::model::{App, AppId, ProcessName, ProcessState, Release, Selection, Stopped};
@@ -20,17 +20,19 @@ impl Pipeline {
         let (app, roster, turn) = self.begin_roster(app, "stopping", who).await?;
         let app = &app;
         let (release, chosen) = self.chosen(app, which).await?;
-        let stopped = release.stopped.with(which);
-        self.set_stopped(&release, stopped.clone()).await?;
+        // First: once the wish is written down, nothing may refuse it.
+        let mut ended = self.not_retiring(self.states(app.id).await?);
+        ended.retain(|state| state.release == release.label() && chosen.contains(&state.process));
+        self.set_stopped(&release, release.stopped.with(which)).await?;
         reached("committed");
-        let stopping = Release { stopped, ..release.clone() };
-        let ended = match self.adjust(app, stopping, &Report::channel().0).await {
-            Ok(ended) => ended,
+        match self.publish_running(app.id).await {
+            Ok(published) => self.routes.acknowledged(published.version).await,
             Err(error) => {
-                self.set_stopped(&release, release.stopped.clone()).await?;
-                return Err(error);
+                tracing::warn!(app = %app.name, %error, "they are stopped within a minute");
+                return Ok(chosen);
             }
         };
+        self.mark_retiring(&ended);
         drop(turn);
         self.retire_web_in_turn(app, &ended).await;
         drop(roster);
@@ -66,11 +68,14 @@ impl Pipeline {
         self.set_stopped(release, stopped.clone()).await?;
         reached("committed");
         let running = Release { stopped, ..release.clone() };
-        let adjusted = self.adjust(app, running, report).await;
-        if adjusted.is_err() {
-            self.set_stopped(release, release.stopped.clone()).await?;
+        match self.adjust(app, running, report).await {
+            Ok(superfluous) => Ok(superfluous),
+            Err(error) => {
+                let (id, before) = (release.id, release.stopped.clone());
+                let back = move |db: &_| store::releases::set_stopped(db, id, &before);
+                Err(self.taken_back(error, back).await)
+            }
         }
-        adjusted
     }
 
     /// Replaces these processes by new ones of the same release. Of web, a spare
@@ -128,6 +133,12 @@ impl Pipeline {
         let spare = ProcessName { kind: crate::model::ProcessType::web(), index: last + 1 };
         self.make_room(app, 1).await?;
         report.detail(&format!("Starting {spare}, which takes the requests meanwhile"));
+        let (id, label, name) = (app.id, release.label(), spare.clone());
+        let begun = self.store().write(move |db| {
+            store::apps::address(db, id, label, &name)?;
+            store::apps::set_fresh(db, id, label, &name, true)
+        });
+        begun.await?;
         self.start_and_route(app, release, &spare, report).await?;
         // Where one does not come back, the spare goes on: see `keep_spare`.
         for old in web {
@@ -200,11 +211,13 @@ impl Pipeline {
             let its: Vec<ProcessState> =
                 states.into_iter().filter(|state| state.container == started[0].1.container).collect();
             // It has never had a request.
-            self.end_processes(app, &its, GRACE).await;
+            self.end_processes(app, &its, ITS_OWN).await;
             return Err(error);
         }
         let formed = self.formed(app, release).await?;
         if !formed.contains(process) {
+            let (id, label, name) = (app.id, release.label(), process.clone());
+            self.store().write(move |db| store::apps::set_fresh(db, id, label, &name, false)).await?;
             self.spares().insert(app.id, (release.label(), process.clone()));
         }
         reached("web-healthy");

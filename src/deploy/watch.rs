@@ -127,6 +127,14 @@ impl Pipeline {
         }
     }
 
+    /// Whether a process takes connections where its requests go.
+    pub(super) async fn listens(&self, release: &Release, state: &ProcessState) -> bool {
+        match self.check(release, state, "", &release.checks) {
+            Some(check) => health::listens(&check).await,
+            None => false,
+        }
+    }
+
     async fn ask(&self, app: &App, release: &Release, state: &ProcessState) -> Result<(), DeployError> {
         let (id, how) = (app.id, app.checks.over(&release.checks));
         let host = self.host(app);
@@ -194,7 +202,10 @@ impl Pipeline {
             self.watched().keep(id, &[]);
         }
         self.watched().ask_now(id);
-        self.publish_running(id).await?;
+        // It is set, and nothing may refuse it any more; within a minute all is looked at.
+        if let Err(error) = self.publish_running(id).await {
+            tracing::warn!(app = %app.name, %error, "its route follows within a minute");
+        }
         drop(turn);
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::release::target;
 use super::tally::LATE;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
-use crate::model::{App, AppId, Evidence, ProcessState, Release, ReleaseState, Seen, Target, Why, Window};
+use crate::model::{App, AppId, Evidence, ProcessState, Release, Seen, Target, Why, Window};
 use crate::store;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,19 +36,6 @@ impl Pipeline {
     /// The window of an app, if its release is watched.
     pub async fn window(&self, app: AppId) -> Result<Option<Window>, DeployError> {
         Ok(self.store().read(move |db| store::windows::of(db, app)).await?)
-    }
-
-    /// The release that was taken back for the current one, if this is why it is current.
-    pub(super) async fn taken_back_for(
-        &self,
-        current: Option<&Release>,
-    ) -> Result<Option<Release>, DeployError> {
-        let Some(app) = current.filter(|current| current.why == Why::Automatic).map(|release| release.app)
-        else {
-            return Ok(None);
-        };
-        let releases = self.store().read(move |db| store::releases::list(db, app)).await?;
-        Ok(releases.into_iter().find(|release| release.state == ReleaseState::RolledBack))
     }
 
     /// For how long a release is watched.
@@ -227,6 +214,22 @@ impl Pipeline {
         self.retire_web_in_turn(app, &standby).await;
         self.drop_old_images(app).await;
         Ok(())
+    }
+
+    /// How many of so many new web processes are started first: as many as find addresses
+    /// beside what stands by, which goes on until those answer.
+    pub(super) async fn beside_standby(&self, app: &App, processes: usize) -> Result<usize, DeployError> {
+        let id = app.id;
+        let read = move |db: &_| Ok((store::windows::of(db, id)?, store::apps::free_addresses(db, id)?));
+        match self.store().read(read).await? {
+            (Some(_), 0) => {
+                // Those of the release before that are just being ended.
+                self.make_room(app, processes).await?;
+                Ok(processes)
+            }
+            (Some(_), free) => Ok(free.min(processes)),
+            (None, _) => Ok(processes),
+        }
     }
 
     /// Ends what stands by before its time if a next release would find no addresses:

@@ -3,7 +3,7 @@
 use super::DeployError;
 use super::process_words::{no_process, unhealthy};
 use super::room::Cramped;
-use crate::model::{AppName, Evidence, MOST_DOMAINS, MOST_WEBHOOKS, Oversize, Problem, Release};
+use crate::model::{AppName, Evidence, MOST_DOMAINS, MOST_WEBHOOKS, Oversize, Problem, TakenBack};
 use crate::store::apps::ADDRESSES;
 use crate::store::{Obstacle, StoreError};
 use crate::webhook::Undelivered;
@@ -107,6 +107,7 @@ impl DeployError {
             Self::ImageGone(number, commit) => image_gone(*number, commit),
             Self::NoImage(image) => no_image(image),
             Self::NoProcessType(..) | Self::NoProcess(..) | Self::AllStopped => self.of_processes(),
+            Self::Stands(why) => stands(why),
             Self::CutOff => cut_off(),
             Self::NoWebhook(_) | Self::TooManyWebhooks => self.of_webhooks(),
             Self::TooManyNames => too_many_names(),
@@ -297,12 +298,11 @@ fn worse(evidence: &Evidence, beside: u32) -> Problem {
 }
 
 /// That a release was taken back, for `ps` and for the next push.
-pub fn taken_back(release: &Release, current: &Release) -> String {
-    let evidence = current.evidence.as_ref().map(ToString::to_string).unwrap_or_default();
-    let source = current.source.map_or_else(String::new, |source| format!(" what v{source} ran"));
+pub fn taken_back(taken_back: &TakenBack) -> String {
+    let TakenBack { release, evidence, by, source } = taken_back;
+    let source = source.map_or_else(String::new, |source| format!(" with what v{source} ran"));
     format!(
-        "v{} was rolled back automatically: {evidence}.\nv{} runs{source}; the branch names its commit.",
-        release.number, current.number
+        "v{release} was rolled back automatically: {evidence}.\nv{by} took its place{source}; the branch was put back to that."
     )
 }
 
@@ -312,6 +312,14 @@ fn back_to(known: &[u32]) -> String {
     }
     let names: Vec<String> = known.iter().map(|number| format!("v{number}")).collect();
     format!("These have served: {}", names.join(", "))
+}
+
+fn stands(why: &DeployError) -> Problem {
+    Problem::new(
+        why.problem().of_a_command().title,
+        "What you asked for is written down all the same: that could not be taken back.",
+        "It is tried again within a minute. Look what came of it: paas ps APP",
+    )
 }
 
 fn cut_off() -> Problem {
@@ -344,7 +352,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::deploy::error::Unhealthy;
-    use crate::model::{ProcessName, Selection};
+    use crate::model::{Evidence, ProcessName, Selection};
 
     fn selection(word: &str) -> Selection {
         Selection::parse(word).unwrap()
@@ -396,6 +404,7 @@ mod tests {
             DeployError::NoProcess(selection("worker.3"), vec![process("worker.1"), process("worker.2")]),
             DeployError::NoProcess(selection("worker"), vec![]),
             DeployError::AllStopped,
+            DeployError::Stands(Box::new(DeployError::Store(StoreError::NoAddress))),
             DeployError::CutOff,
             DeployError::TooManyWebhooks,
             DeployError::NoWebhook(Undelivered::NoAddress),
@@ -413,5 +422,12 @@ mod tests {
         ];
         let text: Vec<String> = errors.iter().map(|error| error.problem().to_string()).collect();
         insta::assert_snapshot!(text.join("\n\n"));
+    }
+
+    #[test]
+    fn a_release_that_was_taken_back() {
+        let evidence = Evidence::Errors { answers: 80, errors: 12, former_answers: 70, former_errors: 0 };
+        let told = TakenBack { release: 7, evidence, by: 8, source: Some(6) };
+        insta::assert_snapshot!(taken_back(&told));
     }
 }

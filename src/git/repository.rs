@@ -84,7 +84,17 @@ pub fn name_release(path: &Path, number: u32, commit: &CommitId) -> Result<(), G
     Ok(())
 }
 
-/// Does the same and points HEAD to the deploy branch, if they are not so already.
+/// Removes that name.
+pub fn forget_release(path: &Path, number: u32) -> Result<(), GitError> {
+    let repository = Repository::open_bare(path)?;
+    match repository.find_reference(&format!("refs/releases/v{number}")) {
+        Ok(mut reference) => Ok(reference.delete()?),
+        Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes a release's name what it shall be, and points HEAD to the deploy branch, if they are not so already.
 pub fn put_names_right(
     path: &Path,
     release: Option<(u32, &CommitId)>,

@@ -2,8 +2,8 @@
 
 pub mod access;
 pub mod app;
-pub mod canary;
 pub mod auth;
+pub mod canary;
 pub mod certificate;
 pub mod checks;
 pub mod config;
@@ -32,8 +32,8 @@ pub mod workload;
 
 pub use access::{AccessLine, AccessLines, AccessLog};
 pub use app::{App, AppId, AppStatus, Caller, KeyId, Origin};
-pub use canary::Canary;
 pub use auth::{MOST_USERS, NotAUser, User, expect_user_name, password_of};
+pub use canary::Canary;
 pub use certificate::{
     CertificateOrigin, CertificateTable, Challenges, HttpChallenge, PrivateKeyPem, ServedCertificate,
     StoredCertificate, TlsChallenge,
@@ -53,7 +53,7 @@ pub use process_type::{Cpu, Memory, Restart, Size, SizeChange, TypeSettings};
 pub use public_key::{KeyFault, PublicKey};
 pub use redirect::Redirect;
 pub use release::{
-    CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, USUAL_ENDS, Why,
+    CommitId, Formation, MOST_PROCESSES, Release, ReleaseId, ReleaseState, Scale, USUAL_ENDS, USUAL_STOP, Why,
 };
 pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
@@ -62,5 +62,5 @@ pub use traffic::{Traffic, Weights};
 pub use webhook::{
     Announcement, Delivery, Endpoint, EventKind, LONGEST_PAUSE, MOST_WEBHOOKS, Webhook, pause_after,
 };
-pub use window::{Evidence, Seen, Window};
+pub use window::{Evidence, Seen, TakenBack, Window};
 pub use workload::{BuildLimits, Limits, ProcessName, ProcessState, Workload};

@@ -187,6 +187,9 @@ pub struct TypeSettings {
     /// After so many ends within ten minutes one is given up; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub give_up_after: Option<u16>,
+    /// Seconds between SIGTERM and SIGKILL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<u16>,
 }
 
 #[cfg(test)]
@@ -237,9 +240,10 @@ mod tests {
             overlap: true,
             count: None,
             give_up_after: None,
+            stop_timeout: Some(90),
         };
         let text = serde_json::to_string(&settings).unwrap();
-        assert_eq!(text, r#"{"memory":256,"restart":"on-failure","overlap":true}"#);
+        assert_eq!(text, r#"{"memory":256,"restart":"on-failure","overlap":true,"stop_timeout":90}"#);
         assert_eq!(serde_json::from_str::<TypeSettings>(&text).unwrap(), settings);
         assert_eq!(serde_json::from_str::<TypeSettings>("{}").unwrap(), TypeSettings::default());
     }

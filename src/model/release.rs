@@ -13,6 +13,7 @@ use super::window::Evidence;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// Row number of a release, unique over all apps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -214,6 +215,11 @@ impl Release {
         (most > 0).then_some(most)
     }
 
+    /// How long a process of a type has between SIGTERM and SIGKILL.
+    pub fn stop_timeout(&self, kind: &ProcessType) -> Duration {
+        self.settings_of(kind).stop_timeout.map_or(USUAL_STOP, |seconds| Duration::from_secs(seconds.into()))
+    }
+
     fn settings_of(&self, kind: &ProcessType) -> TypeSettings {
         self.types.get(kind).copied().unwrap_or_default()
     }
@@ -223,6 +229,9 @@ impl Release {
 /// the engine's pauses of 0.1 s, doubled each time up to a minute, that takes about a
 /// minute.
 pub const USUAL_ENDS: usize = 10;
+
+/// Time between SIGTERM and SIGKILL where nobody says.
+pub const USUAL_STOP: Duration = Duration::from_secs(30);
 
 /// Most processes of a type.
 pub const MOST_PROCESSES: u32 = 100;

@@ -51,6 +51,19 @@ impl Window {
     }
 }
 
+/// A release that did worse than the one before, and what took its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenBack {
+    /// `7` for `v7`.
+    pub release: u32,
+    /// How it did.
+    pub evidence: Evidence,
+    /// What took its place.
+    pub by: u32,
+    /// Which one that repeats.
+    pub source: Option<u32>,
+}
+
 /// What was seen of a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {

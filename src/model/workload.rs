@@ -7,6 +7,7 @@ use super::process_type::Restart;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// `web.1`: one process of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -93,6 +94,8 @@ pub struct Workload {
     pub root: bool,
     /// When the engine starts it again.
     pub restart: Restart,
+    /// How long it has between SIGTERM and SIGKILL, whoever ends it.
+    pub stop_timeout: Duration,
 }
 
 /// A container of ours as the engine sees it, found by its labels.
@@ -114,6 +117,8 @@ pub struct ProcessState {
     pub restarting: bool,
     /// When the engine starts it again.
     pub restart: Restart,
+    /// How long it has between SIGTERM and SIGKILL.
+    pub stop_timeout: Duration,
     /// Bytes and billionths of a CPU that it may take.
     pub size: (i64, i64),
     /// Exit code of the last run, if it has ended.

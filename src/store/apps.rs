@@ -130,6 +130,7 @@ pub fn create(db: &Connection, name: &AppName, repository: &str, pools: &Pools) 
 pub fn remove(db: &Connection, id: AppId) -> Result<(), StoreError> {
     db.execute("DELETE FROM apps WHERE id = ?1", [id.0])?;
     super::facts::remove(db, &turn(id))?;
+    super::config::caught_up(db, id)?;
     super::facts::remove(db, &end(id))
 }
 
@@ -245,6 +246,28 @@ fn free_address(db: &Connection, id: AppId) -> Result<Ipv4Addr, StoreError> {
         .find(|address| !taken.contains(&address.to_string()))
         .copied()
         .ok_or(StoreError::NoAddress)
+}
+
+/// Notes of a process that has an address whether it has taken no requests so far.
+pub fn set_fresh(
+    db: &Connection,
+    id: AppId,
+    release: u32,
+    process: &ProcessName,
+    fresh: bool,
+) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE addresses SET fresh = ?4 WHERE app = ?1 AND release = ?2 AND process = ?3",
+        params![id.0, release, process.to_string(), fresh],
+    )?;
+    Ok(())
+}
+
+/// Those of an app's processes that have taken none: number and name.
+pub fn fresh(db: &Connection, id: AppId) -> Result<Vec<(u32, String)>, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT release, process FROM addresses WHERE app = ?1 AND fresh")?;
+    Ok(statement.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
 }
 
 /// How many more processes of an app could be given an address.

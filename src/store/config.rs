@@ -1,7 +1,7 @@
 //! Config vars as they are now; each release keeps its own snapshot.
 
 use super::StoreError;
-use crate::model::{AppId, ConfigVars, EnvKey};
+use crate::model::{App, AppId, ConfigVars, EnvKey};
 use rusqlite::{Connection, Params, params};
 
 /// All config vars of an app.
@@ -52,4 +52,24 @@ fn read(db: &Connection, sql: &str, values: impl Params) -> Result<ConfigVars, S
         EnvKey::parse(&key).map(|key| (key, value)).map_err(|error| StoreError::Value(error.to_string()))
     };
     Ok(ConfigVars(rows.into_iter().map(parse).collect::<Result<_, _>>()?))
+}
+
+/// An app is to run with the config vars of all apps as they are now, by the wish of `who`.
+pub fn set_behind(db: &Connection, app: AppId, who: &str) -> Result<(), StoreError> {
+    super::facts::set(db, &behind_fact(app), who)
+}
+
+/// It does, or did not come up with them.
+pub fn caught_up(db: &Connection, app: AppId) -> Result<(), StoreError> {
+    super::facts::remove(db, &behind_fact(app))
+}
+
+/// The apps of which that is still to be seen, and who wished it.
+pub fn behind(db: &Connection) -> Result<Vec<(App, String)>, StoreError> {
+    let with_who = |app: App| Ok(super::facts::get(db, &behind_fact(app.id))?.map(|who| (app, who)));
+    super::apps::list(db)?.into_iter().filter_map(|app| with_who(app).transpose()).collect()
+}
+
+fn behind_fact(app: AppId) -> String {
+    format!("behind.{}", app.0)
 }

@@ -36,7 +36,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 16] = [
+const MIGRATIONS: [&str; 17] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -53,6 +53,7 @@ const MIGRATIONS: [&str; 16] = [
     include_str!("migrations/14-maintenance.sql"),
     include_str!("migrations/15-users.sql"),
     include_str!("migrations/16-redirects.sql"),
+    include_str!("migrations/17-told.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -3,17 +3,23 @@
 use super::{StoreError, now};
 use crate::model::{
     App, AppId, CommitId, ConfigVars, Evidence, ProcessType, Release, ReleaseId, ReleaseState, Size, Stopped,
-    Why, Window,
+    TakenBack, Why, Window,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
 const COLUMNS: &str = "id, app, number, commit_id, image, image_id, unseal('release', app, number, vars), \
                        processes, port, env, worker_mib, runtime, root, why, who, state, created_at, source, \
                        retired_at, checks, types, sizes, bases, watch, took_over, evidence, stopped, http";
+
+/// The one column that is costly to read, and dangerous to have.
+const UNSEALED: &str = "unseal('release', app, number, vars)";
+
+/// What is sealed of a release that runs without any.
+const NO_VARS: &str = r#"{"app":{},"global":{}}"#;
 
 /// What is known of a release before its build.
 pub struct NewRelease {
@@ -214,13 +220,16 @@ pub fn promote(db: &Connection, release: &Release, window: Option<&Window>) -> R
     let automatic = release.why == Why::Automatic;
     let evidence = release.evidence.as_ref().filter(|_| automatic);
     db.execute(
-        "UPDATE releases SET state = 'retired', retired_at = ?2, evidence = coalesce(?3, evidence)
+        "UPDATE releases SET state = 'retired', retired_at = ?2, evidence = coalesce(?3, evidence),
+                told = told AND ?3 IS NULL
          WHERE app = ?1 AND state = 'current'",
         params![release.app.0, now(), evidence.map(serde_json::to_string).transpose()?],
     )?;
     set_state(db, release.id, ReleaseState::Current)?;
     if release.why == Why::Push {
         super::bases::taken(db, release.app, &release.bases)?;
+        // Its push has begun with that.
+        db.execute("UPDATE releases SET told = 1 WHERE app = ?1", [release.app.0])?;
     }
     if matches!(release.why, Why::Config | Why::Rollback) {
         // Only now: a change that never served must not come with the next push.
@@ -309,6 +318,22 @@ pub fn latest(db: &Connection, app: AppId) -> Result<Option<Release>, StoreError
     one(db, "app = ?1", app.0)
 }
 
+/// What has been taken back and was told to nobody yet, oldest first.
+pub fn untold(db: &Connection, app: AppId) -> Result<Vec<TakenBack>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT bad.number, bad.evidence, next.number, next.source FROM releases AS bad
+         JOIN releases AS next ON next.app = bad.app AND next.number =
+             (SELECT min(number) FROM releases WHERE app = bad.app AND number > bad.number
+                 AND why = 'automatic' AND state IN ('current', 'retired'))
+         WHERE bad.app = ?1 AND NOT bad.told ORDER BY bad.number",
+    )?;
+    let read = |row: &Row<'_>| {
+        let (release, evidence) = (row.get(0)?, json(row, 1)?);
+        Ok(TakenBack { release, evidence, by: row.get(2)?, source: row.get(3)? })
+    };
+    Ok(statement.query_map([app.0], read)?.collect::<Result<_, _>>()?)
+}
+
 /// Releases that are neither promoted nor given up: what a crash leaves.
 pub fn unfinished(db: &Connection) -> Result<Vec<Release>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE state IN ('preparing', 'ready')");
@@ -316,11 +341,60 @@ pub fn unfinished(db: &Connection) -> Result<Vec<Release>, StoreError> {
     Ok(statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?)
 }
 
-/// All releases of an app, newest first.
+/// All releases of an app that are remembered, newest first, without their config vars:
+/// nothing that is only looked at is unsealed. What is to run comes from [`numbered`].
+pub fn history(db: &Connection, app: AppId) -> Result<Vec<Release>, StoreError> {
+    let columns = COLUMNS.replace(UNSEALED, &format!("'{NO_VARS}'"));
+    let sql = format!("SELECT {columns} FROM releases WHERE app = ?1 ORDER BY number DESC");
+    let mut statement = db.prepare_cached(&sql)?;
+    Ok(statement.query_map([app.0], from_row)?.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// The same with their config vars.
+#[cfg(test)]
 pub fn list(db: &Connection, app: AppId) -> Result<Vec<Release>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM releases WHERE app = ?1 ORDER BY number DESC");
     let mut statement = db.prepare_cached(&sql)?;
     Ok(statement.query_map([app.0], from_row)?.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// Forgets what can never run again: of releases that have ended, but for those of
+/// `keep`, the config vars, and of those before the last `remembered` all of it. Which
+/// are gone wholly.
+pub fn forget(
+    db: &Connection,
+    app: AppId,
+    keep: &BTreeSet<u32>,
+    remembered: u32,
+) -> Result<Vec<u32>, StoreError> {
+    let ended =
+        "SELECT number, NOT forgotten FROM releases WHERE app = ?1 AND state IN ('retired', 'failed')";
+    let newest: u32 =
+        db.query_row("SELECT coalesce(max(number), 0) FROM releases WHERE app = ?1", [app.0], |row| {
+            row.get(0)
+        })?;
+    let mut statement = db.prepare_cached(ended)?;
+    let ended: Vec<(u32, bool)> =
+        statement.query_map([app.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let mut gone = Vec::new();
+    for (number, has_vars) in ended.into_iter().filter(|(number, _)| !keep.contains(number)) {
+        if number.saturating_add(remembered) <= newest {
+            db.execute("DELETE FROM releases WHERE app = ?1 AND number = ?2", params![app.0, number])?;
+            gone.push(number);
+        } else if has_vars {
+            db.execute(
+                "UPDATE releases SET vars = seal('release', app, number, ?3), forgotten = 1
+                 WHERE app = ?1 AND number = ?2",
+                params![app.0, number, NO_VARS],
+            )?;
+        }
+    }
+    Ok(gone)
+}
+
+/// Whether a release has still what it ran with.
+pub fn can_run(db: &Connection, id: ReleaseId) -> Result<bool, StoreError> {
+    Ok(db.query_row("SELECT NOT forgotten FROM releases WHERE id = ?1", [id.0], |row| row.get(0))?)
 }
 
 #[cfg(test)]

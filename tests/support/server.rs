@@ -140,6 +140,7 @@ impl Server {
         let child = Command::new("sh")
             .arg(self.home.join("serve.sh"))
             .env("PAAS_STOP_AT_FILE", self.home.join("stop-at"))
+            .env("PAAS_CLOCK_FILE", self.home.join("clock"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -291,6 +292,34 @@ impl Server {
         self.stop();
         std::fs::write(self.home.join("server.toml"), settings).unwrap();
         self.restart();
+    }
+
+    /// Starts it again where it may refuse; whether it serves.
+    pub fn try_restart(&self) -> bool {
+        self.start_process();
+        let end = std::time::Instant::now() + START_LIMIT;
+        while !self.answers() {
+            if self.serve.lock().unwrap().as_mut().unwrap().try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(std::time::Instant::now() < end, "paas serve neither starts nor ends:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
+
+    /// Sets the clock that the control plane sees, in seconds from the true time.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        std::fs::write(self.home.join("clock"), seconds.to_string()).unwrap();
+    }
+
+    /// Lets no proxy run until that is dropped. The server is killed and starts again.
+    pub fn without_proxy(&self) -> std::fs::File {
+        self.stop();
+        let lock = std::fs::File::open(self.home.join("data/proxy.lock")).unwrap();
+        lock.try_lock().unwrap();
+        self.restart();
+        lock
     }
 
     /// Makes the control plane stop at this place; see `src/failpoint.rs`.

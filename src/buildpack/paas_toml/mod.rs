@@ -174,6 +174,8 @@ mod tests {
             of_worker("restart = \"sometimes\""),
             of_worker("overlap = \"yes\""),
             of_worker("memroy = \"1G\""),
+            of_worker("stop_timeout = 60"),
+            of_worker("stop_timeout = \"2h\""),
             refused("[processes]\nworker = 2"),
             refused("[processes.\"a b\"]\nmemory = \"1G\""),
             refused("[deploy]\nrelease_timeout = 600"),

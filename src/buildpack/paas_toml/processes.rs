@@ -21,6 +21,7 @@ fn one(name: Given<String>, mut section: Section<'_, '_>) -> Result<OfType, Dete
         overlap: section.flag("overlap")?.is_some_and(|given| given.value),
         count: count(&mut section)?,
         give_up_after: give_up_after(&mut section)?,
+        stop_timeout: stop_timeout(&mut section)?,
     };
     section.finish()?;
     Ok((name, kind, settings))
@@ -40,6 +41,13 @@ fn give_up_after(section: &mut Section<'_, '_>) -> Result<Option<u16>, DetectErr
     (given.value <= 1000).then_some(Some(given.value)).ok_or_else(refused)
 }
 
+fn stop_timeout(section: &mut Section<'_, '_>) -> Result<Option<u16>, DetectError> {
+    let Some(given) = section.text("stop_timeout")? else { return Ok(None) };
+    let seconds = seconds(&given.value).and_then(|seconds| u16::try_from(seconds).ok());
+    let refused = || bad_value(given.line, "stop_timeout", &given.value, &["a time from \"1s\" to \"1h\""]);
+    seconds.filter(|seconds| *seconds <= LONGEST_STOP).map(Some).ok_or_else(refused)
+}
+
 fn memory(section: &mut Section<'_, '_>) -> Result<Option<Memory>, DetectError> {
     let Some(given) = section.text("memory")? else { return Ok(None) };
     let refused = || bad_value(given.line, "memory", &given.value, &[Memory::EXPECTED]);
@@ -57,6 +65,9 @@ fn restart(section: &mut Section<'_, '_>) -> Result<Restart, DetectError> {
     Restart::parse(&given.value)
         .ok_or_else(|| bad_value(given.line, "restart", &given.value, &Restart::WORDS))
 }
+
+/// The longest a process may take to stop, in seconds.
+const LONGEST_STOP: u16 = 3600;
 
 /// The longest time.
 const LONGEST: u64 = 24 * 3600;
@@ -103,7 +114,8 @@ fn described(settings: &TypeSettings) -> Option<String> {
         0 => "never given up".to_owned(),
         most => format!("given up after {most} ends"),
     });
-    let parts: Vec<String> = [memory, cpu, restart, overlap, give_up].into_iter().flatten().collect();
+    let stop = settings.stop_timeout.map(|seconds| format!("{seconds} s to stop"));
+    let parts: Vec<String> = [memory, cpu, restart, overlap, give_up, stop].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 

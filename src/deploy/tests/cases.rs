@@ -215,8 +215,11 @@ fn a_restart_of_one_process_that_is_cut_off_anywhere_leaves_one_that_answers() {
         if matches!(carried, Carried::Out(_)) {
             break;
         }
-        // Nobody tells that one is finished which never had a request: that takes a while.
-        if world.runs().len() > world.routed().len() && world.routed() == ["web.1"] {
+        // Nobody tells that one is finished which never had a request. That it had none is
+        // known until it is about to have some; from then on it takes a while.
+        let id = world.app().id;
+        let known = !world.read(move |db| store::apps::fresh(db, id)).is_empty();
+        if !known && world.runs().len() > world.routed().len() && world.routed() == ["web.1"] {
             continue;
         }
         let mut world = world.after_a_crash(None).unwrap();
@@ -908,4 +911,250 @@ fn more_processes_than_a_next_release_finds_addresses_for_are_refused() {
     let workers = [(ProcessType::parse("worker").unwrap(), Scale::To(25))].into();
     let scaled = world.block_on(pipeline.scale(&app, &workers, "ada", &report));
     assert!(matches!(scaled, Err(DeployError::TooMany(20, 25))), "{scaled:?}");
+}
+
+/// A push of `good(2)` up to the move of the branch; its id, the branch's file, and what it
+/// would name before and after.
+async fn prepared(pipeline: &Arc<Pipeline>, app: &App) -> (String, Arc<super::super::pushes::Push>, Moving) {
+    let name = app_name();
+    let opened = pipeline.open_push(&name, ada(), Some(app), CancellationToken::new()).await;
+    let (id, push, lease) = opened.unwrap();
+    let repository = pipeline.repository(&app.repository);
+    let old = crate::git::repository::branch(&repository, "main").unwrap().unwrap();
+    let new = Commit { number: 2, behaviour: Behaviour::Good }.write(&repository);
+    let update = RefUpdate { old: old.clone(), new: new.clone(), name: "refs/heads/main".to_owned() };
+    let hook = Hook::PreReceive { updates: vec![update], quarantine: None };
+    assert!(pipeline.hook(&id, hook, Report::channel().0, CancellationToken::new()).await);
+    drop(lease);
+    (id, push, Moving { branch: repository.join("refs/heads/main"), old, new })
+}
+
+struct Moving {
+    branch: std::path::PathBuf,
+    old: CommitId,
+    new: CommitId,
+}
+
+/// The disk is unwell when git has ended, and nobody hears of its last hook.
+#[test]
+fn a_push_whose_branch_cannot_be_read_is_seen_to_when_it_can() {
+    for moved in [true, false] {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        let (pipeline, app) = (world.pipeline.clone(), world.app());
+        let (id, push, moving) = world.block_on(prepared(&pipeline, &app));
+        std::fs::write(&moving.branch, "unreadable\n").unwrap();
+        assert!(world.block_on(pipeline.close_push(&id, &push)).is_err());
+        assert_eq!(world.runs(), ["web-1-1", "web-2-1"], "nothing is undone that may be live");
+        let now = if moved { &moving.new } else { &moving.old };
+        std::fs::write(&moving.branch, format!("{now}\n")).unwrap();
+        world.does_all(Command::Minute);
+        assert_eq!(world.runs(), [if moved { "web-2-1" } else { "web-1-1" }]);
+        let then = observed(&world);
+        assert_eq!(then.commit, Some(now.to_string()));
+        promises::kept(&world, &then).unwrap();
+    }
+}
+
+#[test]
+fn no_push_begins_while_what_others_left_is_swept_up() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (pipeline, app) = (world.pipeline.clone(), world.app());
+    let name = app_name();
+    world.block_on(async {
+        let alone = pipeline.pushes.alone(&app.repository).unwrap();
+        let opening = pipeline.open_push(&name, ada(), Some(&app), CancellationToken::new());
+        tokio::pin!(opening);
+        let moment = Duration::from_millis(50);
+        assert!(tokio::time::timeout(moment, &mut opening).await.is_err());
+        drop(alone);
+        let (id, push, _lease) = opening.await.unwrap();
+        assert!(pipeline.pushes.alone(&app.repository).is_none(), "its quarantine is its own");
+        pipeline.close_push(&id, &push).await.unwrap();
+        assert!(pipeline.pushes.alone(&app.repository).is_some());
+    });
+}
+
+#[test]
+fn that_a_release_was_taken_back_is_told_until_a_push_has_gone_live() {
+    let mut world = failing();
+    assert!(matches!(fails(&mut world).unwrap(), Carried::Out(())));
+    let id = world.app().id;
+    let told = |world: &World| -> Vec<String> {
+        let untold = world.read(move |db| store::releases::untold(db, id));
+        untold.iter().map(crate::deploy::taken_back).collect()
+    };
+    let expected = "v2 was rolled back automatically: 100 of 100 answers were 5xx.\n\
+                    v3 took its place with what v1 ran; the branch was put back to that.";
+    assert_eq!(told(&world), [expected]);
+    // None of this is a push.
+    world.does_all(Command::Config(1));
+    world.does_all(Command::Restart);
+    world.does_all(Command::Rollback(None));
+    assert!(world.tries(Command::Push(Commit { number: 3, behaviour: Behaviour::Exits })).is_err());
+    world.settles();
+    assert_eq!(told(&world), [expected]);
+    assert_eq!(world.block_on(world.pipeline.account(&world.app())).unwrap().taken_back.len(), 1);
+    world.does_all(good(4));
+    assert_eq!(told(&world), Vec::<String>::new());
+    world.unbroken();
+}
+
+/// A large app has no addresses for three releases.
+#[test]
+fn what_stands_by_goes_on_if_the_next_release_of_a_large_app_fails() {
+    let mut world = World::watching("10m").unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 25, worker: 0 });
+    world.does_all(good(2));
+    let before = world.runs();
+    assert_eq!(before.len(), 50, "v1 stands by");
+    for behaviour in [Behaviour::Exits, Behaviour::Answers500] {
+        assert!(world.tries(Command::Push(Commit { number: 3, behaviour })).is_err());
+        world.settles();
+        assert_eq!(world.runs(), before);
+    }
+    world.does_all(Command::Rollback(None));
+    let table = world.table();
+    assert!(table.routes[&app_name()].targets.iter().all(|target| target.release == 1), "it has taken over");
+    world.unbroken();
+}
+
+/// Nobody asks it after its start: it never answered well, but it takes connections.
+#[test]
+fn who_does_not_answer_well_takes_requests_only_when_nobody_else_does() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    world.does_all(Command::Scale { web: 2, worker: 0 });
+    let (web_1, web_2) = (world.engine().id("paas-shop-web-1-1"), world.engine().id("paas-shop-web-1-2"));
+    world.engine().die(&web_2);
+    world.waits_until_routed(&["web.1"]);
+    world.block_on(world.engine().comes_back(&web_2));
+    world.block_on(world.engine().behaves("paas-shop-web-1-2", Behaviour::Answers500));
+    world.settles();
+    assert_eq!(world.routed(), ["web.1"], "web.2 had its time");
+    world.does_all(Command::Minute);
+    assert_eq!(world.routed(), ["web.1"]);
+
+    world.notes().outage.store(true, std::sync::atomic::Ordering::Relaxed);
+    world.engine().die(&web_1);
+    world.waits_until_routed(&["web.2"]);
+    world.block_on(world.engine().comes_back(&web_1));
+    world.waits_until_routed(&["web.1"]);
+    world.block_on(world.engine().behaves("paas-shop-web-1-2", Behaviour::Good));
+    world.does_all(Command::Minute);
+    assert_eq!(world.routed(), ["web.1", "web.2"]);
+}
+
+#[test]
+fn a_wish_that_can_neither_be_carried_out_nor_taken_back_stands_and_is_said_to() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    super::script::hold_from("committed", || {});
+    let scaled = world.tries(Command::Scale { web: 2, worker: 0 });
+    super::script::end();
+    assert!(matches!(scaled, Err(DeployError::Stands(_))), "{scaled:?}");
+    world.does_all(Command::Minute);
+    assert_eq!(world.runs(), ["web-1-1", "web-1-2"]);
+    let then = observed(&world);
+    promises::kept(&world, &then).unwrap();
+}
+
+fn set_for_all(pipeline: Arc<Pipeline>) -> impl Future<Output = Result<(), DeployError>> {
+    let report = Report::channel().0;
+    let key = crate::model::EnvKey::parse("FOR_ALL").unwrap();
+    async move {
+        let change = move |vars: &mut crate::model::ConfigVars| drop(vars.0.insert(key, "1".to_owned()));
+        let effect = crate::deploy::Effect::AtOnce;
+        let all = pipeline.configure_all("ada", effect, &report, change).await?;
+        all.refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+}
+
+#[test]
+fn a_change_of_all_apps_config_that_is_cut_off_anywhere_is_gone_on_with() {
+    for place in 0.. {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        world.plan(super::Mishap::Crash, place);
+        let carried = world.carry_out(set_for_all(world.pipeline.clone()));
+        let struck = super::script::end();
+        if matches!(carried, Carried::Out(_)) {
+            break;
+        }
+        let mut world = world.after_a_crash(None).unwrap();
+        world.settles();
+        let id = world.app().id;
+        let read = move |db: &_| Ok((store::config::load_global(db)?, store::releases::current(db, id)?));
+        let (global, current) = world.read(read);
+        assert_eq!(current.unwrap().global, global, "it runs with what is stored (at {struck:?})");
+        assert!(world.read(store::config::behind).is_empty());
+        let then = observed(&world);
+        promises::kept(&world, &then).map_err(|why| format!("{why} (at {struck:?})")).unwrap();
+    }
+}
+
+/// The clock goes on by eight days: only the last releases' images are kept then.
+#[test]
+fn releases_whose_image_is_gone_run_with_nothing_any_more() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(0));
+    world.does_all(Command::Config(1));
+    for number in 1..12 {
+        world.does_all(good(number));
+    }
+    crate::clock::in_tests::set_ahead(8 * 86_400);
+    world.does_all(good(12));
+    let id = world.app().id;
+    let releases = world.read(move |db| store::releases::list(db, id));
+    let (number, has_vars): (Vec<u32>, Vec<bool>) =
+        releases.iter().map(|release| (release.number, !release.config.0.is_empty())).unzip();
+    assert_eq!(number, (1..=14).rev().collect::<Vec<_>>());
+    // v14 serves, ten more are kept; the first ran without any.
+    assert_eq!(has_vars, [vec![true; 11], vec![false; 3]].concat());
+    assert_eq!(world.engine().state().images.len(), 11);
+    for gone in [2, 3] {
+        let pipeline = world.pipeline.clone();
+        let (app, report) = (world.app(), Report::channel().0);
+        let back = world.block_on(pipeline.rollback(&app, Some(gone), false, "ada", &report));
+        assert!(matches!(back.err(), Some(DeployError::ImageGone(..))), "v{gone}");
+    }
+    let history = world.read(move |db| store::releases::history(db, id));
+    assert!(history.iter().all(|release| release.config.0.is_empty()), "nothing is unsealed for a list");
+
+    // Of very old ones nothing stays, and numbers go on.
+    let keep = [13].into();
+    let forget = move |db: &rusqlite::Transaction<'_>| store::releases::forget(db, id, &keep, 3);
+    let mut gone = world.block_on(world.pipeline.workers.store.write(forget)).unwrap();
+    gone.sort_unstable();
+    assert_eq!(gone, (1..=11).collect::<Vec<_>>());
+    world.does_all(Command::Rollback(Some(0)));
+    assert_eq!(world.read(move |db| store::releases::current(db, id)).unwrap().number, 15);
+}
+
+#[test]
+fn another_branch_deploys_or_does_not_wherever_the_change_is_cut_off() {
+    for place in 0.. {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        world.plan(super::Mishap::Crash, place);
+        let (pipeline, app) = (world.pipeline.clone(), world.app());
+        let _ = world.carry_out(async move { pipeline.set_deploy_branch(&app, "live").await });
+        let struck = super::script::end();
+        let cut_off = struck.is_some();
+        let mut world = if cut_off { world.after_a_crash(None).unwrap() } else { world };
+        world.settles();
+        let app = world.app();
+        let branch = app.deploy_branch.unwrap();
+        let path = world.pipeline.repository(&app.repository);
+        let there = crate::git::repository::branch(&path, &branch).unwrap().map(|commit| commit.to_string());
+        assert_eq!(there, observed(&world).commit, "{branch} names what runs (at {struck:?})");
+        let head = git2::Repository::open_bare(&path).unwrap();
+        let head = head.find_reference("HEAD").unwrap().symbolic_target().unwrap().unwrap().to_owned();
+        assert_eq!(head, format!("refs/heads/{branch}"), "at {struck:?}");
+        if !cut_off {
+            break;
+        }
+    }
 }

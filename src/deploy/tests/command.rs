@@ -7,7 +7,10 @@ use crate::deploy::config::Effect;
 use crate::deploy::{Authorship, Hook};
 use crate::deploy::{DeployError, Pipeline, Report};
 use crate::git::{RefUpdate, repository};
-use crate::model::{App, CommitId, EnvKey, ProcessType, Release, ReleaseState, Scale};
+use crate::model::{
+    App, CheckChange, CommitId, EnvKey, Memory, ProcessName, ProcessType, Release, ReleaseState, Scale,
+    Selection, SizeChange,
+};
 use crate::store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +26,18 @@ pub(super) enum Command {
         worker: u8,
     },
     Config(u8),
+    /// `config:set --global`.
+    ConfigOfAll(u8),
+    /// `ps:resize web`, in units of 32 MiB.
+    Resize(u8),
+    /// `checks:set`, in seconds.
+    Checks(u8),
+    /// `rollback --keep-config`.
+    RollbackKeeping,
     Restart,
+    /// `ps:stop worker` and `ps:start worker`.
+    StopSome,
+    StartSome,
     Stop,
     Start,
     Destroy,
@@ -57,7 +71,9 @@ impl Step {
     pub fn is_left_written(self) -> bool {
         let early = matches!(self.command, Command::Scale { .. } | Command::Start);
         let held = |mishap| matches!(mishap, Some((Mishap::StoreHeld, _)));
-        early && (held(self.mishap) || held(self.next))
+        // What is said of all apps stands, whatever one of them makes of it.
+        let of_all = matches!(self.command, Command::ConfigOfAll(_));
+        of_all || early && (held(self.mishap) || held(self.next))
     }
 }
 
@@ -84,6 +100,12 @@ pub(super) struct Wanted {
     pub there: bool,
     pub commit: Option<String>,
     pub value: Option<String>,
+    /// Of all apps.
+    pub common: Option<String>,
+    /// What web is given, in MiB.
+    pub size: Option<u32>,
+    /// Of the checks, in seconds.
+    pub timeout: Option<u16>,
     pub web: u32,
     pub worker: u32,
     pub stopped: bool,
@@ -103,6 +125,27 @@ pub(super) enum Forecast {
 const SLUGGISH: Duration = Duration::from_millis(12);
 
 const KEY: &str = "VALUE";
+const COMMON: &str = "COMMON";
+
+fn memory(units: u8) -> u32 {
+    32 * (u32::from(units) + 1)
+}
+
+fn workers() -> [Selection; 1] {
+    [Selection::Type(ProcessType::parse("worker").unwrap())]
+}
+
+/// That it was carried out is seen by the containers; here, that it was written down.
+async fn expect_stopped(
+    pipeline: &Pipeline,
+    app: &App,
+    which: &[ProcessName],
+    stopped: bool,
+) -> Result<(), DeployError> {
+    let Some(current) = pipeline.current(app).await? else { return Err(DeployError::NoRelease) };
+    let right = which.iter().all(|process| current.stopped.has(process) == stopped);
+    if right { Ok(()) } else { Err(DeployError::Internal(format!("{:?}", current.stopped))) }
+}
 
 impl Command {
     /// What it should come to, from how things are.
@@ -121,7 +164,23 @@ impl Command {
                 // An app that is stopped stays so, and has it when it is started.
                 Forecast::Leads(Wanted { value: Some(value.to_string()), ..now.clone() })
             }
+            Self::ConfigOfAll(value) => {
+                Forecast::Leads(Wanted { common: Some(value.to_string()), ..now.clone() })
+            }
+            Self::Checks(seconds) => {
+                Forecast::Leads(Wanted { timeout: Some(u16::from(seconds) + 1), ..now.clone() })
+            }
             _ if !runs => Forecast::LeftOut,
+            Self::Resize(units) => Forecast::Leads(Wanted { size: Some(memory(units)), ..now.clone() }),
+            Self::RollbackKeeping => match Self::Rollback(None).target(world) {
+                Some(target) => {
+                    let commit = Some(target.commit.to_string());
+                    Forecast::Leads(Wanted { commit, stopped: false, ..now.clone() })
+                }
+                None => Forecast::LeftOut,
+            },
+            // There is none of them.
+            Self::StopSome | Self::StartSome if now.stopped || now.worker == 0 => Forecast::LeftOut,
             Self::Rollback(_) => match self.target(world) {
                 Some(target) => {
                     let commit = Some(target.commit.to_string());
@@ -133,7 +192,9 @@ impl Command {
             Self::Astray(commit) if Some(name_of(commit, world)) == now.commit => Forecast::LeftOut,
             Self::Restart | Self::Start => Forecast::Leads(Wanted { stopped: false, ..now.clone() }),
             Self::Dies(_) | Self::Removed(_) if now.stopped || now.web + now.worker == 0 => Forecast::LeftOut,
-            Self::Dies(_) | Self::Removed(_) | Self::Astray(_) => Forecast::Leads(now.clone()),
+            Self::StopSome | Self::StartSome | Self::Dies(_) | Self::Removed(_) | Self::Astray(_) => {
+                Forecast::Leads(now.clone())
+            }
         }
     }
 
@@ -141,8 +202,8 @@ impl Command {
     pub fn decided_at(self) -> Option<&'static str> {
         match self {
             Self::Push(_) => Some("after git has moved the branch"),
-            Self::Rollback(_) => Some("branch-moved"),
-            Self::Config(_) | Self::Restart => Some("ready"),
+            Self::Rollback(_) | Self::RollbackKeeping => Some("branch-moved"),
+            Self::Config(_) | Self::Resize(_) | Self::Restart => Some("ready"),
             Self::Scale { .. } => Some("committed"),
             _ => None,
         }
@@ -210,6 +271,30 @@ impl Command {
                 };
                 pipeline.configure(&app, "ada", Effect::AtOnce, &report, set).await.map(|_| ())
             }
+            Self::ConfigOfAll(value) => {
+                let set = move |vars: &mut crate::model::ConfigVars| {
+                    vars.0.insert(EnvKey::parse(COMMON).unwrap(), value.to_string());
+                };
+                let all = pipeline.configure_all("ada", Effect::AtOnce, &report, set).await?;
+                all.refused.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+            }
+            Self::Resize(units) => {
+                let change = SizeChange { memory: Some(Some(Memory(memory(units)))), cpu: None };
+                pipeline.resize(&app, &[ProcessType::web()], change, "ada", &report).await.map(|_| ())
+            }
+            Self::Checks(seconds) => {
+                let change = |checks: &mut CheckChange| checks.timeout = Some(u16::from(seconds) + 1);
+                pipeline.set_checks(&app, change, true, "ada").await
+            }
+            Self::RollbackKeeping => pipeline.rollback(&app, None, true, "ada", &report).await.map(|_| ()),
+            Self::StopSome => {
+                let workers = pipeline.stop_some(&app, &workers(), "ada").await?;
+                expect_stopped(pipeline, &app, &workers, true).await
+            }
+            Self::StartSome => {
+                let workers = pipeline.start_some(&app, &workers(), "ada", &report).await?;
+                expect_stopped(pipeline, &app, &workers, false).await
+            }
             Self::Restart => pipeline.restart(&app, "ada", &report).await.map(|_| ()),
             Self::Stop => pipeline.stop_app(&app, "ada").await,
             Self::Start => pipeline.start_app(&app, "ada", &report).await.map(|_| ()),
@@ -258,8 +343,14 @@ impl Call {
     }
 }
 
+fn common(world: &World) -> Option<String> {
+    world.read(store::config::load_global).get(COMMON).map(str::to_owned)
+}
+
 fn pushed(commit: Commit, world: &World, now: &Wanted) -> Forecast {
-    let new = if now.there { now.clone() } else { Wanted { there: true, web: 1, ..Wanted::default() } };
+    // What is said of all apps outlives each of them.
+    let first = Wanted { there: true, web: 1, common: common(world), ..Wanted::default() };
+    let new = if now.there { now.clone() } else { first };
     let name = Some(name_of(commit, world));
     match commit.behaviour {
         _ if name == now.commit => Forecast::LeftOut,
@@ -311,15 +402,20 @@ async fn push(call: &Call, commit: Commit) -> Result<(), DeployError> {
 /// How things are, by the store.
 pub(super) fn observed(world: &World) -> Wanted {
     let Some(app) = world.read(|db| store::apps::find(db, &app_name())) else { return Wanted::default() };
-    let App { id, stopped, .. } = app;
+    let App { id, stopped, checks, .. } = app;
     let (current, config, formation) = world.read(move |db| {
         Ok((store::releases::current(db, id)?, store::config::load(db, id)?, store::apps::formation(db, id)?))
     });
+    let (common, sizes) =
+        world.read(move |db| Ok((store::config::load_global(db)?, store::apps::sizes(db, id)?)));
     let count = |kind: &str| formation.count(&ProcessType::parse(kind).unwrap());
     Wanted {
         there: true,
         commit: current.map(|release| release.commit.to_string()),
         value: config.get(KEY).map(str::to_owned),
+        common: common.get(COMMON).map(str::to_owned),
+        size: sizes.get(&ProcessType::web()).and_then(|size| size.memory).map(|Memory(mib)| mib),
+        timeout: checks.timeout,
         web: count("web"),
         worker: count("worker"),
         stopped,

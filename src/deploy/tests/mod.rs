@@ -53,6 +53,12 @@ fn commands() -> impl Strategy<Value = Command> {
         3 => prop::option::of(0..4u8).prop_map(Command::Rollback),
         3 => (0..3u8, 0..2u8).prop_map(|(web, worker)| Command::Scale { web, worker }),
         3 => (0..3u8).prop_map(Command::Config),
+        1 => (0..3u8).prop_map(Command::ConfigOfAll),
+        1 => (0..3u8).prop_map(Command::Resize),
+        1 => (0..3u8).prop_map(Command::Checks),
+        1 => Just(Command::RollbackKeeping),
+        1 => Just(Command::StopSome),
+        1 => Just(Command::StartSome),
         2 => Just(Command::Restart),
         1 => Just(Command::Stop),
         1 => Just(Command::Start),
@@ -183,7 +189,7 @@ fn minute(mut world: World) -> Result<World, String> {
     world.rest()?;
     let app = world.block_on(pipeline.find(&world::app_name())).map_err(|error| error.to_string())?;
     if let Some(app) = app {
-        world.block_on(pipeline.prune_images(&app)).map_err(|error| error.to_string())?;
+        world.block_on(pipeline.prune_images(&app, "ada")).map_err(|error| error.to_string())?;
     }
     Ok(world)
 }
@@ -201,7 +207,12 @@ fn again(world: World, step: Step) -> Result<World, String> {
 
 /// Does them one after the other; whether the last one's mishap happened.
 fn run(steps: &[Step]) -> Result<bool, String> {
-    let (mut world, mut struck) = (World::new()?, false);
+    run_watching("0", steps)
+}
+
+/// The same, where the release before stands by for so long.
+fn run_watching(watch: &str, steps: &[Step]) -> Result<bool, String> {
+    let (mut world, mut struck) = (World::watching(watch)?, false);
     for (number, step) in steps.iter().enumerate() {
         let said = |why: String| format!("step {}, {step:?}: {why}", number + 1);
         (world, struck) = take(world, *step).map_err(said)?;
@@ -221,7 +232,12 @@ fn at_every_place(mishap: Mishap) {
         Command::Scale { web: 2, worker: 0 },
         Command::Scale { web: 0, worker: 2 },
         Command::Config(1),
+        Command::ConfigOfAll(1),
+        Command::Resize(1),
+        Command::Checks(1),
+        Command::RollbackKeeping,
         Command::Restart,
+        Command::StopSome,
         Command::Stop,
         Command::Destroy,
     ];
@@ -231,11 +247,14 @@ fn at_every_place(mishap: Mishap) {
     // Who fails at once does not care how long the others take.
     before.extend((mishap == Mishap::Crash).then_some(Command::Sluggish));
     let before: Vec<Step> = before.into_iter().map(plain).collect();
+    let with_a_stopped_worker =
+        [Command::Push(good(0)), Command::Scale { web: 1, worker: 2 }, Command::StopSome];
     let sequences = each.map(|command| (before.clone(), command)).into_iter().chain([
         (vec![], Command::Push(good(0))),
         ([Command::Push(good(0)), Command::Stop].map(plain).to_vec(), Command::Start),
         ([Command::Push(good(0)), Command::Stop, Command::Config(1)].map(plain).to_vec(), Command::Start),
         ([Command::Push(good(0)), Command::Stop].map(plain).to_vec(), Command::Push(good(1))),
+        (with_a_stopped_worker.map(plain).to_vec(), Command::StartSome),
     ]);
     for (before, command) in sequences {
         for place in 0.. {
@@ -295,8 +314,12 @@ fn no_sequence_of_commands_and_mishaps_breaks_a_promise() {
     let cases = if asked { default.cases } else { CASES };
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 400, ..default };
     let sequences = prop::collection::vec(steps(), 1..=STEPS);
-    let outcome =
-        TestRunner::new(config).run(&sequences, |steps| run(&steps).map(|_| ()).map_err(TestCaseError::fail));
+    let sequences = (prop::sample::select(vec!["0", "10m"]), sequences);
+    let outcome = TestRunner::new(config).run(&sequences, |(watch, steps)| {
+        run_watching(watch, &steps)
+            .map(|_| ())
+            .map_err(|why| TestCaseError::fail(format!("watch {watch}: {why}")))
+    });
     if let Err(failure) = outcome {
         panic!("{failure}");
     }

@@ -4,7 +4,7 @@ use super::command::Wanted;
 use super::containers::{Container, State};
 use super::world::{World, app_name};
 use crate::git::repository;
-use crate::model::{App, Release, ReleaseState};
+use crate::model::{App, ProcessName, ProcessType, Release, ReleaseState, Window};
 use crate::store;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -28,8 +28,10 @@ pub(super) fn kept(world: &World, wanted: &Wanted) -> Result<(), Broken> {
     let current = one_is_current(&releases)?;
     the_branch_names_it(world, &app, current)?;
     names(world, &app, &releases)?;
-    let runs = its_processes_run(&app, current, wanted, &state)?;
-    they_take_the_requests(world, &runs)?;
+    let window = world.read(move |db| store::windows::of(db, id));
+    let runs = its_processes_run(&app, current, wanted, window.as_ref(), &state)?;
+    let label = current.map_or(0, Release::label);
+    they_take_the_requests(world, runs.iter().filter(|container| container.release == label))?;
     addresses(world, &runs)?;
     images(&releases, &state)?;
     same("networks", &state.networks.keys().copied().filter(|of| *of != id).collect::<Vec<_>>(), &vec![])?;
@@ -86,33 +88,46 @@ fn names(world: &World, app: &App, releases: &[Release]) -> Result<(), Broken> {
     same("HEAD", &head.symbolic_target().unwrap(), &Some(format!("refs/heads/{branch}").as_str()))
 }
 
-/// The processes of the current release, as many as are wanted, run, and no others.
+/// The processes of the current release, as many as are wanted and not stopped, run, and
+/// no others but the web processes that stand by while it is watched.
 fn its_processes_run(
     app: &App,
     current: Option<&Release>,
     wanted: &Wanted,
+    window: Option<&Window>,
     state: &State,
 ) -> Result<Vec<Container>, Broken> {
     let mut expected = Vec::new();
     if let Some(release) = current.filter(|_| !app.stopped) {
         for (kind, count) in [("web", wanted.web), ("worker", wanted.worker)] {
             let number = release.label();
-            expected.extend((1..=count).map(|index| format!("paas-{}-{kind}-{number}-{index}", app.name)));
+            let kind = ProcessType::parse(kind).unwrap();
+            let names = (1..=count).map(|index| ProcessName { kind: kind.clone(), index });
+            let names = names.filter(|name| !release.stopped.has(name));
+            expected.extend(names.map(|name| format!("paas-{}-{kind}-{number}-{}", app.name, name.index)));
         }
     }
     let containers: Vec<Container> = state.containers.values().cloned().collect();
-    let mut there: Vec<String> = containers.iter().map(|container| container.name.clone()).collect();
+    let stands_by = |container: &&Container| {
+        let (release, is_web) = (container.release, container.process.kind.is_web());
+        window.is_some_and(|window| window.standby == release && is_web)
+    };
+    let there = containers.iter().filter(|container| !stands_by(container));
+    let mut there: Vec<String> = there.map(|container| container.name.clone()).collect();
     there.sort();
     expected.sort();
     same("containers", &there, &expected)?;
-    match containers.iter().find(|container| !container.running) {
+    match containers.iter().find(|container| !container.running && !stands_by(container)) {
         Some(container) => Err(format!("{} does not run", container.name)),
         None => Ok(containers),
     }
 }
 
-fn they_take_the_requests(world: &World, runs: &[Container]) -> Result<(), Broken> {
-    let web = runs.iter().filter(|container| container.process.kind.is_web());
+fn they_take_the_requests<'a>(
+    world: &World,
+    runs: impl Iterator<Item = &'a Container>,
+) -> Result<(), Broken> {
+    let web = runs.filter(|container| container.process.kind.is_web());
     let expected: BTreeSet<SocketAddr> = web.map(Container::at).collect();
     let targets = |table: &crate::model::RouteTable| -> BTreeSet<SocketAddr> {
         let route = table.routes.get(&app_name());

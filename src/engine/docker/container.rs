@@ -188,6 +188,8 @@ fn specification(workload: &Workload) -> ContainerCreateBody {
         cmd,
         env: Some(env),
         labels: Some(labels(workload)),
+        // For `docker stop` and the end of the host; we say it each time.
+        stop_timeout: i64::try_from(workload.stop_timeout.as_secs()).ok(),
         // The pipeline asks; the engine would ask once more for nothing.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
         host_config: Some(host_config(workload)),

@@ -2,7 +2,7 @@
 
 use super::{DockerEngine, call, or_missing};
 use crate::engine::{EngineError, LABEL_APP, LABEL_PROCESS, LABEL_RELEASE};
-use crate::model::{AppId, ProcessName, ProcessState, Restart};
+use crate::model::{AppId, ProcessName, ProcessState, Restart, USUAL_STOP};
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerUpdateBody,
     RestartPolicyNameEnum,
@@ -112,7 +112,9 @@ impl DockerEngine {
 
 /// A container's state; `None` if its labels are not ours.
 fn state(answer: ContainerInspectResponse) -> Option<ProcessState> {
-    let labels = answer.config?.labels?;
+    let config = answer.config?;
+    let labels = config.labels?;
+    let stop_timeout = config.stop_timeout.and_then(|seconds| u64::try_from(seconds).ok());
     let now = answer.state.unwrap_or_default();
     let host = answer.host_config.unwrap_or_default();
     let running = now.running == Some(true) && now.restarting != Some(true);
@@ -129,6 +131,7 @@ fn state(answer: ContainerInspectResponse) -> Option<ProcessState> {
         running,
         restarting: now.restarting == Some(true),
         restart: restart(host.restart_policy.and_then(|policy| policy.name)),
+        stop_timeout: stop_timeout.map_or(USUAL_STOP, Duration::from_secs),
         size: (host.memory.unwrap_or_default(), host.nano_cpus.unwrap_or_default()),
         exit_code: exit_code(&now, running),
         oom_killed: now.oom_killed == Some(true),

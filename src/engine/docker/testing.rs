@@ -123,6 +123,7 @@ impl TestApp {
             limits: Limits { memory: 64 << 20, nano_cpus: 500_000_000, pids: 50, nofile: 1000 },
             root: false,
             restart: Restart::Never,
+            stop_timeout: Duration::from_secs(30),
         }
     }
 }

@@ -68,6 +68,7 @@ impl FakeEngine {
             port: port.unwrap_or(0),
             running: false,
             restart: workload.restart,
+            stop_timeout: workload.stop_timeout,
             size: (workload.limits.memory, workload.limits.nano_cpus),
             exit_code: None,
             restarts: 0,
