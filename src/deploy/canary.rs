@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How often it is looked how it does.
 const LOOK: Duration = if cfg!(test) { Duration::from_millis(2) } else { Duration::from_secs(1) };
 
+/// So many times in a row the engine may not say how it is.
+const MOST_UNSEEN: u32 = 10;
+
 /// Tests have less time.
 const FASTER: u32 = if cfg!(test) { 100 } else { 1 };
 
@@ -85,8 +88,19 @@ impl Pipeline {
         canary: Canary,
     ) -> Result<(), DeployError> {
         let end = Instant::now() + canary.time() / FASTER;
+        let mut unseen = 0;
         loop {
-            self.expect_to_go_on(app, release).await?;
+            match self.expect_to_go_on(app, release).await {
+                // The engine may be restarting.
+                Err(DeployError::Engine(error)) if unseen < MOST_UNSEEN => {
+                    tracing::warn!(app = %app.name, %error, "nobody knows how its canary is");
+                    unseen += 1;
+                }
+                looked => {
+                    looked?;
+                    unseen = 0;
+                }
+            }
             let former = self.routes.tally.late(&app.name, before.number);
             if let Some(evidence) = self.routes.tally.evidence(&app.name, release.number, &former) {
                 return Err(DeployError::Worse { evidence, beside: before.number });

@@ -131,16 +131,27 @@ impl Pipeline {
             }
             for (app, who) in behind {
                 tracing::info!(app = %app.name, "going on with a change of all apps' config vars");
-                let report = Report::channel().0;
-                if let Err(error) = pipeline.catch_up(&app, &who, Effect::AtOnce, &report).await {
-                    tracing::warn!(app = %app.name, %error, "it does not run with today's config vars");
-                    let text = format!("The change of all apps' config vars did not come up: {error}");
-                    pipeline.platform_line(app.id, &text);
+                if pipeline.stop.is_cancelled() {
+                    return;
                 }
-                pipeline.caught_up(&app).await;
+                pipeline.catch_up_after_all(&app, &who).await;
             }
         });
         Ok(())
+    }
+
+    /// What passes is no reason to give a change up: then the next start goes on with it.
+    async fn catch_up_after_all(self: &Arc<Self>, app: &App, who: &str) {
+        let report = Report::channel().0;
+        let outcome = self.catch_up(app, who, Effect::AtOnce, &report).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(app = %app.name, %error, "it does not run with today's config vars");
+            let text = format!("The change of all apps' config vars did not come up: {error}");
+            self.platform_line(app.id, &text);
+        }
+        if !matches!(outcome, Err(DeployError::Store(_) | DeployError::Engine(_) | DeployError::NoProxy)) {
+            self.caught_up(app).await;
+        }
     }
 
     /// An app runs with the config vars of all apps, or never will by itself.

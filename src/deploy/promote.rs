@@ -257,16 +257,22 @@ impl Pipeline {
     /// they are of, whoever took their route away, and however long ago. Until then
     /// nobody else takes them for leftovers.
     pub(super) async fn retire_web(&self, app: &App, web: &[ProcessState]) {
-        self.retire_after(app, web, Duration::MAX).await;
+        self.retire_after(app, web, Duration::MAX, ITS_OWN).await;
     }
 
     /// The same for who has the app in hand: a proxy that stays away is not waited for
     /// any longer than its requests would be.
     pub(super) async fn retire_web_in_turn(&self, app: &App, web: &[ProcessState]) {
-        self.retire_after(app, web, DRAIN).await;
+        self.retire_after(app, web, DRAIN, ITS_OWN).await;
     }
 
-    async fn retire_after(&self, app: &App, web: &[ProcessState], away: Duration) {
+    /// The same where others wait for the app's turn: a process has no longer to end than
+    /// its requests, whatever its type says.
+    pub(super) async fn retire_web_soon(&self, app: &App, web: &[ProcessState]) {
+        self.retire_after(app, web, DRAIN, DRAIN).await;
+    }
+
+    async fn retire_after(&self, app: &App, web: &[ProcessState], away: Duration, most: Duration) {
         self.mark_retiring(web);
         let used = self.routed_once(app, web).await;
         let version = self.routes.table().version;
@@ -283,7 +289,7 @@ impl Pipeline {
             () = self.stop.cancelled() => return,
         }
         reached("drained");
-        self.end_processes(app, web, ITS_OWN).await;
+        self.end_processes(app, web, most).await;
         self.unmark_retiring(web);
     }
 

@@ -167,7 +167,11 @@ impl Pipeline {
         let targets = match self.expect_to_serve(app, &release).await {
             Ok(targets) => targets,
             Err(error) => {
-                self.discard(app, &release, &error).await;
+                if self.is_tried(app, &release) {
+                    self.undo_canary(app, &release, turn).await;
+                } else {
+                    self.discard(app, &release, &error).await;
+                }
                 return Err(error);
             }
         };

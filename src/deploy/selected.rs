@@ -1,12 +1,13 @@
 //! Stopping, starting and restarting some of an app's processes, within its release.
 
-use super::processes::{ITS_OWN, Running};
+use super::processes::Running;
 use super::{DeployError, Pipeline, Report};
 use crate::failpoint::reached;
 use crate::model::{App, AppId, ProcessName, ProcessState, Release, Selection, Stopped};
 use crate::store;
 use std::collections::HashMap;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 impl Pipeline {
     /// Ends these processes; they stay so until they are started or restarted, or
@@ -211,7 +212,7 @@ impl Pipeline {
             let its: Vec<ProcessState> =
                 states.into_iter().filter(|state| state.container == started[0].1.container).collect();
             // It has never had a request.
-            self.end_processes(app, &its, ITS_OWN).await;
+            self.end_processes(app, &its, Duration::ZERO).await;
             return Err(error);
         }
         let formed = self.formed(app, release).await?;
@@ -232,7 +233,7 @@ impl Pipeline {
         self.mark_retiring(&state);
         let published = self.publish_running(app.id).await?;
         self.routes.acknowledged(published.version).await;
-        self.retire_web_in_turn(app, &state).await;
+        self.retire_web_soon(app, &state).await;
         Ok(())
     }
 

@@ -242,7 +242,7 @@ impl Pipeline {
         self.store().write(move |db| store::windows::close(db, id)).await?;
         let mut standby = self.not_retiring(self.states(id).await?);
         standby.retain(|state| window.keeps(state));
-        self.retire_web_in_turn(app, &standby).await;
+        self.retire_web_soon(app, &standby).await;
         Ok(())
     }
 

@@ -70,6 +70,12 @@ struct Exchange {
     connect: Duration,
 }
 
+impl Exchange {
+    fn is_switching(&self) -> bool {
+        self.response.status() == StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
 /// Answers one request; never fails.
 pub(super) async fn answer(
     client: &Client,
@@ -177,6 +183,11 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
         };
         let cookie = backend.cookie(errand.request.headers(), &upstream);
         match attempt(client, in_flight, errand.request, terms).await {
+            // Nobody asked for another protocol.
+            Ok(exchange) if exchange.is_switching() && errand.upgrade.is_none() => {
+                errand.record.process = Some(Arc::clone(&upstream));
+                break backend.instead_of(&upstream, Page::Closed);
+            }
             Ok(exchange) => {
                 backend.counter_of(&upstream).note(exchange.response.status());
                 let mut record = errand.record;
@@ -189,6 +200,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 return Ok(Delivery { exchange, upgrade: errand.upgrade, cookie, record });
             }
             Err(Failure::Refused(request)) => {
+                backend.charge_canary(&upstream);
                 backend.meter.ejected();
                 asked.refused(upstream);
                 errand.request = *request;
@@ -204,6 +216,7 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
                 break Page::Busy;
             }
             Err(Failure::Lost(request)) => {
+                backend.charge_canary(&upstream);
                 lost = true;
                 asked.lost(upstream);
                 errand.request = *request;
@@ -290,7 +303,12 @@ async fn place(
             Waited::In(in_flight) => {
                 let backend = board.backend(client.entry, host).unwrap_or(backend);
                 errand.record.app = Some(Arc::clone(&backend));
-                return Ok((backend, in_flight));
+                // What holds for all requests holds for those that waited, too.
+                let asked_for = (&errand.record.method, &errand.record.uri);
+                return match gate::stop(client, &backend, host, asked_for, errand.request.headers()) {
+                    Some(page) => Err(page),
+                    None => Ok((backend, in_flight)),
+                };
             }
             Waited::Anew => tokio::task::yield_now().await,
             Waited::InVain => return Err(Page::Full(Full::App)),
@@ -441,7 +459,7 @@ async fn send(
 
 impl Delivery {
     fn into_response(self, client: &Client, on_upgrade: Option<OnUpgrade>) -> Response<ReplyBody> {
-        if self.exchange.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if self.exchange.is_switching() {
             return self.into_tunnel(client, on_upgrade);
         }
         let Exchange { response, sender, upload, in_flight, .. } = self.exchange;

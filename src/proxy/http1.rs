@@ -55,7 +55,8 @@ pub(super) async fn serve<S: Wire>(shared: &Arc<Shared>, stream: S, client: Clie
             tokio::time::timeout(shared.limits.idle.saturating_sub(REST), stream.wire().socket().readable());
         if !matches!(place.leave().run_until_cancelled(next).await, Some(Ok(Ok(())))) {
             // Its time is over, its place is needed, or we end.
-            let _ = stream.shutdown().await;
+            let end = tokio::time::timeout(shared.limits.send, stream.shutdown());
+            let _ = shared.kill.run_until_cancelled(end).await;
             return;
         }
     }
@@ -69,6 +70,7 @@ async fn converse<S: Wire>(
     place: &Place,
     resting: &AtomicBool,
 ) -> Option<ClientStream<S>> {
+    resting.store(false, Ordering::Relaxed);
     let served = Arc::clone(client);
     let service = service_fn(move |request| {
         let client = Arc::clone(&served);

@@ -121,6 +121,14 @@ impl Hub {
     }
 }
 
+/// One that another has taken the place of is asked for its lines no more.
+impl Drop for Lane {
+    fn drop(&mut self) {
+        let bytes: usize = self.waiting().iter().map(|line| line.text.len() + OVERHEAD).sum();
+        self.hub.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Lane {
     /// Takes a line, which is made only if there is room for it.
     pub(super) fn put(&self, is_error: bool, line: impl FnOnce() -> AccessLine) {

@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 /// Nobody is sent away who has been without a request for less.
 const BRIEF: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether a request that takes long has ended.
+const RARELY: Duration = Duration::from_secs(8);
+
 /// All places.
 pub(super) struct Places {
     all: usize,
@@ -153,11 +156,16 @@ impl Place {
         Request { full, place: Arc::clone(self) }
     }
 
-    /// Waits until there was no request for `time`.
+    /// Waits until there was no request for `time`. While there is one, it looks ever
+    /// more rarely: an answer may go on for hours.
     pub(super) async fn idle_for(&self, time: Duration) {
+        let mut pause = time;
         loop {
             let left = match self.state.idle_since() {
-                None => time,
+                None => {
+                    pause = (pause * 2).min(time.max(RARELY));
+                    pause
+                }
                 Some(since) => {
                     let idle = Duration::from_millis(clock() - since.min(clock()));
                     match time.checked_sub(idle) {

@@ -13,6 +13,7 @@ use super::sticky::Sticky;
 use super::upstream::{InFlight, Upstream};
 use crate::model::{AppName, Domain, HttpSettings, HttpsPolicy, Maintenance, Redirect, Route, Target};
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -191,6 +192,16 @@ impl Backend {
         match &self.canary {
             Some((release, counter)) if *release == upstream.target.release => counter,
             _ => &self.counter,
+        }
+    }
+
+    /// Counts a request that this process has failed and another one answers, if it is
+    /// one of a release that is tried: it would be judged by its good answers alone.
+    pub(super) fn charge_canary(&self, upstream: &Upstream) {
+        if let Some((release, counter)) = &self.canary
+            && *release == upstream.target.release
+        {
+            counter.note(StatusCode::SERVICE_UNAVAILABLE);
         }
     }
 

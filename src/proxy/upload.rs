@@ -89,7 +89,9 @@ impl Upload {
         if self.turn.load(Ordering::Acquire) == Turn::Client.number() {
             return Some(limit);
         }
-        let waited = Duration::from_millis(clock() - self.since.load(Ordering::Relaxed).min(clock()));
+        let since = self.since.load(Ordering::Relaxed);
+        // Another thread may have set it to what is the next millisecond by now.
+        let waited = Duration::from_millis(clock().saturating_sub(since));
         limit.checked_sub(waited).filter(|left| millis(*left) > 0)
     }
 }
