@@ -21,8 +21,7 @@ use tracing::{debug, warn};
 
 /// Connections at a time: monitoring has one or two.
 const CONNECTIONS: usize = 16;
-/// For the next request's head, or for the answer to be taken; monitoring that asks more
-/// rarely connects again.
+/// For the next request's head; monitoring that asks more rarely connects again.
 const PATIENCE: Duration = Duration::from_secs(75);
 /// After a failed `accept`.
 const PAUSE: Duration = Duration::from_millis(100);
