@@ -82,6 +82,12 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Its holder's server is the only one of its lane on this machine; script/test has several.
+fn lock() -> String {
+    let lane = std::env::var("PAAS_TEST_LANE").map_or_else(|_| String::new(), |lane| format!("-{lane}"));
+    format!("/tmp/paas-tests{lane}.lock")
+}
+
 impl Server {
     fn start(engine: Option<String>) -> Self {
         Self::prepared(engine, |_| {})
@@ -91,7 +97,7 @@ impl Server {
     fn prepared(engine: Option<String>, prepare: impl FnOnce(&Path)) -> Self {
         let home = tempfile::Builder::new().prefix("paas-test.").tempdir().unwrap().keep();
         let mut reaper = Command::new("flock")
-            .args(["/tmp/paas-tests.lock", "sh"])
+            .args([&lock(), "sh"])
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/reaper.sh"))
             .arg(PAAS)
             .arg(&home)
