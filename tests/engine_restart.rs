@@ -92,10 +92,12 @@ impl Subject {
         assert!(self.says.borrow().contains(&(commit.to_owned(), text.to_owned())), "{what}: {info}");
         assert_eq!(self.repository.on_server("refs/heads/main"), commit, "{what}");
         let expected = ["web", "worker"].map(|kind| format!("paas-{NAME}-{kind}-{release}-1"));
-        eventually(&format!("{what}: {expected:?} run, and no others"), 2 * MINUTE, || {
-            let there = self.listing("ps -a --format {{.Names}}");
-            there == expected && self.listing("ps --format {{.Names}}") == expected
-        });
+        let end = Instant::now() + 2 * MINUTE;
+        let only = |args| self.listing(args) == expected;
+        while !only("ps -a --format {{.Names}}") || !only("ps --format {{.Names}}") {
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(Instant::now() < end, "{what}: not just {expected:?} run\n{}", self.looks());
+        }
         let direct = http::get(self.port, NAME, "/").unwrap();
         assert_eq!(direct.body, text, "{what}");
         eventually(&format!("{what}: only what served has an image"), MINUTE, || {

@@ -36,6 +36,10 @@ impl Doubts {
         self.begun.contains(&name(state)) || self.up.contains_key(&state.container)
     }
 
+    fn any(&self, app: AppId) -> bool {
+        self.up.values().any(|up| up.app == app)
+    }
+
     /// From now on it is one that is to be asked, as far as it is in doubt; whether
     /// nobody is doing so.
     fn take(&mut self, state: &ProcessState) -> bool {
@@ -164,6 +168,30 @@ impl Pipeline {
         self.resolve_doubts(app, release, std::slice::from_ref(state));
     }
 
+    /// The engine was away, and nobody has heard which processes have ended and come back:
+    /// those that are to take requests soon are asked again before they do.
+    pub(super) async fn doubt_all_unrouted(&self) {
+        let Ok(states) = self.engine().processes(None).await else { return };
+        let table = self.routes.table();
+        let targets: HashSet<_> = table.routes.values().flat_map(|route| &route.targets).collect();
+        let is_routed = |state: &ProcessState| {
+            let at = |target: &&&Target| Some(target.address.ip()) == state.address.map(Into::into);
+            targets.iter().any(|target| target.release == state.release && at(&target))
+        };
+        let web = states.iter().filter(|state| state.running && state.process.kind.is_web());
+        let mut doubts = self.doubts();
+        for state in web.filter(|state| !is_routed(state) && !self.is_retiring(&state.container)) {
+            if !doubts.begun.contains(&name(state)) {
+                doubts.doubt(state.app, &state.container);
+            }
+        }
+    }
+
+    /// It has just answered.
+    pub(super) fn trust_container(&self, container: &str) {
+        self.doubts().up.remove(container);
+    }
+
     fn is_routed(&self, app: &App, release: &Release, state: &ProcessState) -> bool {
         let table = self.routes.table();
         let target = super::release::target(state, release.port);
@@ -176,19 +204,25 @@ impl Pipeline {
         self.doubts().doubt(state.app, &state.container);
     }
 
-    /// Those of a release's targets that are not in doubt by now: one may have ended and
-    /// come back since it answered.
-    pub(super) async fn without_doubt(
-        &self,
-        app: &App,
-        release: &Release,
-        targets: Vec<Target>,
-    ) -> Vec<Target> {
-        let Ok(states) = self.states(app.id).await else { return targets };
-        let doubted = states.iter().filter(|state| self.takes_none(state));
-        let doubted: Vec<Target> =
-            doubted.filter_map(|state| super::release::target(state, release.port)).collect();
-        targets.into_iter().filter(|target| !doubted.contains(target)).collect()
+    /// Before a release goes live: asks those of its processes again that have ended and
+    /// come back since they answered, as when the engine was restarted, for as long as
+    /// their checks give them. Nobody else would: they do not serve yet.
+    pub(super) async fn dispel_doubts(&self, app: &App, release: &Release, targets: &[Target]) {
+        if !self.doubts().any(app.id) {
+            return;
+        }
+        let Ok(mut states) = self.states(app.id).await else { return };
+        let is_its = |state: &ProcessState| {
+            super::release::target(state, release.port).is_some_and(|target| targets.contains(&target))
+        };
+        states.retain(|state| self.doubts().has(state) && is_its(state));
+        let asked = states.iter().map(|state| async {
+            tracing::info!(app = %app.name, process = %state.process, "it was started again, and is asked again");
+            if self.answers(app, release, state).await {
+                self.doubts().up.remove(&state.container);
+            }
+        });
+        futures_util::future::join_all(asked).await;
     }
 
     /// Has these take requests when they answer, if they are in doubt.

@@ -33,15 +33,16 @@ impl Pipeline {
     ) -> Result<(), DeployError> {
         let Prepared { app, release, targets, turn } = prepared;
         turn.step("going live");
-        let publishing = self.queue.publishing(app.id).await;
+        self.dispel_doubts(&app, &release, &targets).await;
         let committed = async {
+            let publishing = self.queue.publishing(app.id).await;
             let targets = self.expect_running(&app, &release, targets).await?;
-            Ok::<_, DeployError>((targets, self.commit(&app, &release, moved).await?))
+            let window = self.commit(&app, &release, moved).await?;
+            Ok::<_, DeployError>((publishing, targets, window))
         };
-        let (targets, window) = match committed.await {
+        let (publishing, targets, window) = match committed.await {
             Ok(committed) => committed,
             Err(error) => {
-                drop(publishing);
                 if let Some(moved) = moved {
                     self.put_back(&app, moved);
                 }
@@ -51,7 +52,6 @@ impl Pipeline {
         };
         reached("committed");
         let targets = self.still_running(&app, targets).await;
-        let targets = self.without_doubt(&app, &release, targets).await;
         let outage = self.outage(&app, &release).await;
         let app_now = self.as_it_is(&app).await;
         let route = self.route(&app_now, Some(&release), targets, outage);
@@ -74,7 +74,8 @@ impl Pipeline {
     }
 
     /// The targets whose processes run still. A release whose web processes have all
-    /// ended since they answered must not take the place of one that serves.
+    /// ended since they answered, or come back and not answered, must not take the place of
+    /// one that serves.
     async fn expect_running(
         &self,
         app: &App,
@@ -88,6 +89,13 @@ impl Pipeline {
         let is_web = |state: &ProcessState| state.release == release.label() && state.process.kind.is_web();
         let ended = self.states(app.id).await?.into_iter().find(is_web);
         let (process, why, tail) = match ended {
+            Some(state) if state.running => {
+                let how = app.checks.over(&release.checks);
+                let answer = self.answer(app, release, &state, &how).await;
+                let why = answer.and_then(Result::err).unwrap_or(Unhealthy::Silent);
+                let tail = self.last_lines(&state.container).await;
+                (state.process, why, tail)
+            }
             Some(state) => {
                 let why = Unhealthy::Exited { code: state.exit_code, out_of_memory: state.oom_killed };
                 (state.process, why, self.last_lines(&state.container).await)
@@ -101,13 +109,15 @@ impl Pipeline {
         Ok(self.wanted(app, release).await?.iter().any(|process| process.kind.is_web()))
     }
 
-    /// Those targets whose processes have not ended since they were looked at. With the
-    /// publishing lock: whoever hears that one has ended publishes after this.
+    /// Those targets whose processes have not ended since they were looked at, or have
+    /// answered again since. With the publishing lock: whoever hears that one has ended
+    /// publishes after this.
     pub(super) async fn still_running(&self, app: &App, mut targets: Vec<Target>) -> Vec<Target> {
         match self.states(app.id).await {
             Ok(states) => targets.retain(|target| {
                 let is_it = |state: &ProcessState| {
                     state.running
+                        && !self.takes_none(state)
                         && state.release == target.release
                         && state.address.is_some_and(|address| address == target.address.ip())
                 };

@@ -243,6 +243,8 @@ impl Pipeline {
                     let pipeline = self.clone();
                     self.background.spawn(async move {
                         tokio::select! {
+                    self.routes.tally.excuse();
+                    self.doubt_all_unrouted().await;
                             () = tokio::time::sleep(AGAIN) => pipeline.adopt_all().await,
                             () = pipeline.stop.cancelled() => {}
                         }

@@ -3,12 +3,15 @@
 
 use crate::model::{AppName, Count, Evidence, ProcessName, Seen, window};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long numbers count as of late; at most twice that.
 pub(super) const LATE: Duration = Duration::from_secs(60);
+
+/// How long processes may boot after the engine has come back.
+const BOOT: Duration = Duration::from_secs(30);
 
 /// Releases of an app that are remembered: the one that serves, and those that
 /// finish their last requests.
@@ -18,6 +21,8 @@ const REMEMBERED: usize = 4;
 #[derive(Clone, Default)]
 pub(super) struct Tally {
     apps: Arc<watch::Sender<HashMap<AppName, BTreeMap<u32, Series>>>>,
+    /// Until when nothing counts.
+    excused: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The numbers of one release.
@@ -60,7 +65,18 @@ impl Series {
 }
 
 impl Tally {
+    /// The engine was away, and may have taken every process with it: what was seen lately
+    /// says nothing of any release, nor does what is seen while they boot.
+    pub fn excuse(&self) {
+        *self.excused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + BOOT);
+        self.apps.send_modify(HashMap::clear);
+    }
+
     fn add(&self, app: &AppName, release: u32, more: &Seen) {
+        let excused = *self.excused.lock().unwrap_or_else(PoisonError::into_inner);
+        if excused.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         self.apps.send_modify(|apps| {
             let releases = apps.entry(app.clone()).or_default();
             releases.entry(release).or_insert_with(Series::new).add(more);

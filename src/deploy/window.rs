@@ -269,7 +269,10 @@ impl Pipeline {
         }
         let wanted = self.wanted(app, source).await?;
         let fit = |state: &ProcessState| {
-            window.keeps(state) && state.running && wanted.contains(&state.process) && !self.takes_none(state)
+            window.keeps(state)
+                && state.running
+                && wanted.contains(&state.process)
+                && !self.is_out(&state.container)
         };
         let states = self.not_retiring(self.states(app.id).await?);
         let mut fit: Vec<&ProcessState> = states.iter().filter(|state| fit(state)).collect();
@@ -277,7 +280,9 @@ impl Pipeline {
         let mut well = futures_util::future::join_all(asked).await.into_iter();
         fit.retain(|state| {
             let is_well = well.next().unwrap_or_default();
-            if !is_well {
+            if is_well {
+                self.trust_container(&state.container);
+            } else {
                 // Nor is it routed to when what is wanted is looked through.
                 self.doubt(state);
             }

@@ -359,6 +359,31 @@ fn an_old_process_goes_on_until_the_proxy_knows_of_it() {
         release: 1,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+#[test]
+fn one_that_stands_by_and_has_come_back_takes_over() {
+    let mut world = failing();
+    let id = world.engine().id("paas-shop-web-1-1");
+    world.engine().die(&id);
+    world.block_on(world.engine().comes_back(&id));
+    world.engine().was_away();
+    world.settles();
+    world.does_all(Command::Rollback(None));
+    world.unbroken();
+    assert_eq!(world.runs(), ["web-1-1"]);
+}
+
+/// The engine's restart takes every process with it, and the proxy has nobody to ask.
+#[test]
+fn what_was_answered_while_the_engine_was_away_is_no_evidence() {
+    let mut world = failing();
+    world.engine().was_away();
+    world.block_on(async { tokio::time::sleep(Duration::from_millis(5)).await });
+    assert!(matches!(fails(&mut world).unwrap(), Carried::Out(())));
+    assert_eq!(world.table().routes[&app_name()].release, 2);
+    assert_eq!(world.runs(), ["web-1-1", "web-2-1"]);
+    world.unbroken();
+}
+
     runtime.unwrap().block_on(async {
         let version = routes.table().version;
         let targets = [target];
@@ -757,6 +782,28 @@ fn what_cannot_be_undone_is_whole_when_it_is_finished() {
     promises::kept(&world, &then).unwrap();
     assert_eq!(world.routed(), ["web.1"]);
     assert_eq!((then.web, then.worker), (before.web, before.worker));
+/// As when the engine is restarted: it starts the process again, and nobody hears of that.
+#[test]
+fn a_release_that_was_started_again_before_the_commit_point_goes_live_when_it_answers_again() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let (engine, handle) = (world.engine(), world.handle().clone());
+    super::script::at("ready", move || {
+        let id = engine.id("paas-shop-web-2-1");
+        engine.state().boot = WHILE / 3;
+        engine.die(&id);
+        let engine = engine.clone();
+        handle.spawn(async move { engine.is_back(&id).await });
+    });
+    let pushed = world.tries(good(2));
+    super::script::end();
+    pushed.unwrap();
+    assert_eq!(world.table().routes[&app_name()].targets[0].release, 2);
+    world.settles();
+    world.unbroken();
+    assert_eq!((world.runs(), world.routed()), (vec!["web-2-1".to_owned()], vec!["web.1".to_owned()]));
+}
+
 }
 
 /// The image of a release that was about to go live is pruned by hand while no server

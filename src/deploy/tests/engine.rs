@@ -40,10 +40,14 @@ impl Notes {
     }
 }
 
+/// An event, or that some were missed.
+type News = Result<Event, ()>;
+type Listener = mpsc::UnboundedSender<News>;
+
 #[derive(Clone, Default)]
 pub(super) struct FakeEngine {
     state: Arc<Mutex<State>>,
-    listeners: Arc<Mutex<Vec<mpsc::UnboundedSender<Event>>>>,
+    listeners: Arc<Mutex<Vec<Listener>>>,
     /// Its server was killed: nobody is answered any more.
     dead: Arc<AtomicBool>,
     pub notes: Notes,
@@ -108,15 +112,21 @@ impl FakeEngine {
     }
 
     pub async fn comes_back(&self, id: &str) {
+        let event = self.is_back(id).await.map(|container| container.event(id, EventKind::Started));
+        event.into_iter().for_each(|event| self.tell(event));
+    }
+
+    /// The same, and nobody hears of it.
+    pub async fn is_back(&self, id: &str) -> Option<Container> {
         let there = self.state().containers.get(id).cloned();
-        let Some(Container { behaviour, address, port, .. }) = there else { return };
+        let Container { behaviour, address, port, .. } = there?;
         let ready = Instant::now() + self.state().boot;
         let serving = Serving::start(behaviour, (address, port).into(), ready).await;
-        self.change(id, |container| {
-            container.restarts += 1;
-            container.begins(serving, ready);
-            EventKind::Started
-        });
+        let mut state = self.state();
+        let container = state.containers.get_mut(id)?;
+        container.restarts += 1;
+        container.begins(serving, ready);
+        Some(container.clone())
     }
 
     /// `docker rm --force` by hand.
@@ -144,7 +154,16 @@ impl FakeEngine {
     }
 
     fn tell(&self, event: Event) {
-        self.listeners.lock().unwrap().retain(|listener| listener.send(event.clone()).is_ok());
+        self.tells(&Ok(event));
+    }
+
+    /// It has been away, and nobody has heard what it did then.
+    pub fn was_away(&self) {
+        self.tells(&Err(()));
+    }
+
+    fn tells(&self, news: &News) {
+        self.listeners.lock().unwrap().retain(|listener| listener.send(news.clone()).is_ok());
     }
 
     /// A call that begins: the server may be killed before it, or it may fail.
@@ -401,7 +420,7 @@ impl Engine for FakeEngine {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.listeners.lock().unwrap().push(sender);
         stream::unfold(receiver, async |mut receiver| {
-            receiver.recv().await.map(|event| (Ok(event), receiver))
+            receiver.recv().await.map(|news| (news.map_err(|()| EngineError::EventGap), receiver))
         })
         .boxed()
     }
