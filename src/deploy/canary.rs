@@ -5,10 +5,13 @@ use super::error::Unhealthy;
 use super::prepare::Job;
 use super::promote::DRAIN;
 use super::queue::Turn;
+use super::release::target;
 use super::routes::Published;
+use super::watch::its_web;
 use super::{DeployError, Pipeline};
 use crate::failpoint::reached;
 use crate::model::{App, AppId, BuildPlan, Canary, Release, Route, Seen, Target, Weights};
+use crate::store;
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -170,13 +173,14 @@ impl Pipeline {
     /// The same for what a former server tried: the routes are as they were at once, and
     /// the rest follows when the proxies are let in. Nobody has a turn until then.
     pub(super) async fn undo_canary(self: &Arc<Self>, app: &App, release: &Release, turn: Turn) {
-        let published = self.unroute(app, release).await;
+        let published = match self.unroute(app, release).await {
+            Some(published) => published,
+            None => self.unrouted_before(app, release).await,
+        };
         let (pipeline, app, release) = (self.clone(), app.clone(), release.clone());
         self.background.spawn(async move {
-            if let Some(published) = published {
-                pipeline.routes.wait_connected(PROXIES).await;
-                pipeline.let_end(&app, published).await;
-            }
+            pipeline.routes.wait_connected(PROXIES).await;
+            pipeline.let_end(&app, published).await;
             pipeline.discard(&app, &release, &DeployError::CutOff).await;
             drop(turn);
         });
@@ -189,11 +193,24 @@ impl Pipeline {
         route.is_some_and(|route| route.traffic.canary == Some(release.number))
     }
 
+    /// Whether it is, or has been and may have requests under way.
+    pub(super) async fn was_tried(&self, app: &App, release: &Release) -> bool {
+        let id = app.id;
+        let unrouted = self.store().read(move |db| store::windows::unrouted(db, id)).await;
+        self.is_tried(app, release) || unrouted.unwrap_or_default() == Some(release.number)
+    }
+
+    /// First it is written down: the next server would not see it by the routes.
     async fn unroute(&self, app: &App, release: &Release) -> Option<Published> {
         let _publishing = self.queue.publishing(app.id).await;
         self.canaries().retain(|id, share| *id != app.id || share.release != release.number);
         if !self.is_tried(app, release) {
             return None;
+        }
+        let (id, number) = (app.id, release.number);
+        let noted = self.store().write(move |db| store::windows::set_unrouted(db, id, number)).await;
+        if let Err(error) = noted {
+            tracing::warn!(app = %app.name, %error, "that a canary ends could not be written down");
         }
         let mut route = Route::clone(self.routes.table().routes.get(&app.name)?);
         route.targets.retain(|target| target.release != release.label());
@@ -202,6 +219,14 @@ impl Pipeline {
         let published = self.routes.publish(&app.name, Some(route));
         reached("canary-taken-back");
         Some(published)
+    }
+
+    /// What a former server took out of the routes; its proxies tell once more when they
+    /// have done with it.
+    async fn unrouted_before(&self, app: &App, release: &Release) -> Published {
+        let its = its_web(release, self.states(app.id).await.unwrap_or_default());
+        let removed = its.iter().filter_map(|state| target(state, release.port)).collect();
+        Published { version: self.routes.table().version, removed }
     }
 
     async fn let_end(&self, app: &App, published: Published) {

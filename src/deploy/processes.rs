@@ -231,6 +231,7 @@ impl Pipeline {
             }
             store::releases::set_state(db, row, ReleaseState::Failed)?;
             store::webhooks::announce(db, id, &failed)
+            store::windows::forget_unrouted(db, id)?;
         });
         Ok(written.await?)
     }

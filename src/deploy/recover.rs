@@ -120,7 +120,7 @@ impl Pipeline {
             return None;
         }
         tracing::info!(app = %app.name, release = release.number, "undoing a deploy that was interrupted");
-        if self.is_tried(app, &release) {
+        if self.was_tried(app, &release).await {
             self.undo_canary(app, &release, turn).await;
             return None;
         }
@@ -167,7 +167,7 @@ impl Pipeline {
         let targets = match self.expect_to_serve(app, &release).await {
             Ok(targets) => targets,
             Err(error) => {
-                if self.is_tried(app, &release) {
+                if self.was_tried(app, &release).await {
                     self.undo_canary(app, &release, turn).await;
                 } else {
                     self.discard(app, &release, &error).await;

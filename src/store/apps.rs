@@ -131,6 +131,7 @@ pub fn remove(db: &Connection, id: AppId) -> Result<(), StoreError> {
     db.execute("DELETE FROM apps WHERE id = ?1", [id.0])?;
     super::facts::remove(db, &turn(id))?;
     super::config::caught_up(db, id)?;
+    super::windows::forget_unrouted(db, id)?;
     super::facts::remove(db, &end(id))
 }
 

@@ -55,3 +55,22 @@ pub fn close(db: &Connection, app: AppId) -> Result<(), StoreError> {
     db.execute("DELETE FROM windows WHERE app = ?1", [app.0])?;
     Ok(())
 }
+
+/// The canary of an app is taken out of the routes; its last requests may be under way.
+pub fn set_unrouted(db: &Connection, app: AppId, release: u32) -> Result<(), StoreError> {
+    super::facts::set(db, &unrouted_fact(app), &release.to_string())
+}
+
+/// Which release that is, until it is undone.
+pub fn unrouted(db: &Connection, app: AppId) -> Result<Option<u32>, StoreError> {
+    Ok(super::facts::get(db, &unrouted_fact(app))?.and_then(|number| number.parse().ok()))
+}
+
+/// It is undone.
+pub fn forget_unrouted(db: &Connection, app: AppId) -> Result<(), StoreError> {
+    super::facts::remove(db, &unrouted_fact(app))
+}
+
+fn unrouted_fact(app: AppId) -> String {
+    format!("canary.{}", app.0)
+}

@@ -112,6 +112,31 @@ fn whoever_publishes_a_route_meanwhile_leaves_the_canary_in_it() {
     assert_eq!(world.runs(), ["web-2-1"]);
 }
 
+/// The proxies know already that it is out of the routes, and only they have heard of it.
+#[test]
+fn a_canary_that_was_taken_out_of_the_routes_before_a_crash_finishes_its_requests() {
+    let (mut world, before) = served();
+    let worse = Count { app: app_name(), release: 2, answers: 100, errors: 100 };
+    world.pipeline.routes.tally.answered(&worse);
+    let (engine, taken) = (world.engine(), Rc::new(Cell::new(false)));
+    let noted = Rc::clone(&taken);
+    script::at("canary-taken-back", move || {
+        engine.request("paas-shop-web-2-1", WHILE);
+        noted.set(true);
+    });
+    let mut pushed = Box::pin(tried(2).run(Call::new(&world, tried(2))));
+    while !taken.get() || world.routed() != ["web.1"] {
+        world.carry_out(async { drop(tokio::time::timeout(Duration::from_millis(2), &mut pushed).await) });
+    }
+    drop(pushed);
+    script::end();
+    let mut world = world.killed();
+    world.settles();
+    nothing_has_changed(&world, &before);
+    world.does_all(tried(2));
+    assert_eq!(world.runs(), ["web-3-1"]);
+}
+
 /// The proxy goes on to send it requests until the next server tells it otherwise.
 #[test]
 fn a_canary_that_is_cut_off_leaves_the_routes_as_they_were() {
