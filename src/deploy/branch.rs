@@ -20,6 +20,7 @@ impl Pipeline {
         let path = self.repository(&app.repository);
         if let Err(error) = repository::move_branch(&path, &moved.branch, &moved.to, &moved.from) {
             tracing::error!(app = %app.name, %error, "the branch could not be put back");
+            self.is_amiss(app.id);
         }
     }
 

@@ -6,6 +6,7 @@
 mod access;
 mod account;
 mod again;
+mod amiss;
 mod announce;
 mod asker;
 mod bases;

@@ -1,5 +1,6 @@
 //! What the pipeline works with.
 
+use super::amiss::Amiss;
 use super::canary::Share;
 use super::collect::Collector;
 use super::crashes::Crashes;
@@ -67,6 +68,8 @@ pub struct Pipeline {
     pub(super) spares: std::sync::Mutex<HashMap<AppId, (u32, ProcessName)>>,
     /// Releases that have failed though the store says otherwise yet.
     pub(super) given_up: std::sync::Mutex<HashSet<ReleaseId>>,
+    /// Apps of which something is known to be wrong.
+    pub(super) amiss: Amiss,
     /// Web processes that have not answered since they started.
     pub(super) doubts: std::sync::Mutex<Doubts>,
     /// Sends messages to webhooks.
@@ -111,6 +114,7 @@ impl Pipeline {
             retiring: std::sync::Mutex::default(),
             spares: std::sync::Mutex::default(),
             given_up: std::sync::Mutex::default(),
+            amiss: Amiss::default(),
             doubts: std::sync::Mutex::default(),
             canaries: std::sync::Mutex::default(),
             exposed: std::sync::Mutex::default(),
@@ -226,6 +230,7 @@ impl Pipeline {
     pub fn background_work(self: &Arc<Self>) {
         self.background.spawn(self.clone().follow_events());
         self.background.spawn(self.clone().keep_in_order());
+        self.background.spawn(self.clone().mend());
         self.background.spawn(self.clone().watch_health());
         self.background.spawn(self.clone().tell_webhooks());
         self.background.spawn(self.clone().order_certificates());

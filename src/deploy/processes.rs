@@ -193,6 +193,7 @@ impl Pipeline {
         if let Err(error) = self.undo(app, release, why).await {
             // Somebody is told that it has failed: it must not go live when it is found.
             self.given_up().insert(release.id);
+            self.is_amiss(app.id);
             tracing::error!(app = %app.name, release = release.number, %error, "it could not be undone; that is tried again");
         } else {
             self.given_up().remove(&release.id);
@@ -230,8 +231,8 @@ impl Pipeline {
                 store::apps::release_addresses(db, id, number, None)?;
             }
             store::releases::set_state(db, row, ReleaseState::Failed)?;
-            store::webhooks::announce(db, id, &failed)
             store::windows::forget_unrouted(db, id)?;
+            store::webhooks::announce(db, id, &failed)
         });
         Ok(written.await?)
     }

@@ -193,8 +193,9 @@ impl Pipeline {
         prepared: Prepared,
         update: &RefUpdate,
     ) -> Result<bool, DeployError> {
-        // If nobody can tell, all of it stays, and is seen to within a minute.
-        if self.has_moved(push, update)? {
+        // If nobody can tell, all of it stays, and is seen to when somebody can.
+        let moved = self.has_moved(push, update).inspect_err(|_| self.is_amiss(prepared.app.id))?;
+        if moved {
             return Ok(self.go_live(push, prepared, update, &Report::channel().0).await);
         }
         self.discard(&prepared.app, &prepared.release, &DeployError::Cancelled).await;

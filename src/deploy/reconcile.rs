@@ -52,8 +52,13 @@ impl Pipeline {
         }
         let Some(turn) = self.see_to_unfinished(&app, turn).await? else { return Ok(()) };
         let current = self.current(&app).await?;
-        if let Err(error) = self.put_branch_right(&app, current.as_ref()) {
-            tracing::error!(app = %app.name, %error, "the branch could not be put right");
+        match self.put_branch_right(&app, current.as_ref()) {
+            Ok(()) if self.unfinished(&app).await?.is_empty() => self.is_right(app.id),
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!(app = %app.name, %error, "the branch could not be put right");
+                self.is_amiss(app.id);
+            }
         }
         // Whoever promoted it may have been cut off before that.
         let named = current.as_ref().map(|current| (current.number, &current.commit));
@@ -238,13 +243,13 @@ impl Pipeline {
                 }
                 Some(Err(error)) => {
                     tracing::warn!(%error, "looking at all apps again");
+                    self.routes.tally.excuse();
+                    self.doubt_all_unrouted().await;
                     self.adopt_all().await;
                     // And when it is certain what the engine does not start again.
                     let pipeline = self.clone();
                     self.background.spawn(async move {
                         tokio::select! {
-                    self.routes.tally.excuse();
-                    self.doubt_all_unrouted().await;
                             () = tokio::time::sleep(AGAIN) => pipeline.adopt_all().await,
                             () = pipeline.stop.cancelled() => {}
                         }

@@ -99,7 +99,7 @@ impl Pipeline {
     }
 
     /// There is at most one.
-    async fn unfinished(&self, app: &App) -> Result<Vec<Release>, DeployError> {
+    pub(super) async fn unfinished(&self, app: &App) -> Result<Vec<Release>, DeployError> {
         let mut unfinished = self.store().read(store::releases::unfinished).await?;
         unfinished.retain(|release| release.app == app.id);
         Ok(unfinished)
@@ -109,12 +109,19 @@ impl Pipeline {
     /// its commit, other kinds by the store alone. Every other one is undone. The turn,
     /// unless it is needed for that.
     async fn finish_or_undo(self: &Arc<Self>, app: &App, release: Release, turn: Turn) -> Option<Turn> {
-        let branch = app.deploy_branch.clone().or_else(|| self.moved_branch(app, &release));
         let ready = release.state == ReleaseState::Ready && !self.is_given_up(release.id);
-        if ready && self.is_decided(app, &release, branch.as_deref()).await {
+        let decided = match self.decided(app, &release).await {
+            // If nobody can tell, all of it stays until somebody can.
+            Err(error) if ready => {
+                tracing::error!(app = %app.name, release = release.number, %error, "it is not known whether it is to go live");
+                self.is_amiss(app.id);
+                return None;
+            }
+            decided => decided.unwrap_or_default(),
+        };
+        if let Some(branch) = decided.filter(|_| ready) {
             tracing::info!(app = %app.name, release = release.number, "finishing a deploy that was interrupted");
-            let moves = moves(&release);
-            if let Err(error) = self.finish(app, release, branch.filter(|_| moves), turn).await {
+            if let Err(error) = self.finish(app, release, branch, turn).await {
                 tracing::error!(app = %app.name, %error, "it could not be finished");
             }
             return None;
@@ -128,13 +135,25 @@ impl Pipeline {
         Some(turn)
     }
 
-    /// Whether a release that is ready is to go live.
-    async fn is_decided(&self, app: &App, release: &Release, branch: Option<&str>) -> bool {
+    /// Whether a release that is ready is to go live; and by which branch, if one moves
+    /// for it.
+    async fn decided(&self, app: &App, release: &Release) -> Result<Option<Option<String>>, DeployError> {
+        if !moves(release) {
+            return Ok(Some(None));
+        }
         let path = self.repository(&app.repository);
-        let at = branch.and_then(|branch| repository::branch(&path, branch).ok().flatten());
-        !moves(release)
-            || at.as_ref() == Some(&release.commit)
-            || self.take_back_after_all(app, release).await
+        // That of a first push is not stored before promotion.
+        let branches = match &app.deploy_branch {
+            Some(branch) => vec![branch.clone()],
+            None => ["main", "master"].map(str::to_owned).into(),
+        };
+        for branch in branches {
+            if repository::branch(&path, &branch)?.as_ref() == Some(&release.commit) {
+                return Ok(Some(Some(branch)));
+            }
+        }
+        let after_all = self.take_back_after_all(app, release).await;
+        Ok(after_all.then(|| app.deploy_branch.clone()))
     }
 
     /// That a release is taken back is decided when its successor is ready; nobody would
@@ -144,15 +163,6 @@ impl Pipeline {
         let Ok(Some(current)) = self.current(app).await else { return false };
         let path = self.repository(&app.repository);
         repository::move_branch(&path, branch, &current.commit, &release.commit).is_ok()
-    }
-
-    /// The branch of a first push, which is not stored before promotion.
-    fn moved_branch(&self, app: &App, release: &Release) -> Option<String> {
-        let path = self.repository(&app.repository);
-        ["main", "master"]
-            .into_iter()
-            .find(|branch| repository::branch(&path, branch).ok().flatten().as_ref() == Some(&release.commit))
-            .map(str::to_owned)
     }
 
     /// Promotes a release that was ready, if it is still: somebody may have begun to

@@ -784,7 +784,7 @@ fn what_cannot_be_undone_is_whole_when_it_is_finished() {
     assert_eq!((then.web, then.worker), (before.web, before.worker));
 /// As when the engine is restarted: it starts the process again, and nobody hears of that.
 #[test]
-fn a_release_that_was_started_again_before_the_commit_point_goes_live_when_it_answers_again() {
+fn a_branch_that_could_not_be_put_back_is_so_as_soon_as_the_disk_is_well() {
     let mut world = World::new().unwrap();
     world.does_all(good(1));
     let (engine, handle) = (world.engine(), world.handle().clone());
@@ -1035,6 +1035,7 @@ fn that_a_release_was_taken_back_is_told_until_a_push_has_gone_live() {
     let expected = "v2 was rolled back automatically: 100 of 100 answers were 5xx.\n\
                     v3 took its place with what v1 ran; the branch was put back to that.";
     assert_eq!(told(&world), [expected]);
+        world.does_all(Command::Minute);
     // None of this is a push.
     world.does_all(Command::Config(1));
     world.does_all(Command::Restart);
