@@ -1,6 +1,7 @@
 //! Which images of an app are kept, and why: what can be rolled back to.
 
 use super::{DeployError, Pipeline};
+use crate::failpoint::effect;
 use crate::git::repository;
 use crate::model::{App, Release, ReleaseState};
 use crate::settings::Retention;
@@ -8,7 +9,10 @@ use crate::store;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// So many of an app's last releases are listed; older ones only if their image is kept.
-const REMEMBERED: u32 = 500;
+const REMEMBERED: u32 = if cfg!(test) { 20 } else { 500 };
+
+/// So many of the others are struck off at a time.
+const AT_ONCE: u32 = 200;
 
 /// Why an image is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,58 +61,102 @@ impl Pipeline {
         Ok(images.into_iter().map(verdict).collect())
     }
 
-    /// Removes the images that nothing keeps; what was removed. With the app's turn: nobody
-    /// goes back to one of them meanwhile.
+    /// Removes the images that nothing keeps; what was removed. That nobody goes back to
+    /// them is settled in the app's turn. Removing them may take long, and needs none.
     pub async fn prune_images(&self, app: &App, who: &str) -> Result<Vec<ImageVerdict>, DeployError> {
-        let (app, _turn) = self.begin(app, "removing old images", who).await?;
-        self.prune(&app).await
-    }
-
-    async fn prune(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
-        let gone = self.remove_unkept(app).await?;
-        if let Err(error) = self.forget_releases(app).await {
-            tracing::warn!(app = %app.name, %error, "what old releases ran with stays");
+        let due = self.due(app).await?;
+        let mut gone = Vec::new();
+        if !due.going.is_empty() || !due.forgettable.is_empty() {
+            let going = self.settle_fates(app, due, who).await?;
+            gone = self.remove_images(going).await;
+        }
+        if let Err(error) = self.strike_oldest(app).await {
+            tracing::warn!(app = %app.name, %error, "very old releases are still listed");
         }
         Ok(gone)
     }
 
-    /// Of releases whose image is gone nobody needs the config vars, and of very old ones
-    /// nothing.
-    async fn forget_releases(&self, app: &App) -> Result<(), DeployError> {
+    /// What is to go, if nothing happens to the app meanwhile.
+    async fn due(&self, app: &App) -> Result<Due, DeployError> {
         let verdicts = self.judge_images(app).await?;
         let id = app.id;
-        let write = self.store().write(move |db| {
-            let mut keep: BTreeSet<u32> =
-                verdicts.iter().flat_map(|verdict| verdict.releases.clone()).collect();
-            keep.extend(
-                store::windows::of(db, id)?.into_iter().flat_map(|window| [window.before, window.standby]),
-            );
+        let (kept, going): (Vec<_>, Vec<_>) =
+            verdicts.into_iter().partition(|verdict| verdict.kept.is_some());
+        let mut keep: BTreeSet<u32> = kept.iter().flat_map(|verdict| verdict.releases.clone()).collect();
+        let read = self.store().read(move |db| {
+            let window = store::windows::of(db, id)?;
+            keep.extend(window.into_iter().flat_map(|window| [window.before, window.standby]));
             keep.extend(store::releases::current(db, id)?.map(|current| current.label()));
-            store::releases::forget(db, id, &keep, REMEMBERED)
+            store::releases::forgettable(db, id, &keep)
         });
-        let gone = write.await?;
-        let path = self.repository(&app.repository);
-        for number in gone {
-            if let Err(error) = repository::forget_release(&path, number) {
-                tracing::warn!(app = %app.name, release = number, %error, "its ref stays");
-            }
-        }
-        Ok(())
+        let forgettable = read.await?;
+        Ok(Due { there: kept.into_iter().map(|verdict| verdict.image).collect(), going, forgettable })
     }
 
-    async fn remove_unkept(&self, app: &App) -> Result<Vec<ImageVerdict>, DeployError> {
-        let mut verdicts = self.judge_images(app).await?;
-        verdicts.retain(|verdict| verdict.kept.is_none());
+    /// Of releases whose image goes, or is gone, nobody needs the config vars. Whoever has
+    /// waited for the turn may find that one of them serves again.
+    async fn settle_fates(&self, app: &App, due: Due, who: &str) -> Result<Vec<ImageVerdict>, DeployError> {
+        let Due { mut going, there, forgettable } = due;
+        let (app, _turn) = self.begin(app, "settling which images go", who).await?;
+        let (id, retention, now) = (app.id, self.workers.settings.retention, store::now());
+        let settled = self.store().write(move |db| {
+            let releases = store::releases::history(db, id)?;
+            let standby = store::windows::of(db, id)?.map(|window| window.before);
+            let reasons = reasons(&releases, standby, retention, now);
+            let listed =
+                |image: &String| there.contains(image) || going.iter().any(|verdict| verdict.image == *image);
+            let kept = |number: &u32| {
+                let release = releases.iter().find(|release| release.number == *number);
+                release.is_some_and(|release| reasons.contains_key(&release.image) && listed(&release.image))
+            };
+            let forget: Vec<u32> = forgettable.into_iter().filter(|number| !kept(number)).collect();
+            store::releases::forget(db, id, &forget)?;
+            going.retain(|verdict| !reasons.contains_key(&verdict.image));
+            Ok(going)
+        });
+        Ok(settled.await?)
+    }
+
+    async fn remove_images(&self, going: Vec<ImageVerdict>) -> Vec<ImageVerdict> {
         let mut gone = Vec::new();
-        for verdict in verdicts {
+        for verdict in going {
             match self.engine().remove_image(&verdict.image).await {
                 Ok(()) => gone.push(verdict),
                 // A container of it may be finishing its last requests.
                 Err(error) => tracing::debug!(image = verdict.image, %error, "an old image stays"),
             }
         }
-        Ok(gone)
+        gone
     }
+
+    /// Of very old ones nothing stays. First their refs: whoever is cut off here finds the
+    /// rows, and begins anew.
+    async fn strike_oldest(&self, app: &App) -> Result<(), DeployError> {
+        let id = app.id;
+        loop {
+            let read = move |db: &_| store::releases::oldest(db, id, REMEMBERED, AT_ONCE);
+            let numbers = self.store().read(read).await?;
+            if numbers.is_empty() {
+                return Ok(());
+            }
+            let (path, names) = (self.repository(&app.repository), numbers.clone());
+            let unnamed = super::prepare::blocking(move || {
+                Ok(names.iter().try_for_each(|number| repository::forget_release(&path, *number))?)
+            });
+            unnamed.await?;
+            effect("refs removed");
+            self.store().write(move |db| store::releases::strike(db, id, &numbers)).await?;
+        }
+    }
+}
+
+/// What nothing keeps.
+struct Due {
+    going: Vec<ImageVerdict>,
+    /// Images that are kept.
+    there: BTreeSet<String>,
+    /// Releases that can't run again.
+    forgettable: Vec<u32>,
 }
 
 fn numbers(releases: &[Release], image: &str) -> Vec<u32> {

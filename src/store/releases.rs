@@ -358,38 +358,44 @@ pub fn list(db: &Connection, app: AppId) -> Result<Vec<Release>, StoreError> {
     Ok(statement.query_map([app.0], from_row)?.collect::<Result<Vec<_>, _>>()?)
 }
 
-/// Forgets what can never run again: of releases that have ended, but for those of
-/// `keep`, the config vars, and of those before the last `remembered` all of it. Which
-/// are gone wholly.
-pub fn forget(
-    db: &Connection,
-    app: AppId,
-    keep: &BTreeSet<u32>,
-    remembered: u32,
-) -> Result<Vec<u32>, StoreError> {
-    let ended =
-        "SELECT number, NOT forgotten FROM releases WHERE app = ?1 AND state IN ('retired', 'failed')";
-    let newest: u32 =
-        db.query_row("SELECT coalesce(max(number), 0) FROM releases WHERE app = ?1", [app.0], |row| {
-            row.get(0)
-        })?;
+/// Releases that have ended and have still what they ran with, but for those of `keep`.
+pub fn forgettable(db: &Connection, app: AppId, keep: &BTreeSet<u32>) -> Result<Vec<u32>, StoreError> {
+    let ended = "SELECT number FROM releases
+                 WHERE app = ?1 AND state IN ('retired', 'failed') AND NOT forgotten";
     let mut statement = db.prepare_cached(ended)?;
-    let ended: Vec<(u32, bool)> =
-        statement.query_map([app.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-    let mut gone = Vec::new();
-    for (number, has_vars) in ended.into_iter().filter(|(number, _)| !keep.contains(number)) {
-        if number.saturating_add(remembered) <= newest {
-            db.execute("DELETE FROM releases WHERE app = ?1 AND number = ?2", params![app.0, number])?;
-            gone.push(number);
-        } else if has_vars {
-            db.execute(
-                "UPDATE releases SET vars = seal('release', app, number, ?3), forgotten = 1
-                 WHERE app = ?1 AND number = ?2",
-                params![app.0, number, NO_VARS],
-            )?;
-        }
+    let mut numbers: Vec<u32> = statement.query_map([app.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    numbers.retain(|number| !keep.contains(number));
+    Ok(numbers)
+}
+
+/// Forgets what these ran with: they can never run again.
+pub fn forget(db: &Connection, app: AppId, numbers: &[u32]) -> Result<(), StoreError> {
+    for number in numbers {
+        db.execute(
+            "UPDATE releases SET vars = seal('release', app, number, ?3), forgotten = 1
+             WHERE app = ?1 AND number = ?2",
+            params![app.0, number, NO_VARS],
+        )?;
     }
-    Ok(gone)
+    Ok(())
+}
+
+/// The oldest of those, `most` at a time, that are not among the last `remembered`.
+pub fn oldest(db: &Connection, app: AppId, remembered: u32, most: u32) -> Result<Vec<u32>, StoreError> {
+    let oldest = "SELECT number FROM releases
+                  WHERE app = ?1 AND forgotten AND state IN ('retired', 'failed')
+                    AND number + ?2 <= (SELECT max(number) FROM releases WHERE app = ?1)
+                  ORDER BY number LIMIT ?3";
+    let mut statement = db.prepare_cached(oldest)?;
+    Ok(statement.query_map(params![app.0, remembered, most], |row| row.get(0))?.collect::<Result<_, _>>()?)
+}
+
+/// Forgets that there ever were these.
+pub fn strike(db: &Connection, app: AppId, numbers: &[u32]) -> Result<(), StoreError> {
+    for number in numbers {
+        db.execute("DELETE FROM releases WHERE app = ?1 AND number = ?2", params![app.0, number])?;
+    }
+    Ok(())
 }
 
 /// Whether a release has still what it ran with.

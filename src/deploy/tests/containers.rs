@@ -59,6 +59,8 @@ pub(super) struct State {
     pub prints: usize,
     /// How long processes other than web take to stop.
     pub slow: Duration,
+    /// How long an image is in going.
+    pub heavy: Duration,
     /// How long web processes listen before they are well.
     pub boot: Duration,
     pub next: u64,

@@ -222,6 +222,9 @@ impl Engine for FakeEngine {
     fn remove_image<'a>(&'a self, reference: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             self.begin("remove image").await?;
+            let heavy = self.state().heavy;
+            tokio::time::sleep(heavy).await;
+            self.alive().await;
             self.untag(reference)?;
             self.done("image removed").await;
             Ok(())
