@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// How long requests in flight to an old process may take.
-pub(super) const DRAIN: Duration = Duration::from_secs(30);
+pub(super) const DRAIN: Duration = Duration::from_secs(if cfg!(test) { 6 } else { 30 });
 
 impl Pipeline {
     /// All steps of the second phase, in order. Until the transaction has

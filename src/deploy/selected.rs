@@ -205,7 +205,16 @@ impl Pipeline {
         process: &ProcessName,
         report: &Report,
     ) -> Result<(), DeployError> {
-        let running: Running = self.start_process(app, release, process).await?;
+        let running: Running = match self.start_process(app, release, process).await {
+            Ok(running) => running,
+            Err(error) => {
+                // Nobody else is to find it there, and that it never had a request.
+                if !self.formed(app, release).await?.contains(process) {
+                    self.give_up_address(app, release.label(), process).await;
+                }
+                return Err(error);
+            }
+        };
         let started = [(process.clone(), running)];
         if let Err(error) = self.check_all(app, release, &started, report).await {
             let states = self.states(app.id).await?;
@@ -231,7 +240,14 @@ impl Pipeline {
     async fn take_out(&self, app: &App, state: ProcessState) -> Result<(), DeployError> {
         let state = [state];
         self.mark_retiring(&state);
-        let published = self.publish_running(app.id).await?;
+        let published = match self.publish_running(app.id).await {
+            Ok(published) => published,
+            Err(error) => {
+                // It takes requests still: nobody is to start another in its place.
+                self.unmark_retiring(&state);
+                return Err(error);
+            }
+        };
         self.routes.acknowledged(published.version).await;
         self.retire_web_soon(app, &state).await;
         Ok(())

@@ -230,6 +230,25 @@ fn a_restart_of_one_process_that_is_cut_off_anywhere_leaves_one_that_answers() {
     }
 }
 
+/// It would be ended without a look at its requests when it has some.
+#[test]
+fn a_spare_that_cannot_be_started_leaves_no_address() {
+    let mut failed = 0;
+    for place in 0..12 {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        world.plan(super::Mishap::EngineFails, place);
+        let restarted = world.block_on(restarts_web_1(world.pipeline.clone(), world.app()));
+        let struck = super::script::end();
+        let id = world.app().id;
+        let fresh = world.read(move |db| store::apps::fresh(db, id));
+        let there = |(_, process): &(u32, String)| world.runs().contains(&process.replace("web.", "web-1-"));
+        assert!(fresh.iter().all(there), "{fresh:?} at {struck:?}");
+        failed += u32::from(restarted.is_err());
+    }
+    assert!(failed > 2, "it failed {failed} times only");
+}
+
 /// It listens at once, and is ready later.
 #[test]
 fn a_process_that_comes_back_takes_no_requests_before_it_is_ready() {
@@ -341,25 +360,6 @@ fn an_automatic_rollback_that_is_cut_off_is_gone_on_with() {
 }
 
 #[test]
-fn one_that_stands_by_and_does_not_answer_takes_nothing_over() {
-    let mut world = failing();
-    world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Answers500));
-    world.does_all(Command::Rollback(None));
-    world.unbroken();
-    assert_eq!(world.runs(), ["web-3-1"]);
-}
-
-/// The proxy is away when the old process loses its route, and comes back later.
-#[test]
-fn an_old_process_goes_on_until_the_proxy_knows_of_it() {
-    let routes = crate::deploy::Routes::new();
-    let target: crate::model::Target = crate::model::Target {
-        address: "127.0.0.1:1".parse().unwrap(),
-        process: "web.1".to_owned(),
-        release: 1,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-#[test]
 fn one_that_stands_by_and_has_come_back_takes_over() {
     let mut world = failing();
     let id = world.engine().id("paas-shop-web-1-1");
@@ -384,6 +384,25 @@ fn what_was_answered_while_the_engine_was_away_is_no_evidence() {
     world.unbroken();
 }
 
+#[test]
+fn one_that_stands_by_and_does_not_answer_takes_nothing_over() {
+    let mut world = failing();
+    world.block_on(world.engine().behaves("paas-shop-web-1-1", Behaviour::Answers500));
+    world.does_all(Command::Rollback(None));
+    world.unbroken();
+    assert_eq!(world.runs(), ["web-3-1"]);
+}
+
+/// The proxy is away when the old process loses its route, and comes back later.
+#[test]
+fn an_old_process_goes_on_until_the_proxy_knows_of_it() {
+    let routes = crate::deploy::Routes::new();
+    let target: crate::model::Target = crate::model::Target {
+        address: "127.0.0.1:1".parse().unwrap(),
+        process: "web.1".to_owned(),
+        release: 1,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     runtime.unwrap().block_on(async {
         let version = routes.table().version;
         let targets = [target];
@@ -763,28 +782,9 @@ fn a_release_whose_only_process_ends_before_the_commit_point_does_not_go_live() 
     }
 }
 
-/// The disk is full at the commit point, and until the next server starts.
-#[test]
-fn what_cannot_be_undone_is_whole_when_it_is_finished() {
-    let mut world = World::new().unwrap();
-    world.does_all(good(1));
-    let before = observed(&world);
-    let repository = world.pipeline.repository(&world.app().repository);
-    super::script::hold_from("branch-moved", move || {
-        // Git can't write either, and leaves the branch where it is.
-        std::fs::write(repository.join("refs/heads/main.lock"), "").unwrap();
-    });
-    assert!(world.tries(good(2)).is_err());
-    super::script::end();
-    let mut world = world.killed();
-    world.settles();
-    let then = observed(&world);
-    promises::kept(&world, &then).unwrap();
-    assert_eq!(world.routed(), ["web.1"]);
-    assert_eq!((then.web, then.worker), (before.web, before.worker));
 /// As when the engine is restarted: it starts the process again, and nobody hears of that.
 #[test]
-fn a_branch_that_could_not_be_put_back_is_so_as_soon_as_the_disk_is_well() {
+fn a_release_that_was_started_again_before_the_commit_point_goes_live_when_it_answers_again() {
     let mut world = World::new().unwrap();
     world.does_all(good(1));
     let (engine, handle) = (world.engine(), world.handle().clone());
@@ -804,6 +804,49 @@ fn a_branch_that_could_not_be_put_back_is_so_as_soon_as_the_disk_is_well() {
     assert_eq!((world.runs(), world.routed()), (vec!["web-2-1".to_owned()], vec!["web.1".to_owned()]));
 }
 
+/// The disk is full at the commit point, and until the next server starts.
+#[test]
+fn what_cannot_be_undone_is_whole_when_it_is_finished() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let before = observed(&world);
+    let repository = world.pipeline.repository(&world.app().repository);
+    super::script::hold_from("branch-moved", move || {
+        // Git can't write either, and leaves the branch where it is.
+        std::fs::write(repository.join("refs/heads/main.lock"), "").unwrap();
+    });
+    assert!(world.tries(good(2)).is_err());
+    super::script::end();
+    let mut world = world.killed();
+    world.settles();
+    let then = observed(&world);
+    promises::kept(&world, &then).unwrap();
+    assert_eq!(world.routed(), ["web.1"]);
+    assert_eq!((then.web, then.worker), (before.web, before.worker));
+}
+
+#[test]
+fn a_branch_that_could_not_be_put_back_is_so_as_soon_as_the_disk_is_well() {
+    let mut world = World::new().unwrap();
+    world.does_all(good(1));
+    let before = observed(&world);
+    let lock = world.pipeline.repository(&world.app().repository).join("refs/heads/main.lock");
+    super::script::hold_from("branch-moved", move || std::fs::write(&lock, "").unwrap());
+    assert!(world.tries(good(2)).is_err());
+    super::script::end();
+    let branch = |world: &World| {
+        let path = world.pipeline.repository(&world.app().repository);
+        crate::git::repository::branch(&path, "main").unwrap().map(|commit| commit.to_string())
+    };
+    assert_ne!(branch(&world), before.commit);
+    world.handle().spawn(world.pipeline.clone().mend());
+    let end = Instant::now() + Duration::from_secs(10);
+    while branch(&world) != before.commit {
+        assert!(Instant::now() < end, "it is not put back");
+        world.carry_out(async { tokio::time::sleep(Duration::from_millis(5)).await });
+    }
+    world.settles();
+    promises::kept(&world, &before).unwrap();
 }
 
 /// The image of a release that was about to go live is pruned by hand while no server
@@ -992,6 +1035,7 @@ fn a_push_whose_branch_cannot_be_read_is_seen_to_when_it_can() {
         let (id, push, moving) = world.block_on(prepared(&pipeline, &app));
         std::fs::write(&moving.branch, "unreadable\n").unwrap();
         assert!(world.block_on(pipeline.close_push(&id, &push)).is_err());
+        world.does_all(Command::Minute);
         assert_eq!(world.runs(), ["web-1-1", "web-2-1"], "nothing is undone that may be live");
         let now = if moved { &moving.new } else { &moving.old };
         std::fs::write(&moving.branch, format!("{now}\n")).unwrap();
@@ -1035,7 +1079,6 @@ fn that_a_release_was_taken_back_is_told_until_a_push_has_gone_live() {
     let expected = "v2 was rolled back automatically: 100 of 100 answers were 5xx.\n\
                     v3 took its place with what v1 ran; the branch was put back to that.";
     assert_eq!(told(&world), [expected]);
-        world.does_all(Command::Minute);
     // None of this is a push.
     world.does_all(Command::Config(1));
     world.does_all(Command::Restart);
@@ -1187,31 +1230,6 @@ fn releases_whose_image_is_gone_run_with_nothing_any_more() {
 }
 
 #[test]
-fn another_branch_deploys_or_does_not_wherever_the_change_is_cut_off() {
-    for place in 0.. {
-        let mut world = World::new().unwrap();
-        world.does_all(good(1));
-        world.plan(super::Mishap::Crash, place);
-        let (pipeline, app) = (world.pipeline.clone(), world.app());
-        let _ = world.carry_out(async move { pipeline.set_deploy_branch(&app, "live").await });
-        let struck = super::script::end();
-        let cut_off = struck.is_some();
-        let mut world = if cut_off { world.after_a_crash(None).unwrap() } else { world };
-        world.settles();
-        let app = world.app();
-        let branch = app.deploy_branch.unwrap();
-        let path = world.pipeline.repository(&app.repository);
-        let there = crate::git::repository::branch(&path, &branch).unwrap().map(|commit| commit.to_string());
-        assert_eq!(there, observed(&world).commit, "{branch} names what runs (at {struck:?})");
-        let head = git2::Repository::open_bare(&path).unwrap();
-        let head = head.find_reference("HEAD").unwrap().symbolic_target().unwrap().unwrap().to_owned();
-        assert_eq!(head, format!("refs/heads/{branch}"), "at {struck:?}");
-        if !cut_off {
-            break;
-        }
-    }
-}
-#[test]
 fn old_images_that_are_long_in_going_keep_no_rollback_waiting() {
     let mut world = World::new().unwrap();
     (0..12).for_each(|number| world.does_all(good(number)));
@@ -1251,3 +1269,28 @@ fn no_ref_outlives_its_release_though_forgetting_is_cut_off() {
     assert_eq!(refs.count(), numbers.len());
 }
 
+#[test]
+fn another_branch_deploys_or_does_not_wherever_the_change_is_cut_off() {
+    for place in 0.. {
+        let mut world = World::new().unwrap();
+        world.does_all(good(1));
+        world.plan(super::Mishap::Crash, place);
+        let (pipeline, app) = (world.pipeline.clone(), world.app());
+        let _ = world.carry_out(async move { pipeline.set_deploy_branch(&app, "live").await });
+        let struck = super::script::end();
+        let cut_off = struck.is_some();
+        let mut world = if cut_off { world.after_a_crash(None).unwrap() } else { world };
+        world.settles();
+        let app = world.app();
+        let branch = app.deploy_branch.unwrap();
+        let path = world.pipeline.repository(&app.repository);
+        let there = crate::git::repository::branch(&path, &branch).unwrap().map(|commit| commit.to_string());
+        assert_eq!(there, observed(&world).commit, "{branch} names what runs (at {struck:?})");
+        let head = git2::Repository::open_bare(&path).unwrap();
+        let head = head.find_reference("HEAD").unwrap().symbolic_target().unwrap().unwrap().to_owned();
+        assert_eq!(head, format!("refs/heads/{branch}"), "at {struck:?}");
+        if !cut_off {
+            break;
+        }
+    }
+}

@@ -35,6 +35,8 @@ pub(super) enum Command {
     /// `rollback --keep-config`.
     RollbackKeeping,
     Restart,
+    /// `ps:restart web`.
+    RestartWeb,
     /// `ps:stop worker` and `ps:start worker`.
     StopSome,
     StartSome,
@@ -180,6 +182,7 @@ impl Command {
                 None => Forecast::LeftOut,
             },
             // There is none of them.
+            Self::RestartWeb if now.stopped || now.web == 0 => Forecast::LeftOut,
             Self::StopSome | Self::StartSome if now.stopped || now.worker == 0 => Forecast::LeftOut,
             Self::Rollback(_) => match self.target(world) {
                 Some(target) => {
@@ -192,9 +195,12 @@ impl Command {
             Self::Astray(commit) if Some(name_of(commit, world)) == now.commit => Forecast::LeftOut,
             Self::Restart | Self::Start => Forecast::Leads(Wanted { stopped: false, ..now.clone() }),
             Self::Dies(_) | Self::Removed(_) if now.stopped || now.web + now.worker == 0 => Forecast::LeftOut,
-            Self::StopSome | Self::StartSome | Self::Dies(_) | Self::Removed(_) | Self::Astray(_) => {
-                Forecast::Leads(now.clone())
-            }
+            Self::RestartWeb
+            | Self::StopSome
+            | Self::StartSome
+            | Self::Dies(_)
+            | Self::Removed(_)
+            | Self::Astray(_) => Forecast::Leads(now.clone()),
         }
     }
 
@@ -296,6 +302,10 @@ impl Command {
                 expect_stopped(pipeline, &app, &workers, false).await
             }
             Self::Restart => pipeline.restart(&app, "ada", &report).await.map(|_| ()),
+            Self::RestartWeb => {
+                let web = [Selection::Type(ProcessType::web())];
+                pipeline.restart_some(&app, &web, "ada", &report).await.map(|_| ())
+            }
             Self::Stop => pipeline.stop_app(&app, "ada").await,
             Self::Start => pipeline.start_app(&app, "ada", &report).await.map(|_| ()),
             Self::Destroy => pipeline.destroy_app(&app, "ada").await,
