@@ -254,6 +254,9 @@ impl CommandError {
             Self::NoSuchCertificate(id) => {
                 Problem::new(format!("There is no certificate {id:?}."), "", "List them: ssh paas certs APP")
             }
+            Self::Deploy(DeployError::Store(StoreError::NoUser(name))) => {
+                unchanged(format!("there is no user {name}."))
+            }
             Self::Deploy(DeployError::Store(error)) => unchanged(format!("{error}.")),
             other => unchanged(other.to_string()),
         }

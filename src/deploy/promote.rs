@@ -349,8 +349,19 @@ impl Pipeline {
         let id = app.id;
         match self.store().read(move |db| store::apps::get(db, id)).await {
             Ok(Some(now)) => now,
-            _ => app.clone(),
+            _ => self.as_it_was_told(app),
         }
+    }
+
+    /// Nobody can read it: who may come in, and whether anybody may, is as the proxies
+    /// heard last. A password that was set meanwhile must not be forgotten.
+    fn as_it_was_told(&self, app: &App) -> App {
+        let mut app = app.clone();
+        if let Some(route) = self.routes.table().routes.get(&app.name) {
+            let Traffic { maintenance, users, redirects, .. } = route.traffic.clone();
+            (app.maintenance, app.users, app.redirects) = (maintenance, users, redirects);
+        }
+        app
     }
 
     /// An app's route to `targets`, which are `release`'s, if there is one.

@@ -60,9 +60,9 @@ impl App {
 
     /// What the words of its sticky cookie are made with: the same for as long as there
     /// is the app, and another for the next of that name.
-    pub fn sticky_key(&self) -> String {
+    pub fn sticky_key(&self) -> super::StickyKey {
         let digest = Sha256::digest(format!("sticky sessions of {}", self.repository));
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        super::StickyKey(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

@@ -58,7 +58,7 @@ pub use release::{
 pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
 pub use source::{EntryKind, SourceEntry, SourceTree};
-pub use traffic::{Traffic, Weights};
+pub use traffic::{StickyKey, Traffic, Weights};
 pub use webhook::{
     Announcement, Delivery, Endpoint, EventKind, LONGEST_PAUSE, MOST_WEBHOOKS, Webhook, pause_after,
 };

@@ -8,6 +8,7 @@ use super::redirect::Redirect;
 use super::route::Target;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 
 /// An app's own rules for its requests. Part of its route; whatever is left out is as the
@@ -28,7 +29,7 @@ pub struct Traffic {
     pub http: HttpSettings,
     /// What the words of the sticky cookie are made with, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub sticky_key: Option<String>,
+    pub sticky_key: Option<StickyKey>,
     /// How much each target gets.
     #[serde(skip_serializing_if = "Weights::is_even")]
     pub weights: Weights,
@@ -36,6 +37,18 @@ pub struct Traffic {
     /// for `v8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<u32>,
+}
+
+/// What the words of a sticky cookie are made with.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StickyKey(pub String);
+
+/// Whoever knows it can choose a process.
+impl fmt::Debug for StickyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StickyKey")
+    }
 }
 
 /// How much of an app's requests each target gets; those that are not named get 1.

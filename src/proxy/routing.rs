@@ -172,7 +172,7 @@ impl Backend {
             outage: route.outage.clone(),
             canary: traffic.canary.map(|release| (release, counts.of(&route.app, release))),
             queue: queue(&traffic.http, processes.all(), before.and_then(|before| before.queue.as_ref())),
-            sticky: sticky.map(|key| Sticky::new(key, processes.all())),
+            sticky: sticky.map(|key| Sticky::new(&key.0, processes.all())),
             processes,
         }
     }

@@ -107,8 +107,8 @@ pub enum StoreError {
         /// Where it was to go.
         to: String,
     },
-    /// A user that an app does not have.
-    #[error("there is no user {0}")]
+    /// A user that an app does not have. It may be a password, typed in the wrong place.
+    #[error("there is no user of that name")]
     NoUser(String),
     /// A name that the app does not have.
     #[error("{0} is not one of its names")]

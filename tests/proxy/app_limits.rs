@@ -21,7 +21,7 @@ fn with(http: HttpSettings, apps: &[&App]) -> Route {
     let mut route = route("blog", apps);
     route.traffic.http = http;
     if http.sticky {
-        route.traffic.sticky_key = Some("of the blog".to_owned());
+        route.traffic.sticky_key = Some(paas::model::StickyKey("of the blog".to_owned()));
     }
     route
 }
