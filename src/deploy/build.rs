@@ -147,6 +147,7 @@ impl Pipeline {
             labels: BTreeMap::from([(LABEL_APP.to_owned(), job.app.id.0.to_string())]),
             fresh: false,
             timeout: self.workers.settings.build.timeout,
+            silence: self.workers.settings.build.silence,
             cancel: job.gone.clone(),
         })
     }

@@ -170,6 +170,8 @@ pub struct BuildRequest {
     pub fresh: bool,
     /// Longest time from start to end.
     pub timeout: Duration,
+    /// Longest time without any sign of life; zero: as long as that.
+    pub silence: Duration,
     /// Ends the build when cancelled.
     pub cancel: CancellationToken,
 }

@@ -18,6 +18,17 @@ pub struct BuildFailure {
     pub lines: Vec<String>,
 }
 
+/// A build that was ended because of the time it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overtime {
+    /// What it might have.
+    pub limit: Duration,
+    /// Whether that is the time without any sign of life.
+    pub silent: bool,
+    /// The step it was at, as the builder names it.
+    pub step: Option<String>,
+}
+
 /// What the engine, or the way to it, answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -95,10 +106,13 @@ pub enum EngineError {
     /// The build ended with an error.
     #[error("build failed: {}", .0.message)]
     Build(Box<BuildFailure>),
-    /// The build, or the command, took longer than allowed and was ended.
+    /// The build took longer than allowed, or said nothing for longer, and was ended.
+    #[error("build: over its time of {:?}", .0.limit)]
+    Overtime(Box<Overtime>),
+    /// The command took longer than allowed and was ended.
     #[error("{what} took longer than {limit:?}")]
     TimedOut {
-        /// `build`, `command`.
+        /// `command`, `debootstrap`.
         what: &'static str,
         /// The limit.
         limit: Duration,

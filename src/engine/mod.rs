@@ -12,7 +12,7 @@ pub use api::{
 };
 pub use disk::Space;
 pub use docker::{DEFAULT_SOCKETS, DockerEngine, host_routes, is_free};
-pub use error::{BuildFailure, EngineError, Refusal};
+pub use error::{BuildFailure, EngineError, Overtime, Refusal};
 
 /// Label: the app's number.
 pub const LABEL_APP: &str = "paas.app";

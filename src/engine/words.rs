@@ -1,6 +1,6 @@
 //! The engine's errors in the user's words.
 
-use super::error::{BuildFailure, EngineError};
+use super::error::{BuildFailure, EngineError, Overtime};
 use crate::model::Problem;
 
 impl From<&EngineError> for Problem {
@@ -16,6 +16,7 @@ impl From<&EngineError> for Problem {
             EngineError::Pull { .. } | EngineError::NeedsRoot { .. } | EngineError::Debootstrap { .. } => {
                 base(error)
             }
+            EngineError::Overtime(over) => overtime(over),
             EngineError::TimedOut { what, limit } => Problem::new(
                 format!("The {what} took longer than {} and was ended", duration(limit.as_secs())),
                 "",
@@ -110,6 +111,23 @@ fn build(failure: &BuildFailure) -> Problem {
     Problem::new(title, cause.join("\n"), "Nothing was changed. Mend it, commit, and push again.")
 }
 
+fn overtime(over: &Overtime) -> Problem {
+    let limit = duration(over.limit.as_secs());
+    let step = over.step.as_deref().map(clipped).unwrap_or_default();
+    if over.silent {
+        return Problem::new(
+            format!("The build printed nothing for {limit} and was ended"),
+            step,
+            "If it waits for a server, push again; if it was at work, raise build.silence in server.toml.",
+        );
+    }
+    Problem::new(
+        format!("The build took longer than {limit} and was ended"),
+        step,
+        "Make it faster, or raise build.timeout in server.toml.",
+    )
+}
+
 /// A step's name in one line, without the mounts of its RUN.
 fn clipped(step: &str) -> String {
     let words: Vec<&str> = step.split(' ').filter(|word| !word.starts_with("--mount=")).collect();
@@ -173,6 +191,11 @@ mod tests {
         EngineError::Build(Box::new(BuildFailure { step, exit_code, message, lines: Vec::new() }))
     }
 
+    fn overtime(seconds: u64, silent: bool, step: Option<&str>) -> EngineError {
+        let (limit, step) = (Duration::from_secs(seconds), step.map(str::to_owned));
+        EngineError::Overtime(Box::new(Overtime { limit, silent, step }))
+    }
+
     fn show(errors: impl IntoIterator<Item = EngineError>) -> String {
         errors.into_iter().fold(String::new(), |mut all, error| {
             let _ = writeln!(all, "{}\n", Problem::from(&error));
@@ -201,7 +224,9 @@ mod tests {
             failure(Some("[4/5] RUN make"), Some(137), "executor failed running"),
             failure(Some("[2/5] COPY app.py /"), None, "\"/app.py\" not found"),
             failure(None, None, "dockerfile parse error line 2: unknown instruction: FOO"),
-            EngineError::TimedOut { what: "build", limit: Duration::from_secs(900) },
+            overtime(900, false, Some("[4/5] RUN make")),
+            overtime(600, true, Some("[build 6/6] RUN --mount=type=cache,id=paas-app-1-npm npm ci")),
+            overtime(600, true, None),
             EngineError::TimedOut { what: "command", limit: Duration::from_secs(90) },
             EngineError::Cancelled,
             EngineError::Context { source: io::Error::other("object 1f2e is missing") },

@@ -125,6 +125,8 @@ pub(super) struct Build {
     pub debian_mirror: Option<String>,
     /// `20m`
     pub timeout: Option<String>,
+    /// `10m`
+    pub silence: Option<String>,
     /// Builds side by side.
     pub parallel: Option<u16>,
     /// MiB for all builds together.

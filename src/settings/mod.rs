@@ -86,6 +86,8 @@ pub struct BuildSettings {
     pub isolate: bool,
     /// Seconds until a build is given up.
     pub timeout: Duration,
+    /// Seconds without any sign of life until it is given up; zero: never.
+    pub silence: Duration,
     /// How many run side by side.
     pub parallel: usize,
     /// What all of them together may take of the host.

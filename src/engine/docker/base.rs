@@ -128,6 +128,7 @@ impl DockerEngine {
             labels: BTreeMap::new(),
             fresh: base.anew,
             timeout: settings.timeout,
+            silence: settings.silence,
             cancel: CancellationToken::new(),
         };
         let (sender, mut receiver) = mpsc::channel(64);

@@ -4,7 +4,7 @@ use super::connect::NO_LIMIT;
 use super::progress::Progress;
 use super::secrets::{self, Hidden};
 use super::{DockerEngine, call, message_of, session};
-use crate::engine::{BuildLine, BuildRequest, BuiltImage, Context, EngineError};
+use crate::engine::{BuildLine, BuildRequest, BuiltImage, Context, EngineError, Overtime};
 use crate::model::{CheckKind, CheckSource, HealthCheck};
 use bollard::models::{BuildInfo, BuildInfoAux, HealthConfig, ImageInspect};
 use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder, BuilderVersion};
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
@@ -44,13 +45,11 @@ impl DockerEngine {
         pulls: Pulls,
         lines: mpsc::Sender<BuildLine>,
     ) -> Result<BuiltImage, EngineError> {
-        let (timeout, cancel) = (request.timeout, request.cancel.clone());
+        let cancel = request.cancel.clone();
         tokio::select! {
             biased;
             () = cancel.cancelled() => Err(EngineError::Cancelled),
-            result = tokio::time::timeout(timeout, self.solve(request, pulls, lines)) => {
-                result.unwrap_or(Err(EngineError::TimedOut { what: "build", limit: timeout }))
-            }
+            result = self.solve(request, pulls, lines) => result,
         }
     }
 
@@ -64,7 +63,7 @@ impl DockerEngine {
         // which knows how to ask a registry.
         let pulls = if request.secrets.is_empty() { pulls } else { Pulls::Never };
         let options = options(&request, pulls);
-        let tag = request.tag;
+        let (tag, time) = (request.tag, Time::from_now(request.timeout, request.silence));
         let (body, broken) = watched(request.context);
         let id = session_id();
         let hidden = Hidden::of(&request.secrets);
@@ -74,7 +73,7 @@ impl DockerEngine {
         let mut answers = docker.build_image(options, None, Some(bollard::body_try_stream(body)));
         let mut progress = Progress::default();
         let mut id = None;
-        while let Some(answer) = answers.next().await {
+        while let Some(answer) = time.of(answers.next()).await.map_err(|over| over.at(progress.step()))? {
             let output = match answer {
                 Ok(BuildInfo { aux: Some(BuildInfoAux::BuildKit(status)), .. }) => progress.read(status),
                 Ok(BuildInfo { aux: Some(BuildInfoAux::Default(image)), .. }) => {
@@ -166,6 +165,41 @@ impl Drop for RunningBuild {
                 tracing::warn!(%error, "a build could not be cancelled");
             }
         });
+    }
+}
+
+/// What a build may take.
+struct Time {
+    begun: Instant,
+    whole: Duration,
+    silence: Duration,
+}
+
+impl Time {
+    fn from_now(whole: Duration, silence: Duration) -> Self {
+        Self { begun: Instant::now(), whole, silence }
+    }
+
+    /// Waits for a sign of life.
+    async fn of<T>(&self, next: impl Future<Output = T>) -> Result<T, Over> {
+        let left = self.whole.saturating_sub(self.begun.elapsed());
+        let silent = !self.silence.is_zero() && self.silence < left;
+        let limit = if silent { self.silence } else { self.whole };
+        let over = |_| Over { limit, silent };
+        tokio::time::timeout(if silent { self.silence } else { left }, next).await.map_err(over)
+    }
+}
+
+/// The time is over.
+struct Over {
+    limit: Duration,
+    silent: bool,
+}
+
+impl Over {
+    /// In which step.
+    fn at(self, step: Option<String>) -> EngineError {
+        EngineError::Overtime(Box::new(Overtime { limit: self.limit, silent: self.silent, step }))
     }
 }
 

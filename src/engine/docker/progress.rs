@@ -23,6 +23,8 @@ pub(super) struct Progress {
     printed: usize,
     /// Steps in the order of their failing; the first is the cause.
     failed: Option<String>,
+    /// Steps that run, in the order of their beginning.
+    running: Vec<String>,
     said: HashSet<String>,
 }
 
@@ -44,8 +46,10 @@ impl Progress {
         let mut lines = Vec::new();
         let mut ended = Vec::new();
         for vertex in status.vertexes {
-            if vertex.completed.is_some() {
+            if vertex.completed.is_some() || vertex.cached {
                 ended.push(vertex.digest.clone());
+            } else if vertex.started.is_some() && !self.running.contains(&vertex.digest) {
+                self.running.push(vertex.digest.clone());
             }
             self.vertex(vertex, &mut lines);
         }
@@ -53,9 +57,16 @@ impl Progress {
             self.log(&log, &mut lines);
         }
         for digest in ended {
+            self.running.retain(|running| *running != digest);
             self.flush(&digest, &mut lines);
         }
         lines
+    }
+
+    /// The step that the build is at: of several the first that began.
+    pub(super) fn step(&self) -> Option<String> {
+        let running = self.running.iter().find_map(|digest| self.steps.get(digest));
+        running.map(|step| step.name.clone())
     }
 
     fn vertex(&mut self, vertex: Vertex, lines: &mut Vec<BuildLine>) {

@@ -98,6 +98,7 @@ impl TestApp {
             ]),
             fresh: false,
             timeout: Duration::from_secs(60),
+            silence: Duration::ZERO,
             cancel: CancellationToken::new(),
         }
     }

@@ -81,8 +81,26 @@ async fn a_build_ends_at_its_time_limit() {
     request.timeout = Duration::from_secs(3);
     let (sender, receiver) = mpsc::channel(16);
     let (result, _) = tokio::join!(app.engine.build(request, sender), drain(receiver));
-    assert!(matches!(result, Err(EngineError::TimedOut { what: "build", .. })), "{result:?}");
+    assert!(matches!(&result, Err(EngineError::Overtime(over)) if !over.silent), "{result:?}");
     assert!(until(Duration::from_secs(5), || async { !runs("77777") }).await);
+}
+
+#[tokio::test]
+async fn a_build_ends_when_it_prints_nothing_for_too_long() {
+    let app = TestApp::bare().await;
+    let chatter = "for i in 1 2 3 4 5 6; do sleep 0.5; echo $i; done";
+    let mut request =
+        app.request(&format!("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN {chatter}\nRUN sleep 55555\n"));
+    request.silence = Duration::from_secs(2);
+    let (sender, receiver) = mpsc::channel(16);
+    let (result, lines) = tokio::join!(app.engine.build(request, sender), drain(receiver));
+    let Err(EngineError::Overtime(over)) = result else { panic!("{result:?}") };
+    assert!(
+        over.silent && over.step.as_ref().is_some_and(|step| step.ends_with("RUN sleep 55555")),
+        "{over:?}"
+    );
+    assert!(lines.contains(&BuildLine::Output("6".to_owned())), "{lines:?}");
+    assert!(until(Duration::from_secs(5), || async { !runs("55555") }).await);
 }
 
 #[tokio::test]
@@ -139,7 +157,7 @@ async fn a_build_without_a_session_is_the_same_build() {
     request.timeout = Duration::from_secs(2);
     let (sender, receiver) = mpsc::channel(16);
     let (result, _) = tokio::join!(app.engine.build_local(request, sender), drain(receiver));
-    assert!(matches!(result, Err(EngineError::TimedOut { .. })), "{result:?}");
+    assert!(matches!(result, Err(EngineError::Overtime(_))), "{result:?}");
     assert!(until(Duration::from_secs(5), || async { !runs("66666") }).await);
 }
 
