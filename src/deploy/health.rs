@@ -119,7 +119,8 @@ async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealt
         Err(error) if error.is_missing() => return Err(Unhealthy::Removed),
         _ => {}
     }
-    let listening = check.engine.listening(check.container).await.unwrap_or_default();
+    let mut listening = check.engine.listening(check.container).await.unwrap_or_default();
+    listening.retain(|at| at.port() != INSPECTOR || check.port == INSPECTOR);
     if listening.is_empty() || listening.iter().any(|at| at.port() == check.port && !at.ip().is_loopback()) {
         seen.elsewhere = None;
         return Ok(None);
@@ -129,6 +130,9 @@ async fn look(check: &Check<'_>, seen: &mut Seen) -> Result<Option<u16>, Unhealt
     }
     elsewhere(check, &listening).await
 }
+
+/// Where Node's debugger listens, before the app does.
+const INSPECTOR: u16 = 9229;
 
 /// How long the next exit of a restarted process is waited for.
 const NEXT_EXIT: Duration = Duration::from_secs(3);

@@ -27,6 +27,7 @@ mod health;
 mod hook;
 mod images;
 mod issue;
+mod last_words;
 mod line;
 mod loads;
 mod maintenance;

@@ -1,6 +1,7 @@
 //! What the user is told of processes that do not answer, or are not there.
 
 use super::error::Unhealthy;
+use super::last_words;
 use crate::model::{Problem, ProcessName, Selection};
 
 /// Lines of an app's log that are shown with a failure.
@@ -20,6 +21,10 @@ pub(super) fn unhealthy(
     let (cause, next) = match why {
         Unhealthy::Exited { code, out_of_memory } => {
             let (cause, next) = exited(process, *code, *out_of_memory);
+            let reason = last_words::reason(tail).filter(|_| !out_of_memory && *code != Some(137));
+            let told = reason.iter().map(|reason| format!("\n{}", clipped(&reason.text)));
+            let cause = cause + &told.collect::<String>();
+            let next = reason.and_then(|reason| reason.next).unwrap_or(next);
             (cause, advice.map_or(next, str::to_owned))
         }
         Unhealthy::Removed => (
@@ -72,7 +77,8 @@ pub(super) fn unhealthy(
             "0 is well; who names the command: paas checks APP".to_owned(),
         ),
     };
-    let tail = tail.iter().rev().take(TAIL).rev().map(|line| quoted(line));
+    let tail = last_words::without_frames(tail);
+    let tail = tail.into_iter().rev().take(TAIL).rev().map(|line| quoted(line));
     let cause = [cause].into_iter().chain(tail).collect::<Vec<_>>().join("\n");
     Problem::new("Push rejected: the new release does not answer.", cause, next)
 }
@@ -94,6 +100,16 @@ fn quoted(line: &str) -> String {
     let cut: String = line.chars().take(QUOTE).collect();
     let mark = if line.chars().count() > QUOTE { "…" } else { "" };
     format!("  {cut}{mark}")
+}
+
+/// A reason in one line, which may be long where it names a path.
+fn clipped(text: &str) -> String {
+    const MOST: usize = 200;
+    let text = crate::output::tame(text);
+    if text.chars().count() <= MOST {
+        return text;
+    }
+    text.chars().take(MOST - 1).chain(['…']).collect()
 }
 
 fn exited(process: &str, code: Option<i64>, out_of_memory: bool) -> (String, String) {

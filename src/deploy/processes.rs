@@ -21,7 +21,7 @@ pub(super) const ITS_OWN: Duration = Duration::MAX;
 const LAST_WORDS: usize = 10;
 
 /// Lines of a process that a deploy failed with.
-const LAST_LINES: usize = 60;
+const LAST_LINES: usize = 200;
 
 /// A process that was started.
 pub(super) struct Running {

@@ -872,8 +872,8 @@ fn the_last_lines_of_a_process_are_its_last() {
     world.does_all(good(1));
     world.engine().state().prints = 20_000;
     let lines = world.block_on(world.pipeline.last_lines(&world.engine().id("paas-shop-web-1-1")));
-    assert_eq!(lines.len(), 60);
-    assert_eq!((lines[0].as_str(), lines[59].as_str()), ("line 19940", "line 19999"));
+    assert_eq!(lines.len(), 200);
+    assert_eq!((lines[0].as_str(), lines[199].as_str()), ("line 19800", "line 19999"));
 }
 
 #[test]
