@@ -37,6 +37,10 @@ pub(super) struct AppJson {
     pub formation: BTreeMap<ProcessType, u32>,
     /// How web is asked whether it is well.
     pub checks: Option<HealthCheck>,
+    /// What is run before each release serves: `scripts.dokku.predeploy`.
+    pub predeploy: Option<String>,
+    /// What is run once, before the first release serves: `scripts.postdeploy`.
+    pub postdeploy: Option<String>,
     /// What is passed over.
     pub notices: Vec<String>,
 }
@@ -51,7 +55,7 @@ pub(super) fn parse(text: &str) -> Result<AppJson, DetectError> {
     read.env(&root)?;
     read.formation(&root)?;
     read.checks(&root)?;
-    read.scripts(&root);
+    read.scripts(&root)?;
     for (key, instead) in UNUSED.into_iter().filter(|(key, _)| root.contains_key(*key)) {
         read.found.notices.push(format!("{key} in {FILE} is passed over: {instead}"));
     }
@@ -262,15 +266,28 @@ impl Reader<'_> {
         fine.then_some(line).ok_or_else(refused)
     }
 
-    fn scripts(&mut self, root: &Map<String, Value>) {
-        let Some(Value::Object(scripts)) = root.get("scripts") else { return };
-        let dokku = scripts.get("dokku").and_then(Value::as_object);
-        let dokku = dokku.into_iter().flat_map(Map::keys).map(|key| format!("dokku.{key}"));
-        let own = scripts.keys().filter(|key| *key == "postdeploy").cloned();
-        for key in own.chain(dokku) {
-            self.found
-                .notices
-                .push(format!("scripts.{key} in {FILE} is not run yet: a release line in the Procfile is"));
+    fn scripts(&mut self, root: &Map<String, Value>) -> Result<(), DetectError> {
+        let Some(Value::Object(scripts)) = root.get("scripts") else { return Ok(()) };
+        self.found.postdeploy = self.script(&["scripts", "postdeploy"], scripts.get("postdeploy"))?;
+        let Some(Value::Object(dokku)) = scripts.get("dokku") else { return Ok(()) };
+        self.found.predeploy = self.script(&["scripts", "dokku", "predeploy"], dokku.get("predeploy"))?;
+        for key in dokku.keys().filter(|key| *key != "predeploy") {
+            self.found.notices.push(format!(
+                "scripts.dokku.{key} in {FILE} is not run: dokku.predeploy is, and postdeploy once"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A line for the shell; an empty one is none.
+    fn script(&self, path: &[&str], value: Option<&Value>) -> Result<Option<String>, DetectError> {
+        match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(line)) if line.trim().is_empty() => Ok(None),
+            Some(Value::String(line)) if line.len() <= LONGEST && !line.contains(['\0', '\n', '\r']) => {
+                Ok(Some(line.trim().to_owned()))
+            }
+            Some(other) => Err(self.bad(path, other, "a command in one line")),
         }
     }
 }
@@ -291,9 +308,11 @@ mod tests {
         let read = parse(text).unwrap();
         let env: Vec<String> = read.env.iter().map(|(key, wanted)| format!("{key} {wanted:?}")).collect();
         insta::assert_snapshot!(format!(
-            "{}\n{:?}\n{}",
+            "{}\n{:?}\n{:?} {:?}\n{}",
             env.join("\n"),
             read.formation,
+            read.predeploy,
+            read.postdeploy,
             read.notices.join("\n")
         ));
     }

@@ -39,7 +39,8 @@ impl Attempt<'_> {
         }
         if let Some((pack, program)) = self.declared() {
             let mut plan = self.by(pack)?;
-            plan.decisions.splice(0..0, folded(&format!("{} runs {program} in the Procfile", pack.name)));
+            plan.decisions
+                .splice(0..0, folded(&format!("{} is chosen: the Procfile runs {program}", pack.name)));
             return Ok(Some(plan));
         }
         let Some(((first, sign), others)) = self.matches.split_first() else { return Ok(None) };
@@ -197,7 +198,7 @@ mod tests {
         for web in ["node server.js", "cd api && PORT=1 exec npm start", "env A=1 node server.js"] {
             assert_eq!(both(web).language, "node", "{web}");
         }
-        assert_eq!(both("node server.js").decisions[0], "Node runs node in the Procfile");
+        assert_eq!(both("node server.js").decisions[0], "Node is chosen: the Procfile runs node");
         for web in ["gunicorn app:app", "./start.sh", "bin/web"] {
             assert_eq!(both(web).language, "python", "{web}");
         }

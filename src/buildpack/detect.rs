@@ -15,7 +15,7 @@ use super::source::Files;
 use super::subfolder::Subfolder;
 use super::{hint, line_ends, node, own};
 use crate::model::dockerignore::Patterns;
-use crate::model::{BuildPlan, SourceEntry, SourceTree};
+use crate::model::{BuildPlan, ProcessType, RunCommand, SourceEntry, SourceTree};
 
 /// The builder that is a repository's own Dockerfile.
 const OWN: &str = "dockerfile";
@@ -41,7 +41,10 @@ pub fn plan(tree: &dyn SourceTree, catalog: &Catalog) -> Result<BuildPlan, Detec
 fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<BuildPlan, DetectError> {
     let app_json = files.text(app_json::FILE)?.map(|text| app_json::parse(&text)).transpose()?;
     let procfile = files.text("Procfile")?.map(|text| procfile::parse(&text)).transpose()?;
-    let declared = procfile.is_some();
+    let (declared, releases) = (
+        procfile.is_some(),
+        procfile.as_ref().is_some_and(|procfile| procfile.commands.keys().any(ProcessType::is_release)),
+    );
     let mut plan =
         with_procfile(files, catalog, settings, procfile).map_err(|error| match error.cause() {
             DetectError::NoProcess { .. } | DetectError::SeveralBinaries(_) => {
@@ -63,7 +66,9 @@ fn of_app(files: Files<'_>, catalog: &Catalog, settings: &PaasToml) -> Result<Bu
     if let Some(http) = &settings.http {
         paas_toml::apply_http(&mut plan, http);
     }
-    add_app_json(&mut plan, app_json.unwrap_or_default(), settings.checks.is_some());
+    let app_json = app_json.unwrap_or_default();
+    add_scripts(&mut plan, &app_json, releases);
+    add_app_json(&mut plan, app_json, settings.checks.is_some());
     Ok(plan)
 }
 
@@ -160,6 +165,32 @@ fn refuse_reserved(tree: &dyn SourceTree) -> Result<(), DetectError> {
     }
 }
 
+/// The commands of app.json that are run before a release serves.
+fn add_scripts(plan: &mut BuildPlan, app_json: &AppJson, releases: bool) {
+    let file = app_json::FILE;
+    if let Some(line) = &app_json.predeploy {
+        if releases {
+            let notice =
+                format!("scripts.dokku.predeploy in {file} is passed over: the Procfile has a release line");
+            plan.notices.extend(folded(&notice));
+        } else {
+            let before = match plan.release.take() {
+                Some(RunCommand::Shell(line)) => format!("{line} && "),
+                Some(RunCommand::Exec(words)) => format!("{} && ", shell_words::join(words)),
+                Some(RunCommand::Image) | None => String::new(),
+            };
+            plan.release = Some(RunCommand::Shell(format!("{before}{line}")));
+            plan.decisions
+                .extend(folded(&format!("release: {line}, from scripts.dokku.predeploy in {file}")));
+        }
+    }
+    if let Some(line) = &app_json.postdeploy {
+        plan.first = Some(RunCommand::Shell(line.clone()));
+        plan.decisions
+            .extend(folded(&format!("at the first deploy: {line}, from scripts.postdeploy in {file}")));
+    }
+}
+
 /// What app.json says, where paas.toml says nothing else; counts of process types
 /// that are not there are passed over.
 fn add_app_json(plan: &mut BuildPlan, app_json: AppJson, asked: bool) {
@@ -210,7 +241,21 @@ fn matching(
     if found.is_empty() && settings.build.builder.is_none() {
         return by_suffix(files);
     }
+    if found.iter().all(|(pack, _)| pack.key == "static") && serves_by_go(files) {
+        return Ok([by_suffix(files)?, found].concat());
+    }
     Ok(found)
+}
+
+/// Whether a Go file of the root is a program that listens: pages beside it are its own.
+fn serves_by_go(files: Files<'_>) -> bool {
+    const LISTENS: [&str; 4] = ["ListenAndServe", ".Listen(", ".Start(", ".Run("];
+    let mut root = files.paths().filter(|path| path.ends_with(".go") && !path.contains('/'));
+    root.any(|path| {
+        let text = files.hint(path).unwrap_or_default();
+        let program = text.lines().any(|line| line.trim_end() == "package main");
+        program && LISTENS.iter().any(|word| text.contains(word))
+    })
 }
 
 fn by_suffix(files: Files<'_>) -> Result<Vec<(&'static Pack, &'static str)>, DetectError> {

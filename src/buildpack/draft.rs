@@ -303,6 +303,7 @@ impl<'a> Draft<'a> {
             bases: needed,
             processes: self.processes,
             release: self.release,
+            first: None,
             port: web.then_some(self.pack.port),
             env: self.env,
             worker_mib: self.pack.worker_mib,

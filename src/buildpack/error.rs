@@ -266,6 +266,16 @@ pub enum DetectError {
         /// Those that can be had.
         have: Vec<String>,
     },
+    /// A Dockerfile copies from a stage that does not stand before.
+    #[error("{place:?}: no stage {name}")]
+    NoSuchStage {
+        /// Where.
+        place: Place,
+        /// What it names.
+        name: String,
+        /// Those that do.
+        stages: Vec<String>,
+    },
     /// A Dockerfile without a FROM line.
     #[error("{0} has no FROM line")]
     NoFrom(String),

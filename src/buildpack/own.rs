@@ -126,6 +126,7 @@ fn empty(path: &str) -> BuildPlan {
         bases: Vec::new(),
         processes: BTreeMap::new(),
         release: None,
+        first: None,
         port: None,
         env: BTreeMap::new(),
         worker_mib: None,
@@ -314,8 +315,16 @@ impl Rewrite<'_> {
         if self.stages.has(from, self.begun) || from.bytes().all(|c| c.is_ascii_digit()) {
             return Ok(());
         }
-        let (reference, _) = self.stand_in(from, copy.first + 1)?;
         let official = Official::of(from);
+        if !from.contains(['/', ':', '.', '@']) && official.pack()?.is_none() {
+            let above = self.stages.all.iter().take(self.begun.saturating_sub(1));
+            return Err(DetectError::NoSuchStage {
+                place: Place::line(self.path, copy.first + 1),
+                name: version::shorten(from),
+                stages: above.filter_map(|stage| stage.name.clone()).collect(),
+            });
+        }
+        let (reference, _) = self.stand_in(from, copy.first + 1)?;
         let option = format!("--from={from}");
         for line in &mut lines[copy.head.clone()] {
             *line = line.replacen(&option, &format!("--from={reference}"), 1);

@@ -166,6 +166,15 @@ impl From<&DetectError> for Problem {
                 format!("{place} names it, and no container registry is in use."),
                 format!("Images with a stand-in: {}.", list(have)),
             ),
+            DetectError::NoSuchStage { place, name, stages } => Self::new(
+                format!("no stage is called {name}"),
+                format!("{place} copies from it, and there is no image of that name either."),
+                if stages.is_empty() {
+                    "Give the stage above a name: FROM … AS build".to_owned()
+                } else {
+                    format!("Stages above it: {}.", list(stages))
+                },
+            ),
             DetectError::NoFrom(path) => Self::new(
                 format!("{path} has no FROM line"),
                 "A Dockerfile begins with the image that it builds on.",
@@ -378,6 +387,11 @@ mod tests {
                 language: text("Python"),
                 looked_for: names(&["Procfile", "main.py", "app.py", "server.py"]),
                 suggestion: text("web: python myapp.py"),
+            },
+            DetectError::NoSuchStage {
+                place: Place::line("Dockerfile", 7),
+                name: text("builder"),
+                stages: names(&["build"]),
             },
             DetectError::NoSuchImage {
                 place: Place::line("Dockerfile", 1),

@@ -15,7 +15,8 @@ use crate::failpoint::reached;
 use crate::git::PushedTree;
 use crate::git::tree::Bounds;
 use crate::model::{
-    App, BuildPlan, CommitId, HealthCheck, ProcessName, Release, ReleaseState, SourceTree, Target, Why,
+    App, BuildPlan, CommitId, HealthCheck, ProcessName, Release, ReleaseState, RunCommand, SourceTree,
+    Target, Why,
 };
 use crate::store::{self, releases::NewRelease};
 use std::net::SocketAddr;
@@ -203,15 +204,35 @@ impl Pipeline {
         release: &Release,
         plan: &BuildPlan,
     ) -> Result<(), DeployError> {
-        let Some(command) = plan.release.clone() else { return Ok(()) };
-        job.turn.step("running the release command");
-        job.report.step("Running the release command");
+        if let Some(command) = &plan.release {
+            job.turn.step("running the release command");
+            job.report.step("Running the release command");
+            self.run_before(job, release, command, plan.release_time).await?;
+        }
+        let Some(command) = &plan.first else { return Ok(()) };
+        let app = job.app.id;
+        if self.store().read(move |db| store::releases::any_served(db, app)).await? {
+            return Ok(());
+        }
+        job.turn.step("running what is run at the first deploy");
+        job.report.step("Running the release command of the first deploy");
+        self.run_before(job, release, command, plan.release_time).await
+    }
+
+    /// One command in the new image, to its end.
+    async fn run_before(
+        &self,
+        job: &Job,
+        release: &Release,
+        command: &RunCommand,
+        time: Duration,
+    ) -> Result<(), DeployError> {
         job.report.detail(&command.to_string());
         let Some(process) = ProcessName::parse("release.1") else { return Ok(()) };
-        let workload = self.workload(&job.app, release, &process, Some(command)).await?;
+        let workload = self.workload(&job.app, release, &process, Some(command.clone())).await?;
         let report = job.report.clone();
         let (lines, relay) = relay(move |line: LogLine| report.foreign(&line.text));
-        let run = self.engine().run_once(&workload, lines, job.gone.clone(), plan.release_time);
+        let run = self.engine().run_once(&workload, lines, job.gone.clone(), time);
         let code = job.report.alive("still running", run).await;
         let _ = relay.await;
         if code.is_ok() {

@@ -154,6 +154,8 @@ pub struct BuildPlan {
     pub processes: BTreeMap<ProcessType, RunCommand>,
     /// The command run once in the new image before traffic.
     pub release: Option<RunCommand>,
+    /// The command run once, after that, before the app's first release serves.
+    pub first: Option<RunCommand>,
     /// `PORT` of web unless a config var says otherwise. `None`: the image's
     /// lowest EXPOSE, else 5000 (known only after the build of an own Dockerfile).
     pub port: Option<u16>,

@@ -171,6 +171,10 @@ pub(super) fn choose(
             }
             *name
         }
+        (None, None) if is_for_bun(manifest) => {
+            draft.decide("bun, which the scripts in package.json run");
+            "bun"
+        }
         (None, None) => "npm",
     };
     let lock = found.iter().find(|(_, of)| *of == name).map(|(lock, _)| *lock);
@@ -187,6 +191,18 @@ pub(super) fn choose(
         _ => Tool::Npm,
     };
     Ok(Manager { tool, lock, package, named: is_named })
+}
+
+/// Whether an app without a lock file is written for Bun: what starts it is run by
+/// it, or nothing starts it and what develops it is.
+fn is_for_bun(manifest: &Manifest) -> bool {
+    let runs = |line: &str| {
+        line.split("&&").any(|part| matches!(part.split_whitespace().next(), Some("bun" | "bunx")))
+    };
+    match manifest.script("start") {
+        Some(line) => runs(line),
+        None => manifest.script("dev").is_some_and(runs),
+    }
 }
 
 /// What `packageManager` says, else `devEngines.packageManager`.

@@ -27,6 +27,9 @@ pub(in crate::buildpack) fn is_page(files: Files<'_>, settings: &PaasToml) -> bo
         return false;
     }
     let Ok(manifest) = Manifest::load(files) else { return false };
+    if page.is_some() && is_library(files, &manifest) {
+        return true;
+    }
     let scripts = ["start", "start:prod", "build", "heroku-postbuild"];
     if scripts.iter().any(|name| manifest.script(name).is_some()) || start::has_server(files, &manifest) {
         return false;
@@ -34,6 +37,21 @@ pub(in crate::buildpack) fn is_page(files: Files<'_>, settings: &PaasToml) -> bo
     let entry = start::guessed(files, &manifest);
     let loaded = |entry: String| page.is_some_and(|page| loads(&page, &entry));
     named || (framework::find(files, &manifest).is_none() && entry.is_none_or(loaded))
+}
+
+/// Whether a package is for others to load, and its page shows what it does: what
+/// `main` names is no program.
+fn is_library(files: Files<'_>, manifest: &Manifest) -> bool {
+    const PUBLISHED: [&str; 7] =
+        ["browser", "unpkg", "jsdelivr", "exports", "files", "types", "peerDependencies"];
+    let published = PUBLISHED.iter().any(|key| manifest.has(&[key])) && !manifest.has(&["private"]);
+    let started = ["start", "start:prod"].iter().any(|name| manifest.script(name).is_some());
+    let serves = start::serves(manifest) || framework::find(files, manifest).is_some();
+    let listens = |entry: String| {
+        let text = files.hint(&entry).unwrap_or_default();
+        ["createServer", ".listen("].iter().any(|word| text.contains(word))
+    };
+    published && !started && !serves && !start::guessed(files, manifest).is_some_and(listens)
 }
 
 /// Programs that serve a folder and nothing else, and the packages they are in.
@@ -103,6 +121,7 @@ fn loads(page: &str, file: &str) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::buildpack::sketch::planned;
 
     #[test]
     fn what_npx_would_serve_is_a_folder() {
@@ -118,6 +137,19 @@ mod tests {
         assert_eq!(folder("node serve"), None);
         let single = |line: &str| served(&manifest, &words(line), None).unwrap().fallback.is_some();
         assert!(single("serve -s build") && !single("serve build"));
+    }
+
+    #[test]
+    fn a_library_with_a_page_is_its_page() {
+        let language = |json: &str, more: (&str, &str)| {
+            planned(&[("package.json", json), ("index.html", ""), more]).unwrap().language
+        };
+        let library =
+            r#"{"main": "src/x.js", "browser": "dist/x.js", "scripts": {"build": "node task/build"}}"#;
+        assert_eq!(language(library, ("src/x.js", "export default 1")), "static");
+        assert_eq!(language(library, ("src/x.js", "http.createServer(f).listen(80)")), "node");
+        let app = r#"{"main": "a.js", "files": ["a.js"], "dependencies": {"express": "5"}}"#;
+        assert_eq!(language(app, ("a.js", "")), "node");
     }
 
     #[test]

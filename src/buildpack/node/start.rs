@@ -157,9 +157,14 @@ fn starts(program: &[String], site: &Output) -> bool {
     !matches!((site.name, word), ("Next", "next") | ("React Router", "react-router-serve"))
 }
 
+/// Whether a package that serves is a dependency.
+pub(super) fn serves(manifest: &Manifest) -> bool {
+    SERVERS.iter().any(|package| manifest.depends(package))
+}
+
 /// Whether a package that serves is a dependency, and something may be using it.
 pub(super) fn has_server(files: Files<'_>, manifest: &Manifest) -> bool {
-    let serves = SERVERS.iter().any(|package| manifest.depends(package));
+    let serves = serves(manifest);
     let main = manifest.text(&["main"]).and_then(|main| entry(files, main)).is_some();
     let mut entries = ENTRIES.into_iter().filter(|file| !file.contains('/') || file.ends_with("/server.js"));
     serves && (main || entries.any(|file| files.has(file)))

@@ -291,6 +291,11 @@ fn typescript_is_compiled_or_run_as_it_is() {
     assert!(text.contains("tsx runs in production but is a development dependency"), "{text}");
     assert_eq!(web(&[package("{}"), ("server.ts", "")]), "node server.ts");
     assert_eq!(web(&[package("{}"), ("bun.lock", "{}"), ("index.ts", "")]), "bun index.ts");
+    let hono =
+        package(r#"{"scripts": {"dev": "bun run --hot src/index.ts"}, "dependencies": {"hono": "^4"}}"#);
+    assert_eq!(web(&[hono, ("src/index.ts", "export default app")]), "bun src/index.ts");
+    let both = package(r#"{"scripts": {"dev": "bun --hot a.js", "start": "node a.js"}}"#);
+    assert_eq!(web(&[both, ("a.js", "")]), "node a.js");
 }
 
 #[test]

@@ -70,11 +70,35 @@ pub(super) fn parse(text: &str, languages: &[&str]) -> Result<PaasToml, DetectEr
     Ok(settings)
 }
 
+/// What others build by and we do not: what it is, and what to do instead.
+const ELSEWHERE: [(&str, &str, &str); 4] = [
+    (
+        "cnb",
+        "building by Cloud Native Buildpacks",
+        "Leave builder out: the language is found. Or bring a Dockerfile.",
+    ),
+    (
+        "herokuish",
+        "building by Herokuish",
+        "Leave builder out: the language is found. Or bring a Dockerfile.",
+    ),
+    ("nixpacks", "building by Nixpacks", "Leave builder out: the language is found. Or bring a Dockerfile."),
+    (
+        "image",
+        "deploying an image that is built elsewhere",
+        "Commit a Dockerfile of one line, FROM and the image, and leave builder out.",
+    ),
+];
+
 fn check_builder(settings: &PaasToml, languages: &[&str]) -> Result<(), DetectError> {
     let Some(builder) = &settings.build.builder else { return Ok(()) };
     let possible: Vec<&str> = [OWN].into_iter().chain(languages.iter().copied()).collect();
     if possible.contains(&builder.value.as_str()) {
         return Ok(());
+    }
+    if let Some((_, what, instead)) = ELSEWHERE.iter().find(|(name, ..)| *name == builder.value) {
+        let (what, instead) = ((*what).to_owned(), (*instead).to_owned());
+        return Err(DetectError::Unsupported { place: builder.place(), what, instead });
     }
     Err(bad_value(builder.line, "builder", &builder.value, &possible))
 }
@@ -100,6 +124,18 @@ pub(super) fn folder(key: &str, text: &str, place: &Place) -> Result<String, Det
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_builder_of_others_is_told_with_what_to_do() {
+        for name in ["cnb", "image"] {
+            let text = format!("[build]\nbuilder = \"{name}\"\n");
+            let error =
+                crate::buildpack::sketch::planned(&[("paas.toml", &text), ("main.py", "")]).unwrap_err();
+            let told = crate::model::Problem::from(&error).to_string();
+            assert!(told.contains("is not supported yet\npaas.toml line 2 asks for it."), "{told}");
+            assert!(told.contains("Dockerfile"), "{told}");
+        }
+    }
 
     #[test]
     fn builder_and_dockerfile_are_read() {

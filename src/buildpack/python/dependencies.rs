@@ -5,6 +5,16 @@ use std::str::FromStr;
 
 use pep440_rs::Version;
 
+/// Extras that bring a server along: package, extra, server.
+const BROUGHT: [(&str, &str, &str); 6] = [
+    ("fastapi", "standard", "uvicorn"),
+    ("fastapi", "all", "uvicorn"),
+    ("litestar", "standard", "uvicorn"),
+    ("litestar", "full", "uvicorn"),
+    ("connexion", "uvicorn", "uvicorn"),
+    ("channels", "daphne", "daphne"),
+];
+
 /// Dependencies as far as files tell them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Dependencies {
@@ -37,12 +47,9 @@ impl Dependencies {
         let Some(name) = name(requirement) else { return };
         let plain = requirement.split(';').next().unwrap_or_default();
         let extras = plain.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-        // The extras that bring a server along.
-        if name == "fastapi"
-            && extras.is_some_and(|(list, _)| list.contains("standard") || list.contains("all"))
-        {
-            self.names.insert("uvicorn".to_owned());
-        }
+        let extras = extras.map(|(list, _)| list).unwrap_or_default();
+        let brings = |(of, extra, _): &&(&str, &str, &str)| *of == name && extras.contains(extra);
+        self.names.extend(BROUGHT.iter().filter(brings).map(|(_, _, server)| (*server).to_owned()));
         if let Some((_, version)) = plain.split_once("==") {
             self.pin(&name, version.trim_start_matches('='));
         }

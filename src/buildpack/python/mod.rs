@@ -29,6 +29,8 @@ use start::Server;
 struct Added {
     name: &'static str,
     version: String,
+    /// What it needs for WebSockets, which it brings by an extra alone.
+    sockets: Option<String>,
 }
 
 /// Makes the plan of a Python app.
@@ -71,7 +73,7 @@ pub(super) fn plan(mut draft: Draft<'_>) -> Result<BuildPlan, DetectError> {
         with_sources => values(&install.with_sources),
         whole => install.whole,
         any_index => install.any_index,
-        servers => servers.iter().map(|added| context! { name => added.name, version => added.version.as_str() }).collect::<Vec<_>>(),
+        servers => servers.iter().map(|added| context! { name => added.name, version => added.version.as_str(), sockets => added.sockets.as_deref() }).collect::<Vec<_>>(),
         collectstatic => collectstatic.map(collect),
         python_path => if src { " PYTHONPATH=/app/src" } else { "" },
     };
@@ -97,7 +99,9 @@ fn added(draft: &mut Draft<'_>, dependencies: &Dependencies, server: Server) -> 
         return None;
     }
     draft.warn(format!("{name} is not among the dependencies: {name} {version} was added"));
-    Some(Added { name, version })
+    let speaks = ["websockets", "wsproto"].iter().any(|library| dependencies.has(library));
+    let sockets = draft.pack.tools.get("websockets").filter(|_| server == Server::Uvicorn && !speaks);
+    Some(Added { name, version, sockets: sockets.cloned() })
 }
 
 /// The release command and the build use the settings that the server uses.

@@ -33,8 +33,20 @@ struct Framework {
     server: Server,
 }
 
+impl Framework {
+    /// What serves it: Connexion was WSGI's until its third version.
+    fn server(&self, dependencies: &Dependencies) -> Server {
+        let old = dependencies.pins.get("connexion").and_then(|version| version.release().first().copied());
+        let was_flask = self.module == "connexion" && old.is_some_and(|major| major < 3);
+        if was_flask { Server::Gunicorn } else { self.server }
+    }
+}
+
+/// Pyramid's settings in production.
+const PASTE: &str = "production.ini";
+
 /// In the order in which they are looked for.
-const FRAMEWORKS: [Framework; 8] = [
+const FRAMEWORKS: [Framework; 9] = [
     Framework {
         packages: &["fastapi", "starlette", "litestar", "quart"],
         module: "fastapi",
@@ -45,6 +57,12 @@ const FRAMEWORKS: [Framework; 8] = [
         packages: &["python-fasthtml"],
         module: "fasthtml",
         classes: &["FastHTML", "fast_app"],
+        server: Server::Uvicorn,
+    },
+    Framework {
+        packages: &["connexion"],
+        module: "connexion",
+        classes: &["FlaskApp", "AsyncApp", "App"],
         server: Server::Uvicorn,
     },
     Framework {
@@ -151,7 +169,7 @@ pub(super) fn start(
         let surely = framework.packages.iter().any(|name| dependencies.has(name));
         let functions = (unknown && surely) || search::makes(&sources, framework.classes);
         if listed && let Some(found) = search::object(draft.files, &sources, framework.classes, functions) {
-            let server = serve(draft, framework.server, &found);
+            let server = serve(draft, framework.server(dependencies), &found);
             if server == Server::Gunicorn && dependencies.has("flask-socketio") {
                 one_worker(draft);
             }
@@ -171,7 +189,16 @@ pub(super) fn start(
             return Ok(Some(serve(draft, server, &found)));
         }
     }
+    if dependencies.may_have("pyramid") && is_served_by_paste(draft) {
+        draft.web(exec(&["pserve", PASTE]), PASTE);
+        return Ok(None);
+    }
     script(draft, dependencies, scripts).map(|()| None)
+}
+
+/// What Pyramid's starters say of the server.
+fn is_served_by_paste(draft: &Draft<'_>) -> bool {
+    draft.files.hint(PASTE).is_some_and(|text| text.lines().any(|line| line.trim() == "[server:main]"))
 }
 
 /// Servers that the Procfile's commands begin with.

@@ -275,6 +275,7 @@ fn django_with_channels_is_served_by_daphne() {
             ("chat/settings.py", settings),
         ]
     };
+    assert_eq!(web(&files("channels[daphne]\n")), web(&files("django\ndaphne\n")));
     assert_eq!(web(&files("django\ndaphne\n")), "daphne --bind 0.0.0.0 --port $PORT chat.asgi:application");
     assert_eq!(
         web(&files("django\nuvicorn\n")),
@@ -382,6 +383,16 @@ fn servers_that_need_no_framework() {
     assert_eq!(
         of("falcon\n", "app.py", falcon),
         "uvicorn --host 0.0.0.0 --port $PORT --proxy-headers app:app"
+    );
+    let connexion = "import connexion\napp = connexion.FlaskApp(__name__)\n";
+    assert_eq!(
+        of("connexion[flask,uvicorn]\n", "hello.py", connexion),
+        "uvicorn --host 0.0.0.0 --port $PORT --proxy-headers hello:app"
+    );
+    assert_eq!(of("connexion==2.14.2\n", "hello.py", connexion), "gunicorn --bind 0.0.0.0:$PORT hello:app");
+    assert_eq!(
+        of("pyramid\n", "production.ini", "[server:main]\nlisten = *:6543\n"),
+        "pserve production.ini"
     );
     let restx = "from flask import Flask\nfrom flask_restx import Api\napp = Flask(__name__)\n";
     assert_eq!(of("flask-restx\n", "app.py", restx), "gunicorn --bind 0.0.0.0:$PORT app:app");
