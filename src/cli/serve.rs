@@ -58,8 +58,8 @@ pub(super) fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Proble
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            tracing::info!("stopping");
             asked.cancel();
+            tracing::info!("stopping");
         });
         work(stop).await
     });
@@ -73,8 +73,13 @@ pub(super) fn run(work: impl AsyncFnOnce(CancellationToken) -> Result<(), Proble
 
 pub(super) fn log_to_stderr(format: LogFormat) {
     let level = tracing::Level::INFO;
-    let builder =
-        tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        // A line that nobody takes any more (a pipe whose reader is gone) would be told of on
+        // the same stderr, which ends whatever task has it to say.
+        .log_internal_errors(false);
     match format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),

@@ -253,3 +253,25 @@ async fn the_program_takes_systemds_sockets_and_succeeds_itself_on_sighup() {
     // The other end of its log closes when both are gone.
     while log.read_line(&mut line).unwrap() > 0 {}
 }
+
+#[tokio::test]
+async fn the_program_goes_on_and_ends_when_nobody_takes_its_log() {
+    use nix::sys::signal::{Signal, kill};
+    let directory = tempfile::tempdir().unwrap();
+    let socket = std::net::TcpListener::bind(LOOPBACK).unwrap();
+    let mut program = activated(directory.path(), &socket);
+    let mut log = BufReader::new(program.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("proxy listening") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    drop(log);
+    kill(nix::unistd::Pid::from_raw(i32::try_from(program.0.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let before = Instant::now();
+    while program.0.try_wait().unwrap().is_none() {
+        assert!(before.elapsed() < Duration::from_secs(20), "it goes on");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(program.0.wait().unwrap().success());
+}
