@@ -24,6 +24,7 @@ use command::{Call, Command, Forecast, Step, Wanted, observed};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use script::Mishap;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use world::{Carried, World};
 
@@ -258,14 +259,26 @@ fn at_every_place(mishap: Mishap) {
         ([Command::Push(good(0)), Command::Stop].map(plain).to_vec(), Command::Push(good(1))),
         (with_a_stopped_worker.map(plain).to_vec(), Command::StartSome),
     ]);
-    for (before, command) in sequences {
-        for place in 0.. {
-            let step = Step { command, mishap: Some((mishap, place)), next: None, again: None };
-            match run(&[before.clone(), vec![step]].concat()) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(why) => panic!("{before:?}, then {why}"),
-            }
+    let sequences = Mutex::new(sequences);
+    // Worlds mostly wait.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((before, command)) = { sequences.lock().unwrap().next() } {
+                    at_every_place_of(&before, command, mishap);
+                }
+            });
+        }
+    });
+}
+
+fn at_every_place_of(before: &[Step], command: Command, mishap: Mishap) {
+    for place in 0.. {
+        let step = Step { command, mishap: Some((mishap, place)), next: None, again: None };
+        match run(&[before, &[step]].concat()) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(why) => panic!("{before:?}, then {why}"),
         }
     }
 }

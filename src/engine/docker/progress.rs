@@ -266,7 +266,8 @@ mod tests {
     #[test]
     fn output_ends_at_the_limit_with_one_notice() {
         let mut progress = Progress::default();
-        let megabyte = vec![b'\n'; 1 << 20];
+        let line = [&[b'x'; 1023][..], b"\n"].concat();
+        let megabyte = line.repeat(1024);
         let mut notices = 0;
         for _ in 0..70 {
             let lines = progress.read(log(1, &megabyte));
