@@ -293,6 +293,25 @@ fn a_page_a_password_and_a_redirect_hold_at_once_and_over_deploys() {
     assert!(location.ends_with("/a?b=c"), "{location}");
     app.ssh("domains:redirect", &[&own, "--off"]).ok().says(&["itself"]);
     assert_eq!(app.page(), "second");
+    let api = server.app("api");
+    server.ssh(&["apps:create", &api.name]).ok();
+    let (name, path) = (format!("{}.example", app.name), format!("{}.example/api", app.name));
+    api.ssh("domains:add", &[&path]).one_line().says(&["no app has"]);
+    app.ssh("domains:add", &[&name]).ok();
+    api.ssh("domains:add", &[&path, "--strip-prefix"]).ok().says(&["answers to"]);
+    app.ssh("domains", &[]).ok().says(&[&path, &format!("answered by {}", api.name)]);
+    api.ssh("domains", &[]).ok().says(&[&path, "that of"]);
+    let status = |path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", server.http_port);
+        let host = format!("Host: {name}");
+        let curl = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", &host, &url];
+        String::from_utf8(Command::new("curl").args(curl).output().unwrap().stdout).unwrap()
+    };
+    assert_eq!([status("/"), status("/api/x"), status("/apis")], ["200", "503", "200"]);
+    app.ssh("domains:remove", &[&name]).one_line().says(&["another app's"]);
+    api.ssh("domains:remove", &[&path]).ok().says(&["no more"]);
+    assert_eq!(status("/api/x"), "200");
+    app.ssh("domains:remove", &[&name]).ok();
     server.paas(&["audit", &app.name]).ok().says(&[
         "maintenance:on",
         "auth:set alice",

@@ -49,7 +49,9 @@ impl Change {
                 plain(format!("certs:remove --default {}", app.all().join(" ")))
             }
             Command::CertsRemove { app, server: false } => of_app("certs:remove", app, ""),
-            Command::DomainsAdd(app) => of_app("domains:add", app, ""),
+            Command::DomainsAdd { app, strip_prefix } => {
+                of_app("domains:add", app, if *strip_prefix { " --strip-prefix" } else { "" })
+            }
             Command::DomainsRemove(app) => of_app("domains:remove", app, ""),
             Command::DomainsRedirect { app, code, off } => {
                 let more = if *off { " --off".to_owned() } else { format!(" --code {code}") };

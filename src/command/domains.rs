@@ -4,13 +4,14 @@ use super::of_app::OfApp;
 use super::table::{facts, table, time};
 use super::{CommandError, Session};
 use crate::deploy::NameState;
-use crate::model::{App, AppName, CertificateOrigin, Domain, Redirect};
+use crate::model::{App, AppName, CertificateOrigin, Domain, Mount, Redirect};
 use serde_json::json;
 
 impl Session<'_> {
     pub(super) async fn domains(&mut self, name: AppName, as_json: bool) -> Result<(), CommandError> {
         let app = self.app(&name).await?;
         let states = self.pipeline.name_states(&app).await?;
+        let others = self.pipeline.mounts_of_others(&app).await?;
         let redirect = |name: &Domain| app.redirects.iter().find(|one| one.from == *name);
         if as_json {
             let all = states.iter().map(|(name, state)| {
@@ -25,22 +26,41 @@ impl Session<'_> {
                     "redirect": redirect(name).map(|to| json!({"to": to.to, "code": to.code})),
                 })
             });
-            return self.print_json(&all.collect()).await;
+            let own = app.mounts.iter().map(|mount| {
+                json!({"name": mount.to_string(), "certificate": "name", "strip_prefix": mount.strip})
+            });
+            return self.print_json(&all.chain(own).collect()).await;
         }
+        let own = app.mounts.iter().map(|mount| (mount.to_string(), own_path(mount)));
+        let others = others.into_iter().map(|(part, owner)| (part, format!("answered by {owner}")));
+        let paths: Vec<(String, String)> = own.chain(others).collect();
         if app.redirects.is_empty() {
-            let rows: Vec<Vec<String>> =
-                states.iter().map(|(name, state)| vec![name.to_string(), told(state)]).collect();
+            let names = states.iter().map(|(name, state)| vec![name.to_string(), told(state)]);
+            let paths = paths.into_iter().map(|(path, told)| vec![path, told]);
+            let rows: Vec<Vec<String>> = names.chain(paths).collect();
             return self.print(&table(&["NAME", "CERTIFICATE"], &rows)).await;
         }
         let row = |(name, state): &(Domain, NameState)| {
             let to = redirect(name).map_or_else(|| "-".to_owned(), |to| format!("{} ({})", to.to, to.code));
             vec![name.to_string(), to, told(state)]
         };
-        let rows: Vec<Vec<String>> = states.iter().map(row).collect();
+        let paths = paths.into_iter().map(|(path, told)| vec![path, "-".to_owned(), told]);
+        let rows: Vec<Vec<String>> = states.iter().map(row).chain(paths).collect();
         self.print(&table(&["NAME", "SENT ON TO", "CERTIFICATE"], &rows)).await
     }
 
-    pub(super) async fn domains_add(&mut self, app: OfApp) -> Result<(), CommandError> {
+    pub(super) async fn domains_add(&mut self, app: OfApp, strip: bool) -> Result<(), CommandError> {
+        if app.peek().1.iter().any(|word| is_path(word)) {
+            let (app, mounts) = self.mounts(app, "domains:add", strip).await?;
+            let text: String =
+                mounts.iter().map(|mount| format!("{} answers to {mount}.\n", app.name)).collect();
+            self.pipeline.add_mounts(&app, mounts).await?;
+            return self.print(&text).await;
+        }
+        if strip {
+            let reason = "--strip-prefix is about a path under a name, such as example.com/api".to_owned();
+            return Err(CommandError::Usage { command: "domains:add".to_owned(), reason });
+        }
         let (app, names) = self.named(app, "domains:add").await?;
         let base = &self.pipeline.workers.settings.domain;
         names.iter().try_for_each(|name| name.expect_free(&app.name, base))?;
@@ -53,6 +73,13 @@ impl Session<'_> {
     }
 
     pub(super) async fn domains_remove(&mut self, app: OfApp) -> Result<(), CommandError> {
+        if app.peek().1.iter().any(|word| is_path(word)) {
+            let (app, mounts) = self.mounts(app, "domains:remove", false).await?;
+            let text: String =
+                mounts.iter().map(|mount| format!("{} answers to {mount} no more.\n", app.name)).collect();
+            self.pipeline.remove_mounts(&app, mounts).await?;
+            return self.print(&text).await;
+        }
         let (app, names) = self.named(app, "domains:remove").await?;
         let text: String =
             names.iter().map(|name| format!("{} answers to {name} no more.\n", app.name)).collect();
@@ -100,6 +127,23 @@ impl Session<'_> {
         own.map_or_else(|| Ok(Domain::given(word)?), Ok)
     }
 
+    /// Paths under names, and no names.
+    async fn mounts(
+        &mut self,
+        app: OfApp,
+        command: &'static str,
+        strip: bool,
+    ) -> Result<(App, Vec<Mount>), CommandError> {
+        let (name, words) = app.split(command)?;
+        let app = self.app(&name).await?;
+        if !words.iter().all(|word| is_path(word)) {
+            let reason = "give names, or paths under names, and not both at once".to_owned();
+            return Err(CommandError::Usage { command: command.to_owned(), reason });
+        }
+        let mounts = words.iter().map(|word| Mount::given(word, strip)).collect::<Result<_, _>>()?;
+        Ok((app, mounts))
+    }
+
     async fn named(&mut self, app: OfApp, command: &'static str) -> Result<(App, Vec<Domain>), CommandError> {
         let (name, words) = app.split(command)?;
         let app = self.app(&name).await?;
@@ -136,6 +180,16 @@ impl Session<'_> {
         self.pipeline.set_https(&app, choice).await?;
         self.https(name).await
     }
+}
+
+/// Whether a word is a name with a path; of a URL it is said that it is more than a name.
+fn is_path(word: &str) -> bool {
+    word.contains('/') && !word.contains("://")
+}
+
+fn own_path(mount: &Mount) -> String {
+    let how = if mount.strip { "; the app sees what follows" } else { "" };
+    format!("that of {}{how}", mount.host)
 }
 
 fn kind(state: &NameState) -> &'static str {

@@ -5,8 +5,8 @@ use super::of_app::NoApp;
 use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
 use crate::model::{
-    AppName, CommitId, Domain, DomainFault, EventKind, KeyFault, NameError, NotACheck, NotAPage, NotAUser,
-    NotHttps, Problem,
+    AppName, CommitId, Domain, DomainFault, EventKind, KeyFault, MountFault, NameError, NotACheck, NotAPage,
+    NotAUser, NotHttps, Problem,
 };
 use crate::sbom::SbomError;
 use crate::store::StoreError;
@@ -112,6 +112,9 @@ pub enum CommandError {
     /// A name that the app can't have.
     #[error("a name was refused")]
     Domain(#[from] DomainFault),
+    /// A path under a name that the app can't have.
+    #[error("a path was refused")]
+    Mount(#[from] MountFault),
     /// A redirect to what is no single name.
     #[error("not one name")]
     NotOneName(Domain),
@@ -251,6 +254,7 @@ impl CommandError {
                 unchanged(format!("{word:?} is no setting of HTTPS: {expected}."))
             }
             Self::Domain(fault) => unchanged(format!("{fault}.")),
+            Self::Mount(fault) => unchanged(format!("{fault}.")),
             Self::NoSuchCertificate(id) => {
                 Problem::new(format!("There is no certificate {id:?}."), "", "List them: ssh paas certs APP")
             }
@@ -349,7 +353,9 @@ impl CommandError {
             Self::NotAUser(_) | Self::NotAPage(_) | Self::NotOneName(_) | Self::NotARedirect(_) => {
                 self.of_a_rule()
             }
-            Self::NotHttps(_) | Self::Domain(_) | Self::NoSuchCertificate(_) => self.of_a_name(),
+            Self::NotHttps(_) | Self::Domain(_) | Self::Mount(_) | Self::NoSuchCertificate(_) => {
+                self.of_a_name()
+            }
             Self::NotARelease(word) => {
                 plain(format!("{word:?} is no release, such as v3."), "List them: ssh paas releases APP")
             }
@@ -406,6 +412,9 @@ fn is_refusal(error: &StoreError) -> bool {
         StoreError::DomainTaken(_)
             | StoreError::NoDomain(_)
             | StoreError::RedirectLoop { .. }
+            | StoreError::MountOnNobody(_)
+            | StoreError::NoMoreMounts
+            | StoreError::MountedByOthers { .. }
             | StoreError::NoRoomForPages
             | StoreError::NoMoreUsers
             | StoreError::NoUser(_)

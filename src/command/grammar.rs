@@ -244,7 +244,14 @@ pub enum Command {
     },
     /// Let an app answer to more names: domains:add APP www.example.com *.example.com
     #[command(name = "domains:add")]
-    DomainsAdd(OfApp),
+    DomainsAdd {
+        /// The app, then names, or paths under names (example.com/api)
+        #[command(flatten)]
+        app: OfApp,
+        /// Of paths: the app is not to see them
+        #[arg(long)]
+        strip_prefix: bool,
+    },
     /// Take names from an app: domains:remove APP www.example.com
     #[command(name = "domains:remove")]
     DomainsRemove(OfApp),

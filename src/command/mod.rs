@@ -173,7 +173,7 @@ impl Session<'_> {
             Command::CertsAdd { app, server } => self.certs_add(app, server).await,
             Command::CertsRemove { app, server } => self.certs_remove(app, server).await,
             Command::Domains { app, listing } => self.domains(app.only("domains")?, listing.json).await,
-            Command::DomainsAdd(app) => self.domains_add(app).await,
+            Command::DomainsAdd { app, strip_prefix } => self.domains_add(app, strip_prefix).await,
             Command::DomainsRemove(app) => self.domains_remove(app).await,
             Command::DomainsRedirect { app, code, off } => self.domains_redirect(app, code, off).await,
             Command::Https(app) => self.https(app.only("https")?).await,

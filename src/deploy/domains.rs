@@ -3,8 +3,8 @@
 
 use super::{DeployError, Pipeline};
 use crate::model::{
-    App, AppId, CertificateOrigin, Domain, HttpsChoice, MOST_DOMAINS, Redirect, ServedCertificate,
-    StoredCertificate,
+    App, AppId, AppName, CertificateOrigin, Domain, HttpsChoice, MOST_DOMAINS, Mount, Redirect,
+    ServedCertificate, StoredCertificate,
 };
 use crate::store::{self, StoreError};
 use crate::x509::{self, CertificateFault};
@@ -80,6 +80,35 @@ impl Pipeline {
         });
         removed.await?;
         self.names_changed(id).await
+    }
+
+    /// Gives an app paths under names; one that is refused changes nothing.
+    pub async fn add_mounts(&self, app: &App, mounts: Vec<Mount>) -> Result<(), DeployError> {
+        let id = app.id;
+        let added = self
+            .store()
+            .write(move |db| mounts.iter().try_for_each(|mount| store::mounts::set(db, id, mount)));
+        added.await?;
+        self.publish_rules(app).await
+    }
+
+    /// Takes them from it; one that it does not have changes nothing.
+    pub async fn remove_mounts(&self, app: &App, mounts: Vec<Mount>) -> Result<(), DeployError> {
+        let id = app.id;
+        let removed = self.store().write(move |db| {
+            mounts.iter().try_for_each(|mount| {
+                let removed = store::mounts::remove(db, id, mount)?;
+                removed.then_some(()).ok_or_else(|| StoreError::NoDomain(mount.to_string()))
+            })
+        });
+        removed.await?;
+        self.publish_rules(app).await
+    }
+
+    /// The paths under an app's names that are other apps', and whose.
+    pub async fn mounts_of_others(&self, app: &App) -> Result<Vec<(String, AppName)>, DeployError> {
+        let id = app.id;
+        Ok(self.store().read(move |db| store::mounts::of_others(db, id)).await?)
     }
 
     /// Has the requests of one of an app's names sent on to another name.

@@ -397,6 +397,7 @@ impl Pipeline {
             maintenance: app.maintenance.clone(),
             users: app.users.clone(),
             redirects: app.redirects.clone(),
+            mounts: app.mounts.clone(),
             ..Traffic::default()
         }
     }

@@ -85,12 +85,22 @@ impl Pipeline {
         }
         let id = app.id;
         let publishing = self.queue.publishing(app.id).await;
-        self.store().write(move |db| store::apps::remove(db, id)).await?;
+        let removed = self.store().write(move |db| {
+            let mounted = store::mounts::mounted_below(db, id)?;
+            store::apps::remove(db, id).map(|()| mounted)
+        });
+        let mounted = removed.await?;
         // An event of the last minute may have brought it back.
         self.routes.publish(&app.name, None);
         drop(publishing);
         drop(turn);
         self.queue.forget(app.id);
+        // Their paths went with the names.
+        for other in mounted {
+            if let Err(error) = self.publish_running(other).await {
+                tracing::warn!(app = %app.name, %error, "a path under its names stays for a minute at most");
+            }
+        }
         self.publish_certificates().await
     }
 

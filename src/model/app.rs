@@ -5,6 +5,7 @@ use super::checks::CheckChange;
 use super::domain::Domain;
 use super::https::HttpsChoice;
 use super::maintenance::Maintenance;
+use super::mount::Mount;
 use super::name::{AppName, KeyName};
 use super::redirect::Redirect;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,8 @@ pub struct App {
     pub users: Vec<User>,
     /// Those of its names whose requests go to another.
     pub redirects: Vec<Redirect>,
+    /// Paths under names, of others too, that it answers to.
+    pub mounts: Vec<Mount>,
     /// Seconds since the epoch, UTC.
     pub created_at: i64,
 }

@@ -4,6 +4,7 @@ use super::access::AccessLog;
 use super::auth::User;
 use super::http::HttpSettings;
 use super::maintenance::Maintenance;
+use super::mount::Mount;
 use super::redirect::Redirect;
 use super::route::Target;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Traffic {
     pub users: Vec<User>,
     /// Names whose requests go to another name.
     pub redirects: Vec<Redirect>,
+    /// Paths under names, of others too, that are this app's.
+    pub mounts: Vec<Mount>,
     /// `[http]` of the release that serves.
     pub http: HttpSettings,
     /// What the words of the sticky cookie are made with, where there is one.

@@ -163,10 +163,16 @@ impl Board {
 
     /// Picks a target and counts the request there; never one that a table has
     /// removed, however late this comes.
-    pub(super) fn choose(&self, entry: Entry, host: &str, asked: &Asked, headers: &HeaderMap) -> Choice {
+    pub(super) fn choose(
+        &self,
+        entry: Entry,
+        (host, path): (&str, &str),
+        asked: &Asked,
+        headers: &HeaderMap,
+    ) -> Choice {
         loop {
             let routing = self.routing.load();
-            let Some(backend) = routing.find(entry, host) else {
+            let Some(backend) = routing.find(entry, host, path) else {
                 return Choice::Unknown;
             };
             match backend.pick(asked, headers) {
@@ -179,8 +185,8 @@ impl Board {
     }
 
     /// An app's place now.
-    pub(super) fn backend(&self, entry: Entry, host: &str) -> Option<Arc<Backend>> {
-        self.routing.load().find(entry, host).cloned()
+    pub(super) fn backend(&self, entry: Entry, (host, path): (&str, &str)) -> Option<Arc<Backend>> {
+        self.routing.load().find(entry, host, path).cloned()
     }
 
     /// Waits until a removed target may have finished.
@@ -339,13 +345,14 @@ mod tests {
     fn answers(board: &Board) -> Vec<String> {
         let asked = HOSTS.map(|host| (Entry::Hosts, host)).into_iter();
         let asked = asked.chain([7000, 7001].map(|port| (Entry::Port(port), "")));
-        let answer = |(entry, host)| match board.choose(entry, host, &Asked::default(), &HeaderMap::new()) {
-            Choice::Target { backend, in_flight } => {
-                format!("{} v{}", backend.app, in_flight.upstream().target.release)
-            }
-            Choice::Outage(backend) | Choice::Wait(backend, _) => format!("{} is out", backend.app),
-            Choice::Unknown => "unknown".to_owned(),
-        };
+        let answer =
+            |(entry, host)| match board.choose(entry, (host, "/"), &Asked::default(), &HeaderMap::new()) {
+                Choice::Target { backend, in_flight } => {
+                    format!("{} v{}", backend.app, in_flight.upstream().target.release)
+                }
+                Choice::Outage(backend) | Choice::Wait(backend, _) => format!("{} is out", backend.app),
+                Choice::Unknown => "unknown".to_owned(),
+            };
         asked.map(answer).collect()
     }
 

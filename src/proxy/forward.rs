@@ -267,7 +267,8 @@ async fn place(
 ) -> Result<(Arc<Backend>, InFlight), Page> {
     let (limits, board) = (&client.shared.limits, &client.shared.board);
     loop {
-        let choice = board.choose(client.entry, host, asked, errand.request.headers());
+        let of = (host, errand.record.uri.path());
+        let choice = board.choose(client.entry, of, asked, errand.request.headers());
         let backend = match &choice {
             Choice::Target { backend, .. } | Choice::Wait(backend, _) | Choice::Outage(backend) => backend,
             Choice::Unknown => return Err(Page::UnknownHost(host.to_owned())),
@@ -280,6 +281,7 @@ async fn place(
         }
         if !errand.admitted {
             gate::admit(client, backend, errand.request.headers_mut()).await?;
+            gate::strip(client, backend, host, &mut errand.request);
             errand.admitted = true;
         }
         let most = backend.http.body_limit.map_or(limits.body_limit, |limit| limit.0);
@@ -301,7 +303,8 @@ async fn place(
         match waited {
             // It may be another release by now.
             Waited::In(in_flight) => {
-                let backend = board.backend(client.entry, host).unwrap_or(backend);
+                let backend =
+                    board.backend(client.entry, (host, errand.record.uri.path())).unwrap_or(backend);
                 errand.record.app = Some(Arc::clone(&backend));
                 // What holds for all requests holds for those that waited, too.
                 let asked_for = (&errand.record.method, &errand.record.uri);

@@ -5,8 +5,11 @@ use super::headers;
 use super::pages::Page;
 use super::routing::{Backend, Entry};
 use crate::model::Redirect;
-use hyper::header::HeaderMap;
-use hyper::{Method, Uri};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Uri};
+
+/// What was taken out of the path.
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// The page that ends a request before any process is asked; none if it may go on.
 pub(super) fn stop(
@@ -38,5 +41,30 @@ pub(super) async fn admit(client: &Client, backend: &Backend, headers: &mut Head
     match &backend.guard {
         None => Ok(()),
         Some(guard) => Box::pin(guard.admit(&client.shared.passwords, headers)).await,
+    }
+}
+
+/// Takes the path under which the app answers out of a request, if the app is not to see
+/// it, and tells it so.
+pub(super) fn strip<B>(client: &Client, backend: &Backend, host: &str, request: &mut Request<B>) {
+    if backend.mounts.is_empty() || matches!(client.entry, Entry::Port(_)) {
+        return;
+    }
+    let path = request.uri().path();
+    let its = backend.mounts.iter().filter(|mount| mount.host.host().as_str() == host);
+    let its = its.filter_map(|mount| Some((mount, mount.path.rest(path)?)));
+    let Some((mount, rest)) = its.max_by_key(|(mount, _)| mount.path.as_str().len()) else { return };
+    if !mount.strip {
+        return;
+    }
+    let rest = if rest.is_empty() { "/" } else { rest };
+    let rest = match request.uri().query() {
+        Some(query) => format!("{rest}?{query}"),
+        None => rest.to_owned(),
+    };
+    let prefix = HeaderValue::from_str(mount.path.as_str());
+    if let (Ok(uri), Ok(prefix)) = (Uri::builder().path_and_query(rest).build(), prefix) {
+        *request.uri_mut() = uri;
+        request.headers_mut().insert(FORWARDED_PREFIX, prefix);
     }
 }

@@ -11,7 +11,9 @@ use super::pages::Page;
 use super::queue::{Entered, Queue};
 use super::sticky::Sticky;
 use super::upstream::{InFlight, Upstream};
-use crate::model::{AppName, Domain, HttpSettings, HttpsPolicy, Maintenance, Redirect, Route, Target};
+use crate::model::{
+    AppName, Domain, HttpSettings, HttpsPolicy, Maintenance, Mount, PathPrefix, Redirect, Route, Target,
+};
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue};
@@ -45,6 +47,8 @@ pub(super) struct Backend {
     pub(super) http: HttpSettings,
     /// Its names, with where those are sent on to that are; nothing if none is.
     pub(super) redirects: Option<ByName<Option<Redirect>>>,
+    /// Its paths under names.
+    pub(super) mounts: Vec<Mount>,
     /// Who may come in, unless it is everybody.
     pub(super) guard: Option<Guard>,
     /// Whether everybody gets a page, and the app's own for that.
@@ -78,14 +82,48 @@ pub(super) enum Pick {
 pub(super) struct Routing {
     hosts: ByName<Arc<Backend>>,
     ports: HashMap<u16, Arc<Backend>>,
+    /// By name, the paths under it that are some app's for themselves; the longest first.
+    mounts: HashMap<Arc<str>, Arc<Vec<Mounted>>>,
 }
 
+/// A path, and the app that answers there.
+type Mounted = (PathPrefix, Arc<Backend>);
+
 impl Routing {
-    /// Where requests of a name or a port go.
-    pub(super) fn find(&self, entry: Entry, host: &str) -> Option<&Arc<Backend>> {
+    /// Where requests of a name and a path, or of a port, go.
+    pub(super) fn find(&self, entry: Entry, host: &str, path: &str) -> Option<&Arc<Backend>> {
         match entry {
-            Entry::Hosts | Entry::Https => self.hosts.get(host),
+            Entry::Hosts | Entry::Https if self.mounts.is_empty() => self.hosts.get(host),
+            Entry::Hosts | Entry::Https => self.mounted(host, path).or_else(|| self.hosts.get(host)),
             Entry::Port(port) => self.ports.get(&port),
+        }
+    }
+
+    fn mounted(&self, host: &str, path: &str) -> Option<&Arc<Backend>> {
+        let (_, backend) = self.mounts.get(host)?.iter().find(|(prefix, _)| prefix.rest(path).is_some())?;
+        Some(backend)
+    }
+
+    fn mount(&mut self, route: &Route, backend: &Arc<Backend>) {
+        for mount in &route.traffic.mounts {
+            let there = self.mounts.entry(mount.host.host().as_str().into()).or_default();
+            let there = Arc::make_mut(there);
+            there.retain(|(prefix, of)| of.app != route.app || *prefix != mount.path);
+            there.push((mount.path.clone(), Arc::clone(backend)));
+            // Of two apps with one path the first by name counts.
+            let rank = |(prefix, of): &Mounted| (std::cmp::Reverse(prefix.as_str().len()), of.app.clone());
+            there.sort_by_cached_key(rank);
+        }
+    }
+
+    fn unmount(&mut self, before: &Route) {
+        for mount in &before.traffic.mounts {
+            let host = mount.host.host().as_str();
+            let Some(there) = self.mounts.get_mut(host) else { continue };
+            Arc::make_mut(there).retain(|(_, of)| of.app != before.app);
+            if there.is_empty() {
+                self.mounts.remove(host);
+            }
         }
     }
 
@@ -98,6 +136,7 @@ impl Routing {
                 self.hosts.set(host, Arc::clone(backend));
             }
         }
+        self.mount(route, backend);
         if let Some(port) = route.port.filter(|port| is_ours(self.ports.get(port))) {
             self.ports.insert(port, Arc::clone(backend));
         }
@@ -107,6 +146,7 @@ impl Routing {
     /// [added](Self::add) again: whether there may be somebody.
     pub(super) fn remove(&mut self, before: &Route, now: Option<&Route>) -> bool {
         let mut some = false;
+        self.unmount(before);
         for host in &before.hosts {
             let keeps = now.is_some_and(|now| now.hosts.contains(host));
             if !keeps && self.hosts.of(host).is_some_and(|there| there.app == before.app) {
@@ -167,6 +207,7 @@ impl Backend {
             https: route.https,
             http: traffic.http,
             redirects: redirects(route),
+            mounts: traffic.mounts.clone(),
             guard: Guard::of(&route.app, &route.traffic.users),
             maintenance: route.traffic.maintenance.as_ref().map(page),
             outage: route.outage.clone(),

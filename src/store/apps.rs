@@ -19,7 +19,10 @@ const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, creat
     (SELECT json_group_array(json_object('name', users.name, 'hash', users.hash) ORDER BY users.name)
      FROM users WHERE users.app = apps.id),
     (SELECT json_group_array(json_object('from', redirects.name, 'to', target, 'code', code) ORDER BY redirects.name)
-     FROM redirects WHERE redirects.app = apps.id)";
+     FROM redirects WHERE redirects.app = apps.id),
+    (SELECT json_group_array(json_object('host', mounts.name, 'path', path, 'strip', json(iif(strip, 'true', 'false')))
+            ORDER BY mounts.name, path)
+     FROM mounts WHERE mounts.app = apps.id)";
 
 /// Prefix length of an app's network: 61 addresses for processes.
 const SUBNET_BITS: u8 = 26;
@@ -85,6 +88,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         maintenance: row.get::<_, bool>(10)?.then_some(Maintenance { page }),
         users: json(12, &row.get::<_, String>(12)?)?,
         redirects: json(13, &row.get::<_, String>(13)?)?,
+        mounts: json(14, &row.get::<_, String>(14)?)?,
     })
 }
 

@@ -32,6 +32,7 @@ pub fn add(db: &Connection, app: AppId, name: &Domain) -> Result<bool, StoreErro
 /// Takes a name from an app; `false` if it did not have it.
 pub fn remove(db: &Connection, app: AppId, name: &Domain) -> Result<bool, StoreError> {
     let text = name.to_string();
+    super::mounts::expect_none_of_others(db, app, name)?;
     super::redirects::remove(db, app, name)?;
     let removed = db.execute("DELETE FROM domains WHERE name = ?1 AND app = ?2", params![text, app.0])?;
     Ok(removed > 0)

@@ -99,6 +99,20 @@ pub enum StoreError {
     /// An app has as many users as it may have.
     #[error("an app can have 100 users")]
     NoMoreUsers,
+    /// A path under a name that no app has.
+    #[error("no app has {0}: give it to one first (domains:add)")]
+    MountOnNobody(String),
+    /// An app has as many paths as it may have.
+    #[error("an app can have 100 paths under names")]
+    NoMoreMounts,
+    /// Another app has a part of a name.
+    #[error("{part} is another app's: {name} stays until that is removed")]
+    MountedByOthers {
+        /// The name.
+        name: String,
+        /// The part.
+        part: String,
+    },
     /// Redirects that come back to where they began.
     #[error("{from} would be sent on to itself: {to} leads back to it")]
     RedirectLoop {

@@ -14,6 +14,7 @@ mod error;
 pub mod facts;
 pub mod keys;
 pub mod maintenance;
+pub mod mounts;
 pub mod redirects;
 pub mod releases;
 mod secrets;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 17] = [
+const MIGRATIONS: [&str; 18] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -54,6 +55,7 @@ const MIGRATIONS: [&str; 17] = [
     include_str!("migrations/15-users.sql"),
     include_str!("migrations/16-redirects.sql"),
     include_str!("migrations/17-told.sql"),
+    include_str!("migrations/18-mounts.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

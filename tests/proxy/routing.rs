@@ -1,7 +1,7 @@
 //! Which app a request reaches, by host name and by port.
 
 use crate::world::*;
-use paas::model::{Domain, HostName, Redirect, Route};
+use paas::model::{Domain, HostName, Mount, Redirect, Route};
 use paas::proxy::ProxyLimits;
 use paas::settings::Front;
 use std::collections::BTreeMap;
@@ -159,4 +159,51 @@ async fn a_name_is_sent_on_to_another_with_path_and_query() {
     for host in ["here.blog.example", "www.blog.example", "blog.localhost"] {
         assert!(get(host.to_owned()).await.contains("v1 POST /"), "{host}");
     }
+}
+
+#[tokio::test]
+async fn a_path_under_a_name_may_be_another_apps() {
+    let (site, api, second) = (App::start(1).await, App::start(2).await, App::start(3).await);
+    let mount = |text: &str, strip| Mount::given(text, strip).unwrap();
+    let mut blog = route("blog", &[&site]);
+    blog.hosts.push(Domain::parse("blog.example").unwrap());
+    let mut first = route("api", &[&api]);
+    first.traffic.mounts = vec![mount("blog.example/api", true)];
+    let mut other = route("second", &[&second]);
+    other.traffic.mounts = vec![mount("blog.example/api/v2", false), mount("nobody.example/x", false)];
+    let (proxy, mut control) = Proxy::with(vec![blog, first.clone(), other]).await;
+    let ask = async |host: &str, path: &str| {
+        let prefix = "X-Forwarded-Prefix: /forged\r\n";
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{prefix}Connection: close\r\n\r\n");
+        let answer = proxy.raw(request).await;
+        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+        let prefix = body.lines().find(|line| line.starts_with("x-forwarded-prefix")).unwrap_or("-");
+        format!("{} {prefix}", body.lines().next().unwrap())
+    };
+    for (path, answer) in [
+        ("/", "v1 GET / -"),
+        ("/apis", "v1 GET /apis -"),
+        ("/API", "v1 GET /API -"),
+        ("/api", "v2 GET / x-forwarded-prefix: /api"),
+        ("/api?a=b", "v2 GET /?a=b x-forwarded-prefix: /api"),
+        ("/api/v1/x%20y?a=b", "v2 GET /v1/x%20y?a=b x-forwarded-prefix: /api"),
+        ("/api//v1", "v2 GET //v1 x-forwarded-prefix: /api"),
+        ("/api/v2", "v3 GET /api/v2 -"),
+        ("/api/v2/a/b", "v3 GET /api/v2/a/b -"),
+        ("/api/v20", "v2 GET /v20 x-forwarded-prefix: /api"),
+    ] {
+        assert_eq!(ask("blog.example", path).await, answer, "{path}");
+    }
+    assert_eq!(ask("blog.localhost", "/api").await, "v1 GET /api -", "of that name alone");
+    assert_eq!(ask("nobody.example", "/x/y").await, "v3 GET /x/y -");
+    assert!(ask("nobody.example", "/").await.starts_with("No such app"));
+    // Changes of one app leave the others' paths.
+    first.traffic.mounts = vec![mount("blog.example/other", true)];
+    control.change(2, &[("api", Some(first))]).await;
+    assert_eq!(ask("blog.example", "/api/x").await, "v1 GET /api/x -");
+    assert_eq!(ask("blog.example", "/other/x").await, "v2 GET /x x-forwarded-prefix: /other");
+    assert_eq!(ask("blog.example", "/api/v2/x").await, "v3 GET /api/v2/x -");
+    control.change(3, &[("api", None), ("second", None)]).await;
+    assert_eq!(ask("blog.example", "/other/x").await, "v1 GET /other/x -");
+    assert_eq!(ask("blog.example", "/api/v2/x").await, "v1 GET /api/v2/x -");
 }
