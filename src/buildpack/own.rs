@@ -313,6 +313,15 @@ impl Rewrite<'_> {
             return Ok(());
         };
         if self.stages.has(from, self.begun) || from.bytes().all(|c| c.is_ascii_digit()) {
+            // FROM an image AS a stage, to copy from it.
+            if let Some(image) = self.stages.image_of(from) {
+                let official = Official::of(image);
+                for line in &mut lines[copy.head.clone()] {
+                    if let Some(moved) = official.moved(line) {
+                        *line = moved;
+                    }
+                }
+            }
             return Ok(());
         }
         let official = Official::of(from);

@@ -58,6 +58,13 @@ impl Stages {
         self.first.get(&name.to_ascii_lowercase()).is_some_and(|at| *at < begun)
     }
 
+    /// The image that the first stage of this name stands on in the end, if nothing
+    /// is run on the way.
+    pub fn image_of(&self, name: &str) -> Option<&str> {
+        let at = *self.first.get(&name.to_ascii_lowercase())?;
+        self.image(at).filter(|_| !self.all[at].runs)
+    }
+
     /// The image that a stage stands on in the end.
     pub fn image(&self, at: usize) -> Option<&str> {
         let mut stage = self.all.get(at)?;

@@ -94,6 +94,10 @@ fn uv_is_copied_from_our_python() {
     );
     assert!(text.contains(" /opt/uv/bin/uv /opt/uv/bin/uvx /bin/\n"), "{text}");
     assert!(text.contains(" /opt/uv/bin/uv /uv\n"), "{text}");
+    let named = rewritten(
+        "FROM ghcr.io/astral-sh/uv:0.11 AS uv\nFROM python:3.11-slim\nCOPY --from=uv /uv /uvx /bin/\n",
+    );
+    assert!(named.contains("COPY --from=uv /opt/uv/bin/uv /opt/uv/bin/uvx /bin/\n"), "{named}");
     assert!(text.contains("\nFROM paas/base-python-build:3.11-"), "{text}");
     assert!(text.contains("\nRUN ln -s /opt/uv/bin/uv /opt/uv/bin/uvx /usr/local/bin/"), "{text}");
 }

@@ -71,6 +71,11 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
     if manifest.depends("astro") && manifest.depends("@astrojs/node") {
         return program("Astro", &["node", "./dist/server/entry.mjs"], HOST);
     }
+    if manifest.depends("@adonisjs/core") && files.has("bin/server.ts") {
+        let command = exec(&["/bin/sh", "-c", "cd build && exec node bin/server.js"]);
+        let (name, env, output) = ("AdonisJS", HOST, Vec::new());
+        return Some(Served::Program(Program { name, command, env, output, insists: true }));
+    }
     if manifest.depends("@nestjs/core") {
         return program("Nest", &["node", "dist/main"], &[]);
     }

@@ -136,8 +136,9 @@ fn whole(draft: &Draft<'_>, server: Program) -> Program {
     if draft.release.is_none() && !draft.steps.changes_files() {
         return server;
     }
-    let command = if server.insists { exec(&["next", "start"]) } else { server.command };
-    Program { command, output: Vec::new(), insists: false, ..server }
+    let standalone = server.insists && server.name == "Next";
+    let command = if standalone { exec(&["next", "start"]) } else { server.command };
+    Program { command, output: Vec::new(), insists: server.insists && !standalone, ..server }
 }
 
 fn site_start(draft: &mut Draft<'_>, site: Output, script: &[String]) -> Start {
