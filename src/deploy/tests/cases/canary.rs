@@ -1,7 +1,6 @@
 //! Releases that are tried beside the one that serves.
 
 use super::*;
-use crate::deploy::tests::script;
 use crate::model::{Count, Traffic};
 use std::cell::RefCell;
 
