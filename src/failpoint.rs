@@ -31,9 +31,13 @@ pub const CANARY: [&str; 3] = ["canary-routed", "canary-judged", "canary-taken-b
 /// The places of `secrets:rotate`, which `tests/secrets.rs` goes through.
 pub const ROTATION: [&str; 3] = ["key-written", "sealed-in-part", "sealed-anew"];
 
+/// The places of an app's falling asleep and waking, which `tests/sleep.rs` goes through.
+pub const SLEEP: [&str; 3] = ["falling-asleep", "awake", "woken"];
+
 /// Stops this process (SIGSTOP) if the file `PAAS_STOP_AT_FILE` names this place.
 pub fn reached(place: &'static str) {
-    let listed = PLACES.iter().chain(&WATCH).chain(&CANARY).chain(&ROTATION).any(|known| *known == place);
+    let mut all = PLACES.iter().chain(&WATCH).chain(&CANARY).chain(&ROTATION).chain(&SLEEP);
+    let listed = all.any(|known| *known == place);
     debug_assert!(listed, "{place} is not listed");
     #[cfg(debug_assertions)]
     if crate::settings::stop_at().as_deref() == Some(place) {

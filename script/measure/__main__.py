@@ -18,11 +18,13 @@ from push import measure_push
 from rollback import measure_rollback
 from stage import Stage
 from transfer import measure_transfer
+from wake import measure_wake
 
 FIGURES = {
     "detect": measure_detect,
     "push": measure_push,
     "rollback": measure_rollback,
+    "wake": measure_wake,
     "transfer": measure_transfer,
     "build": measure_build,
     "endure": measure_endure,

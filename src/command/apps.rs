@@ -62,6 +62,7 @@ impl Session<'_> {
             value["command"] = json!(command(&account));
             value["port"] = json!(app.port);
             value["maintenance"] = json!(app.maintenance.is_some());
+            value["sleep"] = super::sleep::as_value(account.app.sleep);
             value["created"] = json!(time(app.created_at));
             return self.print_json(&value).await;
         }

@@ -90,6 +90,16 @@ impl Change {
             Command::PsRestart(app) => of_app("ps:restart", app, ""),
             Command::PsStop(app) => of_app("ps:stop", app, ""),
             Command::PsStart(app) => of_app("ps:start", app, ""),
+            Command::PsSleep { app, after, off, now } => {
+                let words = [
+                    after.as_ref().map(|after| format!("--after {after}")),
+                    off.then(|| "--off".into()),
+                    now.then(|| "--now".into()),
+                ];
+                let more: Vec<String> = words.into_iter().flatten().collect();
+                of_app("ps:sleep", app, &more.join(" ")).filter(Self::has_words)
+            }
+            Command::PsWake(app) => of_app("ps:wake", app, ""),
             Command::ReleasesPrune { app, dry_run: false } => of_app("releases:prune", app, ""),
             Command::Rollback { app, keep_config } => {
                 of_app("rollback", app, if *keep_config { " --keep-config" } else { "" })

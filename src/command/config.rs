@@ -19,7 +19,7 @@ const LONGEST_FILE: u64 = 4 << 20;
 /// Whose config vars.
 #[allow(clippy::large_enum_variant)] // made once for each command
 enum Whose {
-    App(App),
+    App(Box<App>),
     All,
 }
 
@@ -38,7 +38,7 @@ impl Session<'_> {
             return Ok((Whose::All, app.none(command)?));
         }
         let (name, words) = app.split(command)?;
-        Ok((Whose::App(self.app(&name).await?), words))
+        Ok((Whose::App(Box::new(self.app(&name).await?)), words))
     }
 
     async fn vars(&mut self, whose: &Whose) -> Result<ConfigVars, CommandError> {

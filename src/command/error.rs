@@ -6,7 +6,7 @@ use crate::deploy::DeployError;
 use crate::model::dotenv::DotenvError;
 use crate::model::{
     AppName, CommitId, Domain, DomainFault, EventKind, KeyFault, MountFault, NameError, NotACheck, NotAPage,
-    NotAUser, NotHttps, Problem,
+    NotASleep, NotAUser, NotHttps, Problem,
 };
 use crate::sbom::SbomError;
 use crate::store::StoreError;
@@ -97,6 +97,9 @@ pub enum CommandError {
     /// An option's value that is no size; what would be one.
     #[error("not a size")]
     NotASize(&'static str, String, &'static str),
+    /// No time after which an app may fall asleep.
+    #[error("not a time to fall asleep after")]
+    NotASleep(NotASleep),
     /// A word that is no setting of a check.
     #[error("not a check")]
     NotACheck(NotACheck),
@@ -203,6 +206,10 @@ impl CommandError {
             Self::NotASize(option, text, expected) => plain(
                 format!("{option} {text:?} is not {expected}."),
                 "Back to what paas.toml and the server say: default",
+            ),
+            Self::NotASleep(NotASleep(word)) => plain(
+                format!("{word:?} is no time from 10s to 30d, such as 90s, 15m or 2h."),
+                "An app that is never to sleep: ssh paas ps:sleep APP --off",
             ),
             Self::NotACount(word) if word.contains(':') => plain(
                 format!("{word:?} is not TYPE=COUNT, such as web=2."),
@@ -347,9 +354,11 @@ impl CommandError {
             }
             Self::NotSet(key) => plain(format!("{key} is not set."), ""),
             Self::NotAnEvent(_) | Self::NotASecret | Self::NoSuchWebhook(_) => self.of_a_webhook(),
-            Self::NotASize(..) | Self::NotACount(_) | Self::NotAProcess(_) | Self::NotACheck(_) => {
-                self.of_a_formation()
-            }
+            Self::NotASize(..)
+            | Self::NotACount(_)
+            | Self::NotAProcess(_)
+            | Self::NotASleep(_)
+            | Self::NotACheck(_) => self.of_a_formation(),
             Self::NotAUser(_) | Self::NotAPage(_) | Self::NotOneName(_) | Self::NotARedirect(_) => {
                 self.of_a_rule()
             }

@@ -397,6 +397,25 @@ pub enum Command {
     /// Start what ps:stop stopped: ps:start APP [worker|web.2 …]
     #[command(name = "ps:start")]
     PsStart(OfApp),
+    /// Show or set after how long without a request an app falls asleep: ps:sleep APP --after 15m
+    #[command(name = "ps:sleep")]
+    PsSleep {
+        /// The app
+        #[command(flatten)]
+        app: OfApp,
+        /// After so long: 90s, 15m, 2h
+        #[arg(long, value_name = "TIME", conflicts_with_all = ["off", "now"])]
+        after: Option<String>,
+        /// Never
+        #[arg(long, conflicts_with = "now")]
+        off: bool,
+        /// At once, if nobody uses it
+        #[arg(long)]
+        now: bool,
+    },
+    /// Wake an app that is asleep, as a request would
+    #[command(name = "ps:wake")]
+    PsWake(OfApp),
     /// List an app's releases
     #[command(name = "releases")]
     Releases {

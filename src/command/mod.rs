@@ -22,6 +22,7 @@ mod rights;
 mod sbom;
 mod secrets;
 mod sizes;
+mod sleep;
 mod status;
 mod table;
 mod webhooks;
@@ -34,6 +35,7 @@ use crate::deploy::{Asker, Effect, Pipeline, Report};
 use crate::model::{App, AppName, Caller, Problem};
 use crate::output::Streams;
 use clap::{CommandFactory, Parser};
+use sleep::Change;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -208,6 +210,11 @@ impl Session<'_> {
             Command::PsRestart(app) => self.ps_restart(app).await,
             Command::PsStop(app) => self.ps_stop(app).await,
             Command::PsStart(app) => self.ps_start(app).await,
+            Command::PsSleep { app, after, off, now } => {
+                let change = Change::of(after.as_deref(), off, now)?;
+                self.ps_sleep(app.only("ps:sleep")?, change).await
+            }
+            Command::PsWake(app) => self.ps_wake(app.only("ps:wake")?).await,
             Command::Releases { app, listing } => self.releases(app.only("releases")?, listing.json).await,
             Command::ReleasesPrune { app, dry_run } => {
                 self.releases_prune(app.only("releases:prune")?, dry_run).await

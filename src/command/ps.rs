@@ -35,6 +35,7 @@ impl Session<'_> {
         if app.stopped {
             text.push_str("Stopped by ps:stop; ps:start starts it again.\n");
         }
+        text.push_str(&super::sleep::told(&account));
         for line in &account.processes {
             text.push_str(&quoted(&app, line, &last_words(self.pipeline, line).await));
         }

@@ -26,9 +26,9 @@ pub fn right_of(command: &str) -> Option<Right> {
         | "config:get" | "config:export" | "config:unset" | "domains" | "domains:add" | "domains:remove"
         | "domains:redirect" | "https" | "https:set" | "images:update" | "logs" | "maintenance"
         | "maintenance:on" | "maintenance:off" | "maintenance:page" | "metrics" | "ps" | "ps:scale"
-        | "ps:resize" | "ps:restart" | "ps:stop" | "ps:start" | "releases" | "releases:prune"
-        | "rollback" | "sbom" | "status" | "webhooks" | "webhooks:add" | "webhooks:remove"
-        | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
+        | "ps:resize" | "ps:restart" | "ps:stop" | "ps:sleep" | "ps:start" | "ps:wake" | "releases"
+        | "releases:prune" | "rollback" | "sbom" | "status" | "webhooks" | "webhooks:add"
+        | "webhooks:remove" | "git-receive-pack" | "git-upload-pack" => Some(Right::App),
         "images" | "keys" | "keys:add" | "keys:remove" | "secrets:rotate" => Some(Right::Server),
         _ => None,
     }

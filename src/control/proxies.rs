@@ -51,16 +51,12 @@ pub async fn serve(listener: UnixListener, follows: Follows, stop: CancellationT
 
 async fn converse(stream: UnixStream, follows: &Follows) -> io::Result<()> {
     let (mut from, mut to) = stream.into_split();
-    let Some(FromProxy::Hello { pid, tls, changes, loads, weights, .. }) = frame::read(&mut from).await?
-    else {
-        return Ok(());
-    };
+    let Some(hello) = frame::read(&mut from).await? else { return Ok(()) };
+    let FromProxy::Hello { pid, tls, changes, loads, .. } = hello else { return Ok(()) };
     tracing::debug!(pid, tls, "a proxy has connected");
     let Follows { routes, certificates, access } = follows;
     let id = routes.join();
-    if weights {
-        routes.weighs(id);
-    }
+    routes.hear(id, hello);
     if tls {
         certificates.join(id);
     }

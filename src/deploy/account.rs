@@ -26,6 +26,10 @@ pub struct Account {
     pub window: Option<Window>,
     /// Releases that were taken back, and no push since has been told.
     pub taken_back: Vec<TakenBack>,
+    /// Somebody is waking it.
+    pub waking: bool,
+    /// It is asleep, and did not wake when it was asked for last: why.
+    pub not_woken: Option<String>,
     /// What is being done to it.
     pub activity: Option<Activity>,
 }
@@ -172,11 +176,11 @@ impl Pipeline {
             .await?;
         let activity = self.queue.activity(app.id);
         let wanted = match &current {
-            Some(release) if !app.stopped => self.wanted(&app, release).await?,
+            Some(release) if !app.rests() => self.wanted(&app, release).await?,
             _ => Vec::new(),
         };
         let stopped = match &current {
-            Some(release) if !app.stopped => {
+            Some(release) if !app.rests() => {
                 let mut formed = self.formed(&app, release).await?;
                 formed.retain(|process| release.stopped.has(process));
                 formed
@@ -190,12 +194,29 @@ impl Pipeline {
         let processes = current.as_ref().map(|release| lines(&wanted, states, release, is_out));
         let mut processes = processes.unwrap_or_default();
         let failed = latest.is_some_and(|release| release.state == ReleaseState::Failed);
-        let status = status(activity.as_ref(), current.is_some(), failed, app.stopped, &wanted, &processes);
+        let status =
+            match status(activity.as_ref(), current.is_some(), failed, app.stopped, &wanted, &processes) {
+                AppStatus::Stopped if app.is_asleep() => AppStatus::Sleeping,
+                other => other,
+            };
         let number = current.as_ref().map_or(0, |release| release.number);
         processes
             .extend(stopped.into_iter().map(|name| ProcessLine::absent(name, number, Condition::Stopped)));
         processes.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Account { app, status, current, formation, processes, standby, window, taken_back, activity })
+        let (waking, not_woken) = (self.is_waking(id), self.why_not_woken(&app));
+        Ok(Account {
+            app,
+            status,
+            current,
+            formation,
+            processes,
+            standby,
+            window,
+            taken_back,
+            waking,
+            not_woken,
+            activity,
+        })
     }
 }
 

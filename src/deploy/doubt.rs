@@ -98,6 +98,13 @@ impl Pipeline {
         listens && !self.is_out(&state.container)
     }
 
+    /// Whether some web process of an app is being asked, and has not answered yet.
+    pub(super) fn has_doubts(&self, app: AppId) -> bool {
+        let doubts = self.doubts();
+        doubts.begun.iter().any(|begun| begun.0 == app)
+            || doubts.up.values().any(|up| up.app == app && up.asked)
+    }
+
     /// What the engine tells, in the order in which it does; whether an end of a process
     /// is its own doing, and not that of who starts or ends it.
     pub(super) fn heard(&self, event: &Event) -> bool {
@@ -124,7 +131,7 @@ impl Pipeline {
     /// After a restart of the server: web processes that the last table of this release
     /// lacked were unwell, or had not answered yet.
     pub(super) async fn doubt_unrouted(self: &Arc<Self>, app: &App) -> Result<(), DeployError> {
-        let Some(release) = self.current(app).await?.filter(|_| !app.stopped) else { return Ok(()) };
+        let Some(release) = self.current(app).await?.filter(|_| !app.rests()) else { return Ok(()) };
         let table = self.routes.table();
         let Some(route) = table.routes.get(&app.name).filter(|route| route.release == release.number) else {
             return Ok(());

@@ -1,6 +1,7 @@
 //! What can go wrong with a deploy.
 
 use super::room::Cramped;
+use super::sleep::Wakeful;
 use crate::buildpack::DetectError;
 use crate::engine::EngineError;
 use crate::git::GitError;
@@ -204,6 +205,9 @@ pub enum DeployError {
     /// Some of what is stopped as a whole.
     #[error("the app is stopped")]
     AllStopped,
+    /// It does not fall asleep.
+    #[error("it stays awake: {0:?}")]
+    StaysAwake(Wakeful),
     /// A certificate that is not taken.
     #[error("certificate: {0}")]
     Certificate(CertificateFault),

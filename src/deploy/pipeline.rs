@@ -10,6 +10,7 @@ use super::orders::Orders;
 use super::pins::Pins;
 use super::pushes::Pushes;
 use super::queue::Queue;
+use super::sleep::Sleepers;
 use super::watch::Watched;
 use super::{AccessLogs, Certificates, DeployError, Routes};
 use crate::buildpack::{CacheScope, Catalog, Choice};
@@ -84,6 +85,8 @@ pub struct Pipeline {
     pub(super) crashes: std::sync::Mutex<Crashes>,
     /// Web processes that are asked after their start.
     pub(super) watched: std::sync::Mutex<Watched>,
+    /// Apps that are asleep.
+    pub(super) sleepers: std::sync::Mutex<Sleepers>,
     /// Why builds can take all of the host, if they can.
     pub(super) unlimited: std::sync::Mutex<Option<String>>,
     /// Held while the build cache is pruned.
@@ -120,6 +123,7 @@ impl Pipeline {
             exposed: std::sync::Mutex::default(),
             crashes: std::sync::Mutex::default(),
             watched: std::sync::Mutex::default(),
+            sleepers: std::sync::Mutex::default(),
             unlimited: std::sync::Mutex::default(),
             pruning: Arc::default(),
         })
@@ -232,6 +236,8 @@ impl Pipeline {
         self.background.spawn(self.clone().keep_in_order());
         self.background.spawn(self.clone().mend());
         self.background.spawn(self.clone().watch_health());
+        self.background.spawn(self.clone().follow_wakes());
+        self.background.spawn(self.clone().watch_idleness());
         self.background.spawn(self.clone().tell_webhooks());
         self.background.spawn(self.clone().order_certificates());
         self.background.spawn(self.clone().watch_certificates());

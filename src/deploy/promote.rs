@@ -223,8 +223,8 @@ impl Pipeline {
 
     /// Whether a release serves still.
     pub(super) async fn serves(&self, app: &App, release: &Release) -> Result<bool, DeployError> {
-        let stopped = self.refreshed(app).await?.stopped;
-        Ok(!stopped && self.current(app).await?.is_some_and(|current| current.id == release.id))
+        let rests = self.refreshed(app).await?.rests();
+        Ok(!rests && self.current(app).await?.is_some_and(|current| current.id == release.id))
     }
 
     /// Removes what no rollback and no next build needs.
@@ -304,7 +304,7 @@ impl Pipeline {
     }
 
     /// Those of the processes that may have requests in flight, as the proxies know them.
-    async fn routed_once(&self, app: &App, states: &[ProcessState]) -> Vec<Target> {
+    pub(super) async fn routed_once(&self, app: &App, states: &[ProcessState]) -> Vec<Target> {
         let web: Vec<_> =
             states.iter().filter(|state| state.running && state.process.kind.is_web()).collect();
         if web.is_empty() {
@@ -376,7 +376,7 @@ impl Pipeline {
             app: app.name.clone(),
             hosts: self.names(app),
             https: app.https.policy(),
-            traffic: self.traffic(app, release),
+            traffic: Traffic { sleeps: self.sleeps(app, &targets, outage), ..self.traffic(app, release) },
             port: Some(app.port),
             release: release.map_or(0, |release| release.number),
             targets,

@@ -67,7 +67,7 @@ impl Pipeline {
             tracing::warn!(app = %app.name, %error, "HEAD and the release's ref could not be put right");
         }
         let label = current.as_ref().map_or(0, Release::label);
-        let current = current.filter(|_| !app.stopped);
+        let current = current.filter(|_| !app.rests());
         let number = current.as_ref().map_or(0, Release::label);
         let states = self.states(app.id).await?;
         if roster.is_some() {
@@ -179,7 +179,9 @@ impl Pipeline {
         let outage = if wanted.iter().any(|process| process.kind.is_web()) { "H10" } else { "H14" };
         let states = self.states(app.id).await?;
         let mut web = its_web(&release, states);
-        web.retain(|state| wanted.contains(&state.process) && !self.is_retiring(&state.container));
+        let takes =
+            |state: &ProcessState| wanted.contains(&state.process) && !self.is_retiring(&state.container);
+        web.retain(|state| !app.is_asleep() && takes(state));
         let targets = |which: &dyn Fn(&&ProcessState) -> bool| -> Vec<Target> {
             web.iter().filter(which).filter_map(|state| target(state, release.port)).collect()
         };
@@ -271,7 +273,7 @@ impl Pipeline {
         let id = event.app;
         let Ok(Some(app)) = self.store().read(move |db| store::apps::get(db, id)).await else { return };
         let Ok(Some(release)) = self.current(&app).await else { return };
-        if release.label() != event.release || app.stopped {
+        if release.label() != event.release || app.rests() {
             return;
         }
         match event.kind {

@@ -101,6 +101,7 @@ impl Pipeline {
                 tracing::warn!(app = %app.name, %error, "a path under its names stays for a minute at most");
             }
         }
+        self.forget_sleeper(app.id);
         self.publish_certificates().await
     }
 
@@ -295,6 +296,12 @@ impl Pipeline {
             .collect();
         let started = self.start_missing(app, &release, &missing, report).await?;
         reached("web-healthy");
+        if app.is_asleep()
+            && let Err(error) = self.store().write(move |db| store::sleep::wake(db, release.app)).await
+        {
+            self.end_begun(app, &release, &missing).await;
+            return Err(error.into());
+        }
         let kept = keep
             .iter()
             .filter(|state| state.process.kind.is_web() && !self.takes_none(state))
@@ -351,7 +358,7 @@ impl Pipeline {
     }
 
     /// Ends what was begun of this release: others' processes may bear the same names.
-    async fn end_begun(&self, app: &App, release: &Release, begun: &[ProcessName]) {
+    pub(super) async fn end_begun(&self, app: &App, release: &Release, begun: &[ProcessName]) {
         let mut states = self.states(app.id).await.unwrap_or_else(|error| {
             tracing::warn!(app = %app.name, %error, "what was begun could not be listed; it is ended later");
             Vec::new()

@@ -3,9 +3,9 @@
 use super::loads::Loads;
 use super::tally::Tally;
 use crate::model::{AppName, FromProxy, Route, RouteChanges, RouteTable, Target, ToProxy};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long a promotion waits for the proxies.
@@ -13,6 +13,10 @@ const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
 /// Finished targets that are remembered of each proxy, far more than are waited for at a time.
 const DRAINED_LIMIT: usize = 4096;
+
+/// What a proxy has said of who is idle holds for so long: several times as long as it is
+/// silent.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// Changes that are remembered, for proxies that have heard of all before them.
 const JOURNAL: usize = 1024;
@@ -50,6 +54,8 @@ pub struct Routes {
     pub(super) tally: Tally,
     /// What the apps have to do.
     pub loads: Loads,
+    /// Apps for which requests wait.
+    wakes: Arc<watch::Sender<BTreeSet<AppName>>>,
 }
 
 /// What connected proxies have said.
@@ -64,12 +70,29 @@ struct Proxies {
     retiring: HashSet<ProxyId>,
     /// Those that know weights.
     weighing: HashSet<ProxyId>,
+    /// Those that hold requests to apps that sleep.
+    hold: HashSet<ProxyId>,
+    /// For how many seconds nobody has used an app by way of each, and when it said so.
+    idle: HashMap<ProxyId, (Instant, BTreeMap<AppName, u32>)>,
 }
 
 impl Proxies {
     /// Whether anybody accepts connections.
     fn accepting(&self) -> bool {
         self.acknowledged.keys().any(|id| !self.retiring.contains(id))
+    }
+
+    fn hold_requests(&self) -> bool {
+        self.accepting() && self.acknowledged.keys().all(|id| self.hold.contains(id))
+    }
+
+    fn idle_for(&self, app: &AppName) -> Option<Duration> {
+        let by = |id: &ProxyId| {
+            let (said, apps) = self.idle.get(id)?;
+            apps.get(app).copied().filter(|_| said.elapsed() < FRESH)
+        };
+        let all: Option<Vec<u32>> = self.acknowledged.keys().map(by).collect();
+        all?.into_iter().min().map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 
@@ -92,6 +115,7 @@ impl Routes {
             next: Arc::default(),
             tally: Tally::default(),
             loads: Loads::default(),
+            wakes: Arc::default(),
         }
     }
 
@@ -219,6 +243,25 @@ impl Routes {
         tokio::time::timeout(within, any).await.is_ok_and(|result| result.is_ok())
     }
 
+    /// Whether every proxy holds requests to apps that sleep: older ones do not.
+    pub fn hold_requests(&self) -> bool {
+        self.proxies.borrow().hold_requests()
+    }
+
+    /// For how long nobody has used an app, by all proxies; none if one does not know, or
+    /// has not said so of late.
+    pub fn idle_for(&self, app: &AppName) -> Option<Duration> {
+        let proxies = self.proxies.borrow();
+        proxies.idle_for(app).filter(|_| proxies.hold_requests())
+    }
+
+    /// Waits until requests wait for apps that sleep, which are these.
+    pub async fn wake_asked(&self) -> BTreeSet<AppName> {
+        // The sender lives as long as we do.
+        let _ = self.wakes.subscribe().wait_for(|wakes| !wakes.is_empty()).await;
+        self.wakes.send_replace(BTreeSet::new())
+    }
+
     /// Stable ports that a proxy could not listen on, with the reason.
     pub fn refused_port(&self, port: u16) -> Option<String> {
         self.proxies.borrow().refused_ports.values().find_map(|ports| ports.get(&port).cloned())
@@ -238,13 +281,6 @@ impl Routes {
         id
     }
 
-    /// A proxy has said that it knows weights.
-    pub fn weighs(&self, id: ProxyId) {
-        self.proxies.send_modify(|proxies| {
-            proxies.weighing.insert(id);
-        });
-    }
-
     /// Whether every proxy does.
     pub fn all_weigh(&self) -> bool {
         let proxies = self.proxies.borrow();
@@ -258,10 +294,25 @@ impl Routes {
             self.loads.hear(id, loads);
             return;
         }
+        if let FromProxy::Wake { app } = message {
+            self.wakes.send_if_modified(|wakes| wakes.insert(app));
+            return;
+        }
         self.proxies.send_modify(|proxies| match message {
-            FromProxy::Hello { .. }
-            | FromProxy::Counts { .. }
+            FromProxy::Hello { sleep, weights, .. } => {
+                if sleep {
+                    proxies.hold.insert(id);
+                }
+                if weights {
+                    proxies.weighing.insert(id);
+                }
+            }
+            FromProxy::Idle { apps } => {
+                proxies.idle.insert(id, (Instant::now(), apps));
+            }
+            FromProxy::Counts { .. }
             | FromProxy::Lines { .. }
+            | FromProxy::Wake { .. }
             | FromProxy::Certified { .. }
             | FromProxy::Challenged { .. } => {}
             FromProxy::Ack { version, refused_ports } => {
@@ -296,6 +347,8 @@ impl Routes {
             proxies.refused_ports.remove(&id);
             proxies.retiring.remove(&id);
             proxies.weighing.remove(&id);
+            proxies.hold.remove(&id);
+            proxies.idle.remove(&id);
         });
     }
 }
@@ -385,6 +438,35 @@ mod tests {
         assert!(waiting.await.unwrap());
         routes.leave(new);
         assert!(!routes.connected());
+    }
+
+    #[test]
+    fn an_app_is_idle_if_all_proxies_have_just_said_so_and_would_hold_its_requests() {
+        let routes = Routes::new();
+        let app = AppName::parse("a").unwrap();
+        let hello = |sleep| FromProxy::Hello {
+            pid: 1,
+            version: 0,
+            tls: false,
+            changes: true,
+            loads: true,
+            weights: true,
+            sleep,
+        };
+        let idle = |seconds| FromProxy::Idle { apps: BTreeMap::from([(app.clone(), seconds)]) };
+        assert!(!routes.hold_requests(), "there is no proxy");
+        let (one, two) = (routes.join(), routes.join());
+        routes.hear(one, hello(true));
+        routes.hear(one, idle(90));
+        assert_eq!((routes.hold_requests(), routes.idle_for(&app)), (false, None), "the other one is older");
+        routes.hear(two, hello(true));
+        assert_eq!((routes.hold_requests(), routes.idle_for(&app)), (true, None), "it has not said yet");
+        routes.hear(two, idle(30));
+        assert_eq!(routes.idle_for(&app), Some(Duration::from_secs(30)));
+        routes.hear(two, idle(0));
+        assert_eq!(routes.idle_for(&app), Some(Duration::ZERO), "somebody uses it by way of that one");
+        routes.leave(two);
+        assert_eq!(routes.idle_for(&app), Some(Duration::from_secs(90)));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use super::DeployError;
 use super::process_words::{no_process, unhealthy};
 use super::room::Cramped;
+use super::sleep::Wakeful;
 use crate::model::{AppName, Evidence, MOST_DOMAINS, MOST_WEBHOOKS, Oversize, Problem, TakenBack};
 use crate::store::apps::ADDRESSES;
 use crate::store::{Obstacle, StoreError};
@@ -107,7 +108,7 @@ impl DeployError {
             Self::ImageGone(number, commit) => image_gone(*number, commit),
             Self::NoImage(image) => no_image(image),
             Self::NoProcessType(..) | Self::NoProcess(..) | Self::AllStopped => self.of_processes(),
-            Self::Stands(why) => stands(why),
+            Self::Stands(_) | Self::StaysAwake(_) => self.of_wishes(),
             Self::CutOff => cut_off(),
             Self::NoWebhook(_) | Self::TooManyWebhooks => self.of_webhooks(),
             Self::TooManyNames => too_many_names(),
@@ -135,6 +136,15 @@ impl DeployError {
         }
     }
 
+    /// The words for wishes that stand, or that wait for something.
+    fn of_wishes(&self) -> Problem {
+        match self {
+            Self::Stands(why) => stands(why),
+            Self::StaysAwake(why) => stays_awake(*why),
+            other => Problem::new(other.to_string(), "", ""),
+        }
+    }
+
     /// The words for processes that are not there.
     fn of_processes(&self) -> Problem {
         match self {
@@ -152,6 +162,24 @@ impl DeployError {
             other => Problem::new(other.to_string(), "", ""),
         }
     }
+}
+
+fn stays_awake(why: Wakeful) -> Problem {
+    let (cause, next) = match why {
+        Wakeful::NoWeb => {
+            ("It has no web process that a request could wake.", "Stop it instead: paas ps:stop APP")
+        }
+        Wakeful::Unwell => ("Not all of its web processes are well.", "See them: paas ps APP"),
+        Wakeful::Watched => {
+            ("Its release is still watched, and the one before stands by.", "See for how long: paas ps APP")
+        }
+        Wakeful::InUse => ("Requests or streams are under way.", "It falls asleep when they have ended."),
+        Wakeful::NoProxy => (
+            "Not every proxy that runs would hold its requests.",
+            "Upgrade the proxy on the server: paas proxy --upgrade",
+        ),
+    };
+    Problem::new("The app stays awake.", cause, next)
 }
 
 fn of_the_store(error: &StoreError) -> Problem {
@@ -405,6 +433,11 @@ mod tests {
             DeployError::NoProcess(selection("worker"), vec![]),
             DeployError::AllStopped,
             DeployError::Stands(Box::new(DeployError::Store(StoreError::NoAddress))),
+            DeployError::StaysAwake(Wakeful::NoWeb),
+            DeployError::StaysAwake(Wakeful::Unwell),
+            DeployError::StaysAwake(Wakeful::Watched),
+            DeployError::StaysAwake(Wakeful::InUse),
+            DeployError::StaysAwake(Wakeful::NoProxy),
             DeployError::CutOff,
             DeployError::TooManyWebhooks,
             DeployError::NoWebhook(Undelivered::NoAddress),

@@ -8,6 +8,7 @@ use super::maintenance::Maintenance;
 use super::mount::Mount;
 use super::name::{AppName, KeyName};
 use super::redirect::Redirect;
+use super::sleep::Sleep;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
@@ -39,6 +40,8 @@ pub struct App {
     pub checks: CheckChange,
     /// What `https:set` has said.
     pub https: HttpsChoice,
+    /// Whether it sleeps while nobody asks for it, and how it is with that.
+    pub sleep: Sleep,
     /// Names that it answers to besides that of the server.
     pub domains: Vec<Domain>,
     /// Whether people get a page in its place.
@@ -54,6 +57,16 @@ pub struct App {
 }
 
 impl App {
+    /// Whether it is asleep.
+    pub fn is_asleep(&self) -> bool {
+        self.sleep.since.is_some()
+    }
+
+    /// Whether no process of it is to run, by its user's wish or because it is asleep.
+    pub fn rests(&self) -> bool {
+        self.stopped || self.is_asleep()
+    }
+
     /// A word that only we know, 16 hex digits, for names that the builder looks up for
     /// whoever says them: any Dockerfile can name an image of the engine or a cache.
     pub fn hidden_word(&self) -> String {

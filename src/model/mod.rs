@@ -25,6 +25,7 @@ pub mod redirect;
 pub mod release;
 pub mod route;
 pub mod selection;
+pub mod sleep;
 pub mod source;
 pub mod traffic;
 pub mod webhook;
@@ -59,6 +60,7 @@ pub use release::{
 };
 pub use route::{Count, FromProxy, HttpsPolicy, Route, RouteChanges, RouteTable, Target, ToProxy};
 pub use selection::{Selection, Stopped};
+pub use sleep::{NotASleep, Sleep, Sleeps, Woken};
 pub use source::{EntryKind, SourceEntry, SourceTree};
 pub use traffic::{StickyKey, Traffic, Weights};
 pub use webhook::{

@@ -144,6 +144,9 @@ pub enum FromProxy {
         /// Whether it knows weights of targets.
         #[serde(default)]
         weights: bool,
+        /// Whether it holds requests to apps that sleep, and tells who is idle.
+        #[serde(default)]
+        sleep: bool,
     },
     /// Every new handshake uses this version of the certificates.
     Certified {
@@ -175,6 +178,16 @@ pub enum FromProxy {
     Lines {
         /// By app.
         apps: Vec<AccessLines>,
+    },
+    /// Requests wait for this app, which sleeps. Said once more while they do.
+    Wake {
+        /// The app.
+        app: AppName,
+    },
+    /// For how long nobody has used each app that may fall asleep.
+    Idle {
+        /// In seconds; 0 if a request or a stream is under way.
+        apps: BTreeMap<AppName, u32>,
     },
     /// From now on this proxy accepts no connections; it finishes those that it has,
     /// and follows the table until then.

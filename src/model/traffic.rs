@@ -7,6 +7,7 @@ use super::maintenance::Maintenance;
 use super::mount::Mount;
 use super::redirect::Redirect;
 use super::route::Target;
+use super::sleep::Sleeps;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,6 +41,8 @@ pub struct Traffic {
     /// for `v8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<u32>,
+    /// Whether the app sleeps, or may.
+    pub sleeps: Sleeps,
 }
 
 /// What the words of a sticky cookie are made with.

@@ -2,14 +2,16 @@
 
 use super::asked::Asked;
 use super::counts::Counts;
+use super::idle::Idleness;
 use super::lines::Lines;
 use super::meter::Meters;
 use super::routing::{Backend, Entry, Pick, Routing, compete};
-use super::upstream::{InFlight, Upstream};
-use crate::model::{AppName, Route, RouteChanges, RouteTable, Target};
+use super::upstream::{InFlight, Upstream, clock};
+use super::waiting::Waiting;
+use crate::model::{AppName, Route, RouteChanges, RouteTable, Sleeps, Target};
 use arc_swap::ArcSwap;
 use hyper::header::HeaderMap;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -44,6 +46,9 @@ pub(super) struct Board {
     pub(super) lines: Lines,
     /// What each app has to do.
     pub(super) meters: Meters,
+    /// Requests to apps that sleep.
+    pub(super) waiting: Waiting,
+    idleness: Mutex<Idleness>,
 }
 
 #[derive(Default)]
@@ -74,6 +79,8 @@ impl Board {
             counts: Counts::default(),
             lines: Lines::default(),
             meters: Meters::default(),
+            waiting: Waiting::default(),
+            idleness: Mutex::default(),
         };
         board.put_in_force(Arc::new(table));
         board.state().inherit(gone, &board.drained);
@@ -115,6 +122,7 @@ impl Board {
         }
         self.routing.store(Arc::new(routing));
         former.values().for_each(|gone| gone.end());
+        self.waiting.all_changed();
         let before = std::mem::replace(&mut state.live, live);
         state.turn += 1;
         let gone = before.into_iter().filter(|(target, _)| !state.live.contains_key(target));
@@ -149,6 +157,7 @@ impl Board {
             }
         }
         self.routing.store(Arc::new(routing));
+        changes.routes.keys().for_each(|app| self.waiting.changed(app));
         state.turn += 1;
         let stay = |target: &Target| {
             let mut now = changes.routes.values().flatten();
@@ -214,6 +223,15 @@ impl Board {
         for gone in &mut self.state().gone {
             gone.reported = false;
         }
+    }
+
+    /// For how many seconds nobody has used each app that may fall asleep.
+    pub(super) fn idle(&self) -> BTreeMap<AppName, u32> {
+        let state = self.state();
+        let awake = state.backends.values().filter(|backend| backend.sleeps == Sleeps::Awake);
+        let usages: Vec<_> = awake.map(|backend| (backend.app.clone(), backend.usage())).collect();
+        drop(state);
+        self.idleness.lock().unwrap_or_else(PoisonError::into_inner).look(usages, clock())
     }
 
     /// Lets go of all idle connections.
@@ -323,7 +341,6 @@ mod tests {
     use super::*;
     use crate::model::{Domain, HttpsPolicy, Traffic};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     const HOSTS: [&str; 4] = ["a.example", "b.example", "*.example", "c.a.example"];
 

@@ -15,6 +15,8 @@ use super::request;
 use super::routing::Backend;
 use super::upload::{Fault, Upload};
 use super::upstream::{InFlight, Sender, is_our_own};
+use super::waiting;
+use crate::model::Sleeps;
 use hyper::body::{Body, Incoming};
 use hyper::header::{ACCEPT, CONNECTION, HeaderValue, SET_COOKIE, TRANSFER_ENCODING, UPGRADE};
 use hyper::upgrade::OnUpgrade;
@@ -22,6 +24,7 @@ use hyper::{Request, Response, StatusCode, Version};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 /// First pause before the next attempt when every process refuses; doubles.
@@ -41,6 +44,19 @@ struct Errand {
     waited: Duration,
     /// The app lets it in.
     admitted: bool,
+    /// How it has fared while its app was asleep.
+    nap: Nap,
+}
+
+/// A request whose app sleeps, or did so when it came.
+#[derive(Default)]
+struct Nap {
+    /// It waits for its app to wake.
+    held: Option<waiting::Held>,
+    /// It goes on before others that waited.
+    pass: Option<OwnedSemaphorePermit>,
+    /// So long it has waited.
+    lasted: Duration,
 }
 
 /// Why an attempt brought no response.
@@ -130,7 +146,8 @@ async fn answer_in_turn(
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let request = Request::from_parts(parts, body);
-    let errand = Errand { request, upgrade, record, waited: Duration::ZERO, admitted: false };
+    let errand =
+        Errand { request, upgrade, record, waited: Duration::ZERO, admitted: false, nap: Nap::default() };
     match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
         Err((page, record)) => own_page(&page, accept.as_ref(), record),
@@ -155,8 +172,11 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
             Ok(place) => place,
             Err(page) => break page,
         };
-        let begun = errand.record.started + errand.waited;
+        let begun = errand.record.started + errand.waited + errand.nap.lasted;
         let upstream = Arc::clone(in_flight.upstream());
+        if backend.sleeps == Sleeps::Awake && !waiting::is_crawler(errand.request.headers()) {
+            upstream.used();
+        }
         if asked.is_in_vain(&upstream) {
             // As all were; but those that were busy may have time now.
             if asked.forget_busy() {
@@ -288,9 +308,18 @@ async fn place(
         if !errand.request.body_mut().limit(most) {
             return Err(Page::CutOff(Fault::TooLarge));
         }
+        if errand.nap.held.is_some() && !matches!(choice, Choice::Outage(_)) {
+            drop(choice);
+            errand.nap.wake(errand.record.started).await;
+            continue;
+        }
         let (backend, only) = match choice {
             Choice::Target { backend, in_flight } => return Ok((backend, in_flight)),
             Choice::Wait(backend, only) => (backend, only),
+            Choice::Outage(backend) if backend.sleeps == Sleeps::Asleep => {
+                hold(client, &backend, errand).await?;
+                continue;
+            }
             Choice::Outage(backend) => return Err(backend.outage()),
             Choice::Unknown => return Err(Page::UnknownHost(host.to_owned())),
         };
@@ -316,6 +345,36 @@ async fn place(
             Waited::Anew => tokio::task::yield_now().await,
             Waited::InVain => return Err(Page::Full(Full::App)),
         }
+    }
+}
+
+/// Waits a while for an app that sleeps; then its route is to be looked at again.
+async fn hold(client: &Client, backend: &Backend, errand: &mut Errand) -> Result<(), Page> {
+    let waiting = &client.shared.board.waiting;
+    match &mut errand.nap.held {
+        // It may have woken before we stood in line.
+        None if !waiting::is_crawler(errand.request.headers()) => {
+            let place = waiting.enter(&backend.app, waiting::size_of(&errand.request))?;
+            errand.nap.held = Some(place);
+            errand.held();
+            Ok(())
+        }
+        None => Err(Page::Asleep),
+        Some(held) => {
+            let until = errand.record.started + client.shared.limits.wake;
+            let stopping = client.shared.stop.run_until_cancelled(waiting.wait(held, until));
+            stopping.await.unwrap_or(Err(Page::NotAwake))
+        }
+    }
+}
+
+impl Nap {
+    /// The app is awake: goes on when it is this one's turn.
+    async fn wake(&mut self, started: Instant) {
+        if let Some(held) = self.held.take() {
+            self.pass = held.pass().await;
+        }
+        self.lasted = started.elapsed();
     }
 }
 

@@ -83,6 +83,7 @@ impl Link {
             changes: true,
             loads: true,
             weights: true,
+            sleep: true,
         };
         frame::write(&mut writer, &hello).await?;
         let (acks, queue) = mpsc::unbounded_channel();
@@ -195,6 +196,9 @@ async fn speak(
     let board = &shared.board;
     board.report_again();
     board.meters.begin_anew();
+    board.waiting.ask_again();
+    let mut tell = tokio::time::interval(shared.limits.tell);
+    tell.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let _told = board.lines.told();
     let (counted, loaded, lines) = (board.counts.ripe(), board.meters.ripe(), board.lines.ripe());
     tokio::pin!(counted, loaded, lines);
@@ -206,6 +210,19 @@ async fn speak(
                 turn = ack.turn.or(turn);
             }
             () = board.drain_news() => {}
+            // Older control planes, which do not know this, have no apps that sleep.
+            () = board.waiting.asked(), if turn.is_some() => {
+                for app in board.waiting.take_asks() {
+                    frame::write(&mut writer, &FromProxy::Wake { app }).await?;
+                }
+            }
+            _ = tell.tick(), if turn.is_some() => {
+                board.waiting.ask_again();
+                let apps = board.idle();
+                if !apps.is_empty() {
+                    frame::write(&mut writer, &FromProxy::Idle { apps }).await?;
+                }
+            }
             () = shared.accepting.cancelled(), if !retiring => {
                 retiring = true;
                 frame::write(&mut writer, &FromProxy::Retiring).await?;

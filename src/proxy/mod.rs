@@ -29,6 +29,7 @@ mod handover;
 mod headers;
 mod http1;
 mod http2;
+mod idle;
 mod lines;
 mod link;
 mod listener;
@@ -51,6 +52,7 @@ mod tls;
 mod tunnel;
 mod upload;
 mod upstream;
+mod waiting;
 mod words;
 
 pub use error::ProxyError;
@@ -157,6 +159,11 @@ pub struct ProxyLimits {
     pub send: Duration,
     /// How long a request waits while every process refuses connections.
     pub retry: Duration,
+    /// How long a request waits for an app that sleeps.
+    pub wake: Duration,
+    /// How often the control plane is told which apps are idle, and asked once more to
+    /// wake those for which requests wait.
+    pub tell: Duration,
     /// For requests in flight when the proxy is stopped.
     pub drain: Duration,
     /// How long an idle connection may bring one more request after another proxy
@@ -187,6 +194,8 @@ impl Default for ProxyLimits {
             connect_last: Duration::from_secs(5),
             send: Duration::from_secs(60),
             retry: Duration::from_secs(1),
+            wake: Duration::from_secs(60),
+            tell: Duration::from_secs(2),
             drain: Duration::from_secs(30),
             linger: Duration::from_secs(5),
             farewell: Duration::from_secs(300),

@@ -58,6 +58,12 @@ pub(super) enum Page {
     Closed,
     /// H19: the app's last process took no connection in time.
     Busy,
+    /// H20: the app slept, and did not wake in time.
+    NotAwake,
+    /// H11: as many requests wait for the app to wake as may.
+    Backlog,
+    /// The app sleeps, and this one does not wake it.
+    Asleep,
     /// More requests at a time than the client's address, the proxy or the app may have.
     Full(Full),
     /// H27 and H28: the client did not send all of its request; or more than is taken.
@@ -84,11 +90,13 @@ impl Page {
             | Self::CutOff(Fault::TooLarge)
             | Self::SignIn(_)
             | Self::Signing
+            | Self::Asleep
             | Self::Full(Full::Peer) => None,
             Self::Maintenance(_) => Some(MAINTENANCE),
+            Self::NotAwake => Some("H20"),
             Self::Busy => Some("H19"),
             Self::Full(Full::Proxy) => Some("H99"),
-            Self::Full(Full::App) => Some("H11"),
+            Self::Backlog | Self::Full(Full::App) => Some("H11"),
             Self::Outage(code) if code == "H14" => Some("H14"),
             Self::Outage(_) | Self::Refusing => Some("H10"),
             Self::Timeout => Some("H12"),
@@ -130,21 +138,29 @@ impl Page {
         } else if let Ok(code) = HeaderValue::from_str(&words.code) {
             headers.insert("x-paas-error", code);
         }
-        if matches!(self, Self::Maintenance(_)) {
-            headers.insert(RETRY_AFTER, LOOK_AGAIN);
-        }
         if let Self::SignIn(realm) = self
             && let Ok(asked) = HeaderValue::from_str(&format!("Basic realm=\"{realm}\", charset=\"UTF-8\""))
         {
             headers.insert(WWW_AUTHENTICATE, asked);
         }
-        if matches!(self, Self::Full(_) | Self::Signing) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, seconds);
         }
         if matches!(self, Self::Refused(_) | Self::CutOff(_)) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// When to ask again, in seconds, if anybody knows.
+    fn retry_after(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Maintenance(_) => Some(LOOK_AGAIN),
+            Self::Full(_) | Self::Signing => Some(HeaderValue::from_static("1")),
+            Self::NotAwake | Self::Backlog => Some(HeaderValue::from_static("5")),
+            Self::Asleep => Some(HeaderValue::from_static("3600")),
+            _ => None,
+        }
     }
 
     fn words(&self) -> Words {
@@ -195,6 +211,18 @@ impl Page {
             Self::Busy => {
                 let text = "The app took no connection in time.";
                 (unavailable, "H19", "App too busy", text.to_owned())
+            }
+            Self::NotAwake => {
+                let text = "The app was asleep and did not wake in time; try again.";
+                (unavailable, "H20", "App boot timeout", text.to_owned())
+            }
+            Self::Backlog => {
+                let text = "Too many requests wait for the app to wake; try again.";
+                (unavailable, "H11", "Backlog too deep", text.to_owned())
+            }
+            Self::Asleep => {
+                let text = "The app is asleep, and crawlers do not wake it.";
+                (unavailable, "asleep", "App asleep", text.to_owned())
             }
             Self::Full(Full::Proxy) => {
                 let text = "The platform has too many requests under way; try again.";

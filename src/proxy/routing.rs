@@ -4,6 +4,7 @@ use super::asked::Asked;
 use super::balance::Processes;
 use super::counts::{Counter, Counts};
 use super::guard::Guard;
+use super::idle::Usage;
 use super::lines::{Lane, Lines};
 use super::meter::{Meter, Meters};
 use super::names::ByName;
@@ -12,7 +13,8 @@ use super::queue::{Entered, Queue};
 use super::sticky::Sticky;
 use super::upstream::{InFlight, Upstream};
 use crate::model::{
-    AppName, Domain, HttpSettings, HttpsPolicy, Maintenance, Mount, PathPrefix, Redirect, Route, Target,
+    AppName, Domain, HttpSettings, HttpsPolicy, Maintenance, Mount, PathPrefix, Redirect, Route, Sleeps,
+    Target,
 };
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -54,6 +56,10 @@ pub(super) struct Backend {
     /// Whether everybody gets a page, and the app's own for that.
     #[allow(clippy::option_option)]
     pub(super) maintenance: Option<Option<Bytes>>,
+    /// Whether it sleeps.
+    pub(super) sleeps: Sleeps,
+    /// Of the answers' release.
+    release: u32,
     outage: String,
     processes: Processes,
     /// A release that is tried beside the one that serves.
@@ -210,6 +216,8 @@ impl Backend {
             mounts: traffic.mounts.clone(),
             guard: Guard::of(&route.app, &route.traffic.users),
             maintenance: route.traffic.maintenance.as_ref().map(page),
+            sleeps: route.traffic.sleeps,
+            release: route.release,
             outage: route.outage.clone(),
             canary: traffic.canary.map(|release| (release, counts.of(&route.app, release))),
             queue: queue(&traffic.http, processes.all(), before.and_then(|before| before.queue.as_ref())),
@@ -268,6 +276,12 @@ impl Backend {
     pub(super) fn outage(&self) -> Page {
         let page = Page::Outage(self.outage.clone());
         if self.outage == "H14" { page } else { self.instead(page) }
+    }
+
+    /// How much it has been used so far.
+    pub(super) fn usage(&self) -> Usage {
+        let of = |one: fn(&Upstream) -> u64| self.processes.all().iter().map(|upstream| one(upstream)).sum();
+        Usage { release: self.release, requests: of(Upstream::uses), under_way: of(Upstream::under_way) }
     }
 
     /// Whether there is another target that was not asked.

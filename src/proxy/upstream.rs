@@ -40,6 +40,8 @@ pub(super) struct Upstream {
     load: AtomicU64,
     /// Requests that have come through a [`Queue`], whose lock guards this.
     held: AtomicU32,
+    /// Requests so far that keep their app awake.
+    uses: AtomicU64,
     /// Milliseconds on the process's own clock.
     ejected_until: AtomicU64,
     idle: Mutex<Vec<Idle>>,
@@ -59,6 +61,7 @@ impl Upstream {
             target,
             load: AtomicU64::new(0),
             held: AtomicU32::new(0),
+            uses: AtomicU64::new(0),
             ejected_until: AtomicU64::new(0),
             idle: Mutex::new(Vec::new()),
             drained,
@@ -93,6 +96,21 @@ impl Upstream {
     /// Requests in flight now.
     pub(super) fn in_flight(&self) -> u64 {
         self.load.load(Ordering::Relaxed) % PART
+    }
+
+    /// The same with further parts of them: none while nothing is under way.
+    pub(super) fn under_way(&self) -> u64 {
+        self.load.load(Ordering::Relaxed) & !RETIRED
+    }
+
+    /// A request that keeps its app awake has come.
+    pub(super) fn used(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Such requests so far.
+    pub(super) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
     }
 
     /// No new request from now on; idle connections are closed.

@@ -3,7 +3,7 @@
 use super::{StoreError, now};
 use crate::model::{
     App, AppId, AppName, CheckChange, Formation, HttpsChoice, Maintenance, ProcessName, ProcessType, Release,
-    Size,
+    Size, Sleep, Woken,
 };
 use ipnet::Ipv4Net;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -22,7 +22,8 @@ const COLUMNS: &str = "id, name, repository, deploy_branch, port, stopped, creat
      FROM redirects WHERE redirects.app = apps.id),
     (SELECT json_group_array(json_object('host', mounts.name, 'path', path, 'strip', json(iif(strip, 'true', 'false')))
             ORDER BY mounts.name, path)
-     FROM mounts WHERE mounts.app = apps.id)";
+     FROM mounts WHERE mounts.app = apps.id),
+    sleep_after, asleep_since, woken_at, wake_took";
 
 /// Prefix length of an app's network: 61 addresses for processes.
 const SUBNET_BITS: u8 = 26;
@@ -89,6 +90,11 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         users: json(12, &row.get::<_, String>(12)?)?,
         redirects: json(13, &row.get::<_, String>(13)?)?,
         mounts: json(14, &row.get::<_, String>(14)?)?,
+        sleep: Sleep {
+            after: row.get(15)?,
+            since: row.get(16)?,
+            woken: row.get::<_, Option<i64>>(17)?.zip(row.get(18)?).map(|(at, took)| Woken { at, took }),
+        },
     })
 }
 
@@ -165,8 +171,11 @@ pub fn set_deploy_branch(db: &Connection, id: AppId, branch: &str) -> Result<(),
     Ok(())
 }
 
-/// Stores the wish that nothing runs, or its end.
+/// Stores the wish that nothing runs, or its end. What is stopped does not sleep.
 pub fn set_stopped(db: &Connection, id: AppId, stopped: bool) -> Result<(), StoreError> {
+    if stopped {
+        super::sleep::wake(db, id)?;
+    }
     db.execute("UPDATE apps SET stopped = ?2 WHERE id = ?1", params![id.0, stopped])?;
     Ok(())
 }
@@ -232,8 +241,10 @@ pub fn address(
         return text.parse().map_err(|_| StoreError::Value(text));
     }
     let address = free_address(db, id)?;
+    // Of an app that is asleep none takes requests before it is awake.
     db.execute(
-        "INSERT INTO addresses (app, release, process, address) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO addresses (app, release, process, address, fresh)
+         VALUES (?1, ?2, ?3, ?4, (SELECT asleep_since IS NOT NULL FROM apps WHERE id = ?1))",
         params![id.0, release, process.to_string(), address.to_string()],
     )?;
     Ok(address)

@@ -18,6 +18,7 @@ pub mod mounts;
 pub mod redirects;
 pub mod releases;
 mod secrets;
+pub mod sleep;
 pub mod users;
 pub mod webhooks;
 pub mod windows;
@@ -37,7 +38,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Numbered by their order; a landed one is never changed.
-const MIGRATIONS: [&str; 18] = [
+const MIGRATIONS: [&str; 19] = [
     include_str!("migrations/01-first.sql"),
     include_str!("migrations/02-rollback.sql"),
     include_str!("migrations/03-sealed.sql"),
@@ -56,6 +57,7 @@ const MIGRATIONS: [&str; 18] = [
     include_str!("migrations/16-redirects.sql"),
     include_str!("migrations/17-told.sql"),
     include_str!("migrations/18-mounts.sql"),
+    include_str!("migrations/19-sleep.sql"),
 ];
 
 /// How long a statement waits for another process (a backup, a curious admin).

@@ -250,6 +250,7 @@ pub fn promote(db: &Connection, release: &Release, window: Option<&Window>) -> R
     if let Some(window) = window {
         super::windows::open(db, window)?;
     }
+    super::sleep::wake(db, release.app)?;
     super::apps::set_stopped(db, release.app, false)
 }
 
@@ -292,7 +293,7 @@ pub fn current(db: &Connection, app: AppId) -> Result<Option<Release>, StoreErro
 pub fn watched(db: &Connection) -> Result<Vec<(App, Release)>, StoreError> {
     let sql = format!(
         "SELECT {COLUMNS} FROM releases WHERE state = 'current' AND app IN (
-             SELECT apps.id FROM apps WHERE NOT apps.stopped AND
+             SELECT apps.id FROM apps WHERE NOT apps.stopped AND apps.asleep_since IS NULL AND
              coalesce(json_extract(apps.checks, '$.kind'), json_extract(releases.checks, '$.kind')) <> 'start')"
     );
     let mut statement = db.prepare_cached(&sql)?;

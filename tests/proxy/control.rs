@@ -15,7 +15,7 @@ async fn the_control_plane_may_go_and_come_back() {
     let (old, new) = (App::start(1).await, App::start(2).await);
     let (proxy, mut control) = Proxy::with(vec![route("blog", &[&old])]).await;
     assert!(
-        matches!(control.hello, FromProxy::Hello { version: 0, pid, tls: true, changes: true, loads: true, weights: true } if pid == std::process::id())
+        matches!(control.hello, FromProxy::Hello { version: 0, pid, tls: true, changes: true, loads: true, weights: true, sleep: true } if pid == std::process::id())
     );
     control.publish(2, vec![route("blog", &[&new])]).await;
     assert_eq!(control.drained().await, old.target());

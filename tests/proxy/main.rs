@@ -15,6 +15,7 @@ mod lines;
 mod metrics;
 mod pages;
 mod routing;
+mod sleep;
 mod swaps;
 mod tls;
 mod uploads;

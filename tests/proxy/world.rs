@@ -269,6 +269,7 @@ impl Control {
                 }
                 FromProxy::Drained { target } => self.early.push_back(target),
                 FromProxy::Retiring => self.retiring = true,
+                FromProxy::Wake { .. } | FromProxy::Idle { .. } => {}
                 other => panic!("{other:?} instead of an acknowledgement"),
             }
         }

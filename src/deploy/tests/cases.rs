@@ -6,6 +6,7 @@ mod images;
 mod processes;
 mod promotion;
 mod pushes;
+mod sleep;
 mod watch;
 mod wishes;
 

@@ -2,7 +2,7 @@
 
 use super::apps::{Behaviour, Commit};
 use super::script::Mishap;
-use super::world::{World, app_name};
+use super::world::{Client, World, app_name};
 use crate::deploy::config::Effect;
 use crate::deploy::{Authorship, Hook};
 use crate::deploy::{DeployError, Pipeline, Report};
@@ -43,6 +43,10 @@ pub(super) enum Command {
     Stop,
     Start,
     Destroy,
+    /// It falls asleep, or stays awake.
+    Sleep,
+    /// Somebody asks for it, and waits for the answer.
+    Request,
     /// A minute has passed: everything is compared.
     Minute,
     /// A process exits, and the engine starts it again.
@@ -111,6 +115,7 @@ pub(super) struct Wanted {
     pub web: u32,
     pub worker: u32,
     pub stopped: bool,
+    pub asleep: bool,
 }
 
 /// What a command should lead to.
@@ -128,6 +133,11 @@ const SLUGGISH: Duration = Duration::from_millis(12);
 
 const KEY: &str = "VALUE";
 const COMMON: &str = "COMMON";
+
+fn is_watched(world: &World) -> bool {
+    let app = world.read(|db| store::apps::find(db, &app_name()));
+    app.is_some_and(|app| world.read(move |db| store::windows::of(db, app.id)).is_some())
+}
 
 fn memory(units: u8) -> u32 {
     32 * (u32::from(units) + 1)
@@ -159,48 +169,66 @@ impl Command {
             _ if !now.there => Forecast::LeftOut,
             Self::Destroy => Forecast::Leads(Wanted::default()),
             Self::Scale { web, worker } => {
-                Forecast::Leads(Wanted { web: web.into(), worker: worker.into(), ..now.clone() })
+                let counts = Wanted { web: web.into(), worker: worker.into(), ..now.clone() };
+                Forecast::Leads(Wanted { asleep: false, ..counts })
             }
-            Self::Stop => Forecast::Leads(Wanted { stopped: true, ..now.clone() }),
+            Self::Stop => Forecast::Leads(Wanted { stopped: true, asleep: false, ..now.clone() }),
             Self::Config(value) => {
                 // An app that is stopped stays so, and has it when it is started.
-                Forecast::Leads(Wanted { value: Some(value.to_string()), ..now.clone() })
+                let value = Some(value.to_string());
+                let asleep = now.asleep && now.value == value;
+                Forecast::Leads(Wanted { value, asleep, ..now.clone() })
             }
             Self::ConfigOfAll(value) => {
-                Forecast::Leads(Wanted { common: Some(value.to_string()), ..now.clone() })
+                let common = Some(value.to_string());
+                let asleep = now.asleep && now.common == common;
+                Forecast::Leads(Wanted { common, asleep, ..now.clone() })
             }
             Self::Checks(seconds) => {
                 Forecast::Leads(Wanted { timeout: Some(u16::from(seconds) + 1), ..now.clone() })
             }
             _ if !runs => Forecast::LeftOut,
-            Self::Resize(units) => Forecast::Leads(Wanted { size: Some(memory(units)), ..now.clone() }),
+            Self::Resize(units) => {
+                let size = Some(memory(units));
+                let asleep = now.asleep && now.size == size;
+                Forecast::Leads(Wanted { size, asleep, ..now.clone() })
+            }
             Self::RollbackKeeping => match Self::Rollback(None).target(world) {
                 Some(target) => {
                     let commit = Some(target.commit.to_string());
-                    Forecast::Leads(Wanted { commit, stopped: false, ..now.clone() })
+                    Forecast::Leads(Wanted { commit, stopped: false, asleep: false, ..now.clone() })
                 }
                 None => Forecast::LeftOut,
             },
             // There is none of them.
-            Self::RestartWeb if now.stopped || now.web == 0 => Forecast::LeftOut,
+            Self::RestartWeb | Self::Sleep | Self::Request if now.stopped || now.web == 0 => {
+                Forecast::LeftOut
+            }
             Self::StopSome | Self::StartSome if now.stopped || now.worker == 0 => Forecast::LeftOut,
             Self::Rollback(_) => match self.target(world) {
                 Some(target) => {
                     let commit = Some(target.commit.to_string());
                     let value = target.config.get(KEY).map(str::to_owned);
-                    Forecast::Leads(Wanted { commit, value, stopped: false, ..now.clone() })
+                    Forecast::Leads(Wanted { commit, value, stopped: false, asleep: false, ..now.clone() })
                 }
                 None => Forecast::LeftOut,
             },
             Self::Astray(commit) if Some(name_of(commit, world)) == now.commit => Forecast::LeftOut,
-            Self::Restart | Self::Start => Forecast::Leads(Wanted { stopped: false, ..now.clone() }),
-            Self::Dies(_) | Self::Removed(_) if now.stopped || now.web + now.worker == 0 => Forecast::LeftOut,
-            Self::RestartWeb
-            | Self::StopSome
-            | Self::StartSome
-            | Self::Dies(_)
-            | Self::Removed(_)
-            | Self::Astray(_) => Forecast::Leads(now.clone()),
+            Self::Restart | Self::Start => {
+                Forecast::Leads(Wanted { stopped: false, asleep: false, ..now.clone() })
+            }
+            Self::Request if world.has_just_failed() => Forecast::LeftOut,
+            Self::Sleep if !now.asleep && is_watched(world) => Forecast::Refused(now.clone()),
+            Self::Sleep => Forecast::Leads(Wanted { asleep: true, ..now.clone() }),
+            Self::Request | Self::StartSome | Self::RestartWeb => {
+                Forecast::Leads(Wanted { asleep: false, ..now.clone() })
+            }
+            Self::Dies(_) | Self::Removed(_) if now.stopped || now.asleep || now.web + now.worker == 0 => {
+                Forecast::LeftOut
+            }
+            Self::StopSome | Self::Dies(_) | Self::Removed(_) | Self::Astray(_) => {
+                Forecast::Leads(now.clone())
+            }
         }
     }
 
@@ -213,6 +241,13 @@ impl Command {
             Self::Scale { .. } => Some("committed"),
             _ => None,
         }
+    }
+
+    /// What it may lead to if it is cut off: the counts of an app that sleeps are written
+    /// first.
+    pub fn half_way(self, leads: Option<&Wanted>, before: &Wanted) -> Option<Wanted> {
+        let leads = leads.filter(|_| before.asleep && matches!(self, Self::Scale { .. }))?;
+        Some(Wanted { asleep: true, ..leads.clone() })
     }
 
     /// Whether the app may be off the air for a while.
@@ -309,6 +344,9 @@ impl Command {
             Self::Stop => pipeline.stop_app(&app, "ada").await,
             Self::Start => pipeline.start_app(&app, "ada", &report).await.map(|_| ()),
             Self::Destroy => pipeline.destroy_app(&app, "ada").await,
+            Self::Sleep => pipeline.sleep_now(&app, "ada").await,
+            Self::Request if call.client.ask().await => Ok(()),
+            Self::Request => Err(DeployError::Internal("it has crashed".to_owned())),
             Self::Dies(which) => {
                 if let Some(id) = call.container(which) {
                     call.engine.die(&id);
@@ -332,6 +370,7 @@ pub(super) struct Call {
     pub pipeline: Arc<Pipeline>,
     pub engine: super::engine::FakeEngine,
     pub gone: CancellationToken,
+    client: Client,
     target: Option<u32>,
 }
 
@@ -343,7 +382,7 @@ impl Call {
             _ => None,
         };
         let (pipeline, engine, gone) = (world.pipeline.clone(), world.engine(), world.gone.clone());
-        Self { pipeline, engine, gone, target }
+        Self { pipeline, engine, gone, target, client: world.client() }
     }
 
     fn container(&self, which: u8) -> Option<String> {
@@ -364,7 +403,9 @@ fn pushed(commit: Commit, world: &World, now: &Wanted) -> Forecast {
     let name = Some(name_of(commit, world));
     match commit.behaviour {
         _ if name == now.commit => Forecast::LeftOut,
-        Behaviour::Good | Behaviour::Tried => Forecast::Leads(Wanted { commit: name, stopped: false, ..new }),
+        Behaviour::Good | Behaviour::Tried => {
+            Forecast::Leads(Wanted { commit: name, stopped: false, asleep: false, ..new })
+        }
         // Nobody would notice.
         Behaviour::Exits | Behaviour::Answers500 if new.web == 0 => Forecast::LeftOut,
         _ => Forecast::Refused(new),
@@ -412,7 +453,7 @@ async fn push(call: &Call, commit: Commit) -> Result<(), DeployError> {
 /// How things are, by the store.
 pub(super) fn observed(world: &World) -> Wanted {
     let Some(app) = world.read(|db| store::apps::find(db, &app_name())) else { return Wanted::default() };
-    let App { id, stopped, checks, .. } = app;
+    let App { id, stopped, checks, sleep, .. } = app;
     let (current, config, formation) = world.read(move |db| {
         Ok((store::releases::current(db, id)?, store::config::load(db, id)?, store::apps::formation(db, id)?))
     });
@@ -429,5 +470,6 @@ pub(super) fn observed(world: &World) -> Wanted {
         web: count("web"),
         worker: count("worker"),
         stopped,
+        asleep: sleep.since.is_some(),
     }
 }

@@ -65,6 +65,8 @@ fn commands() -> impl Strategy<Value = Command> {
         1 => Just(Command::Stop),
         1 => Just(Command::Start),
         1 => Just(Command::Destroy),
+        3 => Just(Command::Sleep),
+        2 => Just(Command::Request),
         1 => Just(Command::Minute),
         1 => (0..4u8).prop_map(Command::Dies),
         1 => (0..4u8).prop_map(Command::Removed),
@@ -131,7 +133,10 @@ fn take(mut world: World, step: Step) -> Result<(World, bool), String> {
     // What went wrong before the crash may have it undone.
     let alone = struck.as_ref().filter(|_| step.next.is_none());
     let decided = alone.zip(step.command.decided_at());
-    let decided = result.is_none() && decided.is_some_and(|(struck, place)| struck.is_after(place));
+    let half_way = step.command.half_way(leads.as_ref(), &now);
+    let decided = result.is_none()
+        && half_way.is_none()
+        && decided.is_some_and(|(struck, place)| struck.is_after(place));
     if let Some(leads) = leads.as_ref().filter(|leads| decided && **leads != then) {
         return Err(at(format!("it was undone though it was decided: {then:?}, not {leads:?}")));
     }
@@ -178,6 +183,10 @@ fn judge(
         None => leads.into_iter().chain([refused, before]).collect(),
     };
     let created = |then: &Wanted| matches!(step.command, Command::Push(_)) && then.commit.is_none();
+    let half_way = step.command.half_way(leads, before);
+    if struck && half_way.as_ref() == Some(then) {
+        return Ok(());
+    }
     if may_be.contains(&then) || (struck && !before.there && created(then)) {
         return Ok(());
     }
@@ -252,7 +261,13 @@ fn at_every_place(mishap: Mishap) {
     let before: Vec<Step> = before.into_iter().map(plain).collect();
     let with_a_stopped_worker =
         [Command::Push(good(0)), Command::Scale { web: 1, worker: 2 }, Command::StopSome];
+    let asleep = [&before[..], &[plain(Command::Sleep)]].concat();
     let sequences = each.map(|command| (before.clone(), command)).into_iter().chain([
+        (before.clone(), Command::Sleep),
+        (asleep.clone(), Command::Request),
+        (asleep.clone(), Command::Push(good(2))),
+        (asleep.clone(), Command::Scale { web: 2, worker: 0 }),
+        (asleep, Command::Config(1)),
         (vec![], Command::Push(good(0))),
         ([Command::Push(good(0)), Command::Stop].map(plain).to_vec(), Command::Start),
         ([Command::Push(good(0)), Command::Stop, Command::Config(1)].map(plain).to_vec(), Command::Start),

@@ -4,7 +4,7 @@ use super::command::Wanted;
 use super::containers::{Container, State};
 use super::world::{World, app_name};
 use crate::git::repository;
-use crate::model::{App, ProcessName, ProcessType, Release, ReleaseState, Window};
+use crate::model::{App, ProcessName, ProcessType, Release, ReleaseState, Sleeps, Window};
 use crate::store;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,6 +32,7 @@ pub(super) fn kept(world: &World, wanted: &Wanted) -> Result<(), Broken> {
     let runs = its_processes_run(&app, current, wanted, window.as_ref(), &state)?;
     let label = current.map_or(0, Release::label);
     they_take_the_requests(world, runs.iter().filter(|container| container.release == label))?;
+    who_sleeps_is_woken_by_the_next(world, &app)?;
     addresses(world, &runs)?;
     images(&releases, &state)?;
     same("networks", &state.networks.keys().copied().filter(|of| *of != id).collect::<Vec<_>>(), &vec![])?;
@@ -98,7 +99,7 @@ fn its_processes_run(
     state: &State,
 ) -> Result<Vec<Container>, Broken> {
     let mut expected = Vec::new();
-    if let Some(release) = current.filter(|_| !app.stopped) {
+    if let Some(release) = current.filter(|_| !app.rests()) {
         for (kind, count) in [("web", wanted.web), ("worker", wanted.worker)] {
             let number = release.label();
             let kind = ProcessType::parse(kind).unwrap();
@@ -139,6 +140,15 @@ fn they_take_the_requests<'a>(
         return Err(format!("nobody answers at {at}"));
     }
     Ok(())
+}
+
+/// Requests to an app wait for it while it is asleep, and at no other time.
+fn who_sleeps_is_woken_by_the_next(world: &World, app: &App) -> Result<(), Broken> {
+    let holds = |table: &crate::model::RouteTable| {
+        table.routes.get(&app.name).is_some_and(|route| route.traffic.sleeps == Sleeps::Asleep)
+    };
+    same("whether requests wait", &holds(&world.table()), &(app.is_asleep() && !world.has_just_failed()))?;
+    same("the last request", &world.client().is_waiting(), &false)
 }
 
 fn addresses(world: &World, runs: &[Container]) -> Result<(), Broken> {

@@ -10,7 +10,7 @@ use super::script::{self, Mishap};
 use crate::clock;
 use crate::deploy::{Pipeline, Workers};
 use crate::logs::Logs;
-use crate::model::{AppName, FromProxy, ImageSource, RouteTable, Target};
+use crate::model::{AppName, FromProxy, ImageSource, Route, RouteTable, Sleeps, Target};
 use crate::settings::{Flags, Settings};
 use crate::store::{self, Store};
 use std::cell::RefCell;
@@ -42,6 +42,30 @@ struct Proxy {
     table: RouteTable,
     /// Targets that it sends nothing new to.
     gone: Vec<Target>,
+    /// A request waits for the app to wake.
+    waits: bool,
+}
+
+/// Somebody who asks the proxy for the app.
+#[derive(Clone)]
+pub(super) struct Client {
+    proxy: Arc<Mutex<Proxy>>,
+}
+
+impl Client {
+    /// Waits for an answer, which a proxy gives that outlives the server; whether it was
+    /// the app's.
+    pub async fn ask(&self) -> bool {
+        self.proxy.lock().unwrap().waits = true;
+        while self.is_waiting() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        !targets(&self.proxy.lock().unwrap().table).is_empty()
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.proxy.lock().unwrap().waits
+    }
 }
 
 pub(crate) struct World {
@@ -135,6 +159,7 @@ impl World {
         }
         self.connect_proxy();
         self.runtime.spawn(self.pipeline.clone().follow_events());
+        self.runtime.spawn(self.pipeline.clone().follow_wakes());
         Ok(Carried::Out(()))
     }
 
@@ -219,12 +244,13 @@ impl World {
     /// Waits until nothing goes on in the background.
     pub(super) fn rest(&mut self) -> Result<Carried<()>, String> {
         let pipeline = self.pipeline.clone();
-        let begun = Instant::now();
+        let (begun, client) = (Instant::now(), self.client());
         let resting = async {
             let mut quiet = 0;
             while quiet < 3 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                let rests = pipeline.background.is_empty() && activity(&pipeline).await.is_none();
+                let answered = !client.is_waiting();
+                let rests = answered && pipeline.background.is_empty() && activity(&pipeline).await.is_none();
                 quiet = if rests { quiet + 1 } else { 0 };
                 if begun.elapsed() > REST {
                     return Err(format!("it never comes to rest: {:?}", activity(&pipeline).await));
@@ -278,6 +304,16 @@ impl World {
         self.runtime.spawn(self.pipeline.clone().watch_health());
     }
 
+    pub(super) fn client(&self) -> Client {
+        Client { proxy: self.host.proxy.clone() }
+    }
+
+    /// Whether the app was to wake just now, and did not: nobody tries for a while.
+    pub fn has_just_failed(&self) -> bool {
+        let app = self.block_on(self.pipeline.find(&app_name())).unwrap();
+        app.is_some_and(|app| self.pipeline.has_just_failed(app.id))
+    }
+
     fn database(&self) -> PathBuf {
         self.home().join("paas.db")
     }
@@ -288,7 +324,16 @@ impl World {
         let routes = self.pipeline.routes.clone();
         let (engine, proxy) = (self.host.engine.clone(), self.host.proxy.clone());
         let id = routes.join();
-        routes.weighs(id);
+        let hello = FromProxy::Hello {
+            pid: 1,
+            version: 0,
+            tls: false,
+            changes: false,
+            loads: false,
+            weights: true,
+            sleep: true,
+        };
+        routes.hear(id, hello);
         let mut tables = routes.subscribe();
         tables.mark_changed();
         self.runtime.spawn(async move {
@@ -309,6 +354,9 @@ impl World {
                     engine.state().routed = addresses(&table);
                     routes.hear(id, FromProxy::Ack { version: table.version, refused_ports: [].into() });
                 }
+                if let Some(app) = proxy.lock().unwrap().wakes() {
+                    routes.hear(id, FromProxy::Wake { app });
+                }
                 let gone = proxy.lock().unwrap().gone.clone();
                 for target in gone.into_iter().filter(|target| !engine.is_busy(target.address)) {
                     if !told.contains(&target) {
@@ -322,6 +370,15 @@ impl World {
 }
 
 impl Proxy {
+    /// The app that is to be woken: a request waits for it. Who waits for one that is not
+    /// asleep has been answered.
+    fn wakes(&mut self) -> Option<AppName> {
+        let asleep = |route: &Route| route.traffic.sleeps == Sleeps::Asleep;
+        let route = self.table.routes.get(&app_name()).filter(|route| asleep(route));
+        self.waits &= route.is_some();
+        route.filter(|_| self.waits).map(|route| route.app.clone())
+    }
+
     /// Puts a table in force; the one before.
     fn take(&mut self, table: &RouteTable) -> RouteTable {
         let before = std::mem::replace(&mut self.table, table.clone());
@@ -340,7 +397,8 @@ fn targets(table: &RouteTable) -> Vec<Target> {
 /// Old or new answers, never none.
 fn check_route(engine: &FakeEngine, before: &RouteTable, now: &RouteTable) {
     let (had, has) = (addresses(before), addresses(now));
-    if has.is_empty() && !had.is_empty() {
+    let waits = now.routes.values().any(|route| route.traffic.sleeps == Sleeps::Asleep);
+    if has.is_empty() && !had.is_empty() && !waits {
         engine.notes.unless_outage(|| "nothing takes requests any more".to_owned());
     }
     for at in has.iter().filter(|at| !had.contains(at) && !engine.serves(**at)) {
