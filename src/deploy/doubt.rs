@@ -259,8 +259,8 @@ impl Pipeline {
             tracing::warn!(app = %app.name, %error, "a process that answers again could not be routed to");
         }
         if answers && self.has_spare(app.id) {
-            // Which has done its work now.
-            self.put_in_order_if_idle(app).await;
+            // Which has done its work now. Whoever is at work on the app may have looked before.
+            self.put_in_order_next(app).await;
         }
     }
 }

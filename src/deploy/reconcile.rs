@@ -294,7 +294,18 @@ impl Pipeline {
 
     /// Puts an app in order at once, unless somebody is at work on it.
     pub(super) async fn put_in_order_if_idle(self: &Arc<Self>, app: &App) {
-        let Some(turn) = self.queue.try_take(app.id, order_activity()) else { return };
+        if let Some(turn) = self.queue.try_take(app.id, order_activity()) {
+            self.put_in_order_with(app, turn).await;
+        }
+    }
+
+    /// Puts an app in order when nobody is at work on it any more.
+    pub(super) async fn put_in_order_next(self: &Arc<Self>, app: &App) {
+        let turn = self.queue.take(app.id, order_activity()).await;
+        self.put_in_order_with(app, turn).await;
+    }
+
+    async fn put_in_order_with(self: &Arc<Self>, app: &App, turn: Turn) {
         let roster = self.queue.try_roster(app.id);
         if let Err(error) = self.put_in_order(app, turn, roster).await {
             tracing::warn!(app = %app.name, %error, "the app could not be put in order");

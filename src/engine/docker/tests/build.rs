@@ -88,7 +88,8 @@ async fn a_build_ends_at_its_time_limit() {
 #[tokio::test]
 async fn a_build_ends_when_it_prints_nothing_for_too_long() {
     let app = TestApp::bare().await;
-    let chatter = "for i in 1 2 3 4 5 6; do sleep 0.5; echo $i; done";
+    // Never in the builder's cache.
+    let chatter = format!("for i in 1 2 3 4 5 6; do sleep 0.5; echo $i; done; : {}", app.id.0);
     let mut request =
         app.request(&format!("FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN {chatter}\nRUN sleep 55555\n"));
     request.silence = Duration::from_secs(2);
