@@ -175,11 +175,14 @@ fn add_scripts(plan: &mut BuildPlan, app_json: &AppJson, releases: bool) {
             plan.notices.extend(folded(&notice));
         } else {
             let before = match plan.release.take() {
-                Some(RunCommand::Shell(line)) => format!("{line} && "),
-                Some(RunCommand::Exec(words)) => format!("{} && ", shell_words::join(words)),
-                Some(RunCommand::Image) | None => String::new(),
+                Some(RunCommand::Shell(line)) => Some(line),
+                Some(RunCommand::Exec(words)) => Some(shell_words::join(words)),
+                Some(RunCommand::Image) | None => None,
             };
-            plan.release = Some(RunCommand::Shell(format!("{before}{line}")));
+            // In a shell of its own: what it passes over (`|| true`) is its own failure alone.
+            let own = || format!("/bin/sh -c {}", shell_words::quote(line));
+            let both = before.map_or_else(|| line.clone(), |before| format!("{before} && {}", own()));
+            plan.release = Some(RunCommand::Shell(both));
             plan.decisions
                 .extend(folded(&format!("release: {line}, from scripts.dokku.predeploy in {file}")));
         }
@@ -241,7 +244,8 @@ fn matching(
     if found.is_empty() && settings.build.builder.is_none() {
         return by_suffix(files);
     }
-    if found.iter().all(|(pack, _)| pack.key == "static") && serves_by_go(files) {
+    let is_page = settings.site.is_none() && found.iter().all(|(pack, _)| pack.key == "static");
+    if is_page && serves_by_go(files) {
         return Ok([by_suffix(files)?, found].concat());
     }
     Ok(found)
@@ -250,11 +254,14 @@ fn matching(
 /// Whether a Go file of the root is a program that listens: pages beside it are its own.
 fn serves_by_go(files: Files<'_>) -> bool {
     const LISTENS: [&str; 4] = ["ListenAndServe", ".Listen(", ".Start(", ".Run("];
+    // Anything may be started or run.
+    const HTTP: [&str; 6] = ["\"net/http\"", "/gin\"", "/echo", "/fiber", "/chi", "/iris"];
     let mut root = files.paths().filter(|path| path.ends_with(".go") && !path.contains('/'));
     root.any(|path| {
         let text = files.hint(path).unwrap_or_default();
         let program = text.lines().any(|line| line.trim_end() == "package main");
-        program && LISTENS.iter().any(|word| text.contains(word))
+        let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        program && has(&LISTENS) && has(&HTTP)
     })
 }
 

@@ -246,9 +246,7 @@ impl Pipeline {
             // It is asked again in its interval, and goes on to take no requests until then.
             self.found_unwell(app.id, &state.container);
             self.doubts().up.remove(&state.container);
-            return;
-        }
-        if answers {
+        } else if answers {
             self.doubts().up.remove(&state.container);
         } else {
             // It is asked again within a minute.

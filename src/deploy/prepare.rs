@@ -211,12 +211,14 @@ impl Pipeline {
         }
         let Some(command) = &plan.first else { return Ok(()) };
         let app = job.app.id;
-        if self.store().read(move |db| store::releases::any_served(db, app)).await? {
+        if self.store().read(move |db| store::apps::is_begun(db, app)).await? {
             return Ok(());
         }
         job.turn.step("running what is run at the first deploy");
         job.report.step("Running the release command of the first deploy");
-        self.run_before(job, release, command, plan.release_time).await
+        self.run_before(job, release, command, plan.release_time).await?;
+        // Whatever becomes of the push: seeds are not to be sown twice.
+        Ok(self.store().write(move |db| store::apps::set_begun(db, app)).await?)
     }
 
     /// One command in the new image, to its end.

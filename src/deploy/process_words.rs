@@ -3,6 +3,7 @@
 use super::error::Unhealthy;
 use super::last_words;
 use crate::model::{Problem, ProcessName, Selection};
+use crate::output::tame;
 
 /// Lines of an app's log that are shown with a failure.
 const TAIL: usize = 50;
@@ -24,7 +25,7 @@ pub(super) fn unhealthy(
             let reason = last_words::reason(tail).filter(|_| !out_of_memory && *code != Some(137));
             let told = reason.iter().map(|reason| format!("\n{}", clipped(&reason.text)));
             let cause = cause + &told.collect::<String>();
-            let next = reason.and_then(|reason| reason.next).unwrap_or(next);
+            let next = reason.and_then(|reason| reason.next).map_or(next, |next| tame(&next));
             (cause, advice.map_or(next, str::to_owned))
         }
         Unhealthy::Removed => (

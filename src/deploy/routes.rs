@@ -2,7 +2,7 @@
 
 use super::loads::Loads;
 use super::tally::Tally;
-use crate::model::{AppName, FromProxy, Route, RouteChanges, RouteTable, Target, ToProxy};
+use crate::model::{AppName, FromProxy, Route, RouteChanges, RouteTable, Sleeps, Target, ToProxy};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -74,6 +74,8 @@ struct Proxies {
     hold: HashSet<ProxyId>,
     /// For how many seconds nobody has used an app by way of each, and when it said so.
     idle: HashMap<ProxyId, (Instant, BTreeMap<AppName, u32>)>,
+    /// When apps woke that have slept: what was said before is of the time before.
+    woke: HashMap<AppName, Instant>,
 }
 
 impl Proxies {
@@ -92,7 +94,8 @@ impl Proxies {
             apps.get(app).copied().filter(|_| said.elapsed() < FRESH)
         };
         let all: Option<Vec<u32>> = self.acknowledged.keys().map(by).collect();
-        all?.into_iter().min().map(|seconds| Duration::from_secs(seconds.into()))
+        let idle = all?.into_iter().min().map(|seconds| Duration::from_secs(seconds.into()))?;
+        Some(self.woke.get(app).map_or(idle, |woke| idle.min(woke.elapsed())))
     }
 }
 
@@ -162,10 +165,14 @@ impl Routes {
             self.loads.forget(app);
         }
         let targets = route.as_ref().map(|route| route.targets.clone()).unwrap_or_default();
+        let sleeps = |route: &Route| route.traffic.sleeps == Sleeps::Asleep;
+        let (gone, still) = (route.is_none(), route.as_ref().is_some_and(sleeps));
+        let mut wakes = false;
         self.table.send_if_modified(|table| {
             if table.routes.get(app).map(|there| &**there) == route.as_ref() {
                 return false;
             }
+            wakes = !still && table.routes.get(app).is_some_and(|there| sleeps(there));
             let stay = route.as_ref().map_or(&[][..], |route| &route.targets);
             let before = table.routes.get(app).map_or(&[][..], |route| &route.targets);
             removed = before.iter().filter(|target| !stay.contains(target)).cloned().collect();
@@ -188,6 +195,11 @@ impl Routes {
         self.proxies.send_modify(|proxies| {
             for drained in proxies.drained.values_mut() {
                 drained.retain(|target| !targets.contains(target));
+            }
+            if wakes && !gone {
+                proxies.woke.insert(app.clone(), Instant::now());
+            } else if gone || still {
+                proxies.woke.remove(app);
             }
         });
         Published { version: self.table.borrow().version, removed }
@@ -467,6 +479,13 @@ mod tests {
         assert_eq!(routes.idle_for(&app), Some(Duration::ZERO), "somebody uses it by way of that one");
         routes.leave(two);
         assert_eq!(routes.idle_for(&app), Some(Duration::from_secs(90)));
+        // That was said before it slept, or before the proxy knew that it woke.
+        let mut route = route(1);
+        for sleeps in [Sleeps::Asleep, Sleeps::Awake] {
+            route.traffic.sleeps = sleeps;
+            routes.publish(&app, Some(route.clone()));
+        }
+        assert!(routes.idle_for(&app).unwrap() < Duration::from_secs(60), "it has just woken");
     }
 
     #[tokio::test]

@@ -198,10 +198,16 @@ impl Pipeline {
         };
         self.forget_sleeper(app.id);
         reached("woken");
-        let published = self.publish_running(app.id).await?;
         self.platform_line(app.id, &format!("Woken by {by} in {} ms", took.as_millis()));
         tracing::info!(app = %app.name, ms = took.as_millis(), "woken");
-        self.routes.acknowledged(published.version).await;
+        match self.publish_running(app.id).await {
+            Ok(published) => _ = self.routes.acknowledged(published.version).await,
+            // It is awake, whoever knows it: that is told as soon as possible.
+            Err(error) => {
+                tracing::warn!(app = %app.name, %error, "its route could not be published");
+                self.is_amiss(app.id);
+            }
+        }
         for overlap in [true, false] {
             if self.serves(&app, &release).await? {
                 self.start_others(&app, &release, overlap).await?;
@@ -351,7 +357,12 @@ impl Pipeline {
             let published = self.publish_running(id).await?;
             let web = self.routed_once(&app, &states).await;
             let held = self.routes.acknowledged(published.version).await;
-            Ok::<_, DeployError>(held && self.routes.drained(&web, DRAIN).await)
+            // Whoever waits now is not to wait until others are done.
+            let drained = tokio::select! {
+                drained = self.routes.drained(&web, DRAIN) => drained,
+                () = self.is_wanted(id) => false,
+            };
+            Ok::<_, DeployError>(held && drained)
         };
         let is_quiet = is_quiet.await;
         if !matches!(is_quiet, Ok(true)) || self.is_waking(id) {
@@ -368,6 +379,13 @@ impl Pipeline {
         self.platform_line(id, &format!("Asleep after {why}; the next request wakes it"));
         drop(roster);
         Ok(())
+    }
+
+    /// Waits until somebody wants an app to wake.
+    async fn is_wanted(&self, app: AppId) {
+        while !self.is_waking(app) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// All processes of an app that could sleep.

@@ -42,8 +42,8 @@ struct Errand {
     record: Record,
     /// So long it has waited for a process to have time.
     waited: Duration,
-    /// The app lets it in.
-    admitted: bool,
+    /// Whose app lets it in, and on what terms.
+    admitted: Option<Arc<Backend>>,
     /// How it has fared while its app was asleep.
     nap: Nap,
 }
@@ -147,7 +147,7 @@ async fn answer_in_turn(
     }
     let request = Request::from_parts(parts, body);
     let errand =
-        Errand { request, upgrade, record, waited: Duration::ZERO, admitted: false, nap: Nap::default() };
+        Errand { request, upgrade, record, waited: Duration::ZERO, admitted: None, nap: Nap::default() };
     match carry(client, authority.host(), errand).await {
         Ok(delivery) => delivery.into_response(client, on_upgrade),
         Err((page, record)) => own_page(&page, accept.as_ref(), record),
@@ -174,7 +174,9 @@ async fn carry(client: &Client, host: &str, mut errand: Errand) -> Result<Delive
         };
         let begun = errand.record.started + errand.waited + errand.nap.lasted;
         let upstream = Arc::clone(in_flight.upstream());
-        if backend.sleeps == Sleeps::Awake && !waiting::is_crawler(errand.request.headers()) {
+        if backend.sleeps == Sleeps::Awake
+            && !waiting::is_crawler(&errand.record.method, errand.request.headers())
+        {
             upstream.used();
         }
         if asked.is_in_vain(&upstream) {
@@ -299,10 +301,12 @@ async fn place(
         if let Some(page) = gate::stop(client, backend, host, asked_for, errand.request.headers()) {
             return Err(page);
         }
-        if !errand.admitted {
+        if let Some(before) = &errand.admitted {
+            gate::expect_same(before, backend)?;
+        } else {
             gate::admit(client, backend, errand.request.headers_mut()).await?;
             gate::strip(client, backend, host, &mut errand.request);
-            errand.admitted = true;
+            errand.admitted = Some(Arc::clone(backend));
         }
         let most = backend.http.body_limit.map_or(limits.body_limit, |limit| limit.0);
         if !errand.request.body_mut().limit(most) {
@@ -335,6 +339,9 @@ async fn place(
                 let backend =
                     board.backend(client.entry, (host, errand.record.uri.path())).unwrap_or(backend);
                 errand.record.app = Some(Arc::clone(&backend));
+                if let Some(before) = &errand.admitted {
+                    gate::expect_same(before, &backend)?;
+                }
                 // What holds for all requests holds for those that waited, too.
                 let asked_for = (&errand.record.method, &errand.record.uri);
                 return match gate::stop(client, &backend, host, asked_for, errand.request.headers()) {
@@ -353,7 +360,7 @@ async fn hold(client: &Client, backend: &Backend, errand: &mut Errand) -> Result
     let waiting = &client.shared.board.waiting;
     match &mut errand.nap.held {
         // It may have woken before we stood in line.
-        None if !waiting::is_crawler(errand.request.headers()) => {
+        None if !waiting::is_crawler(&errand.record.method, errand.request.headers()) => {
             let place = waiting.enter(&backend.app, waiting::size_of(&errand.request))?;
             errand.nap.held = Some(place);
             errand.held();

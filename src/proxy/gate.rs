@@ -7,6 +7,7 @@ use super::routing::{Backend, Entry};
 use crate::model::Redirect;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Uri};
+use std::sync::Arc;
 
 /// What was taken out of the path.
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -41,6 +42,18 @@ pub(super) async fn admit(client: &Client, backend: &Backend, headers: &mut Head
     match &backend.guard {
         None => Ok(()),
         Some(guard) => Box::pin(guard.admit(&client.shared.passwords, headers)).await,
+    }
+}
+
+/// A request that has waited goes on by the terms on which it was let in: where those are
+/// others now, whoever sent it is to send it again.
+pub(super) fn expect_same(before: &Arc<Backend>, now: &Arc<Backend>) -> Result<(), Page> {
+    let same = Arc::ptr_eq(before, now)
+        || before.app == now.app && before.guard == now.guard && before.mounts == now.mounts;
+    match &now.guard {
+        _ if same => Ok(()),
+        Some(_) => Err(Page::SignIn(now.app.clone())),
+        None => Err(Page::NotAwake),
     }
 }
 

@@ -43,6 +43,13 @@ pub(super) struct Guard {
     waiting: Semaphore,
 }
 
+impl PartialEq for Guard {
+    /// The same users with the same passwords.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.realm, &self.users) == (&other.realm, &other.users)
+    }
+}
+
 impl Passwords {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {

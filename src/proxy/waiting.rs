@@ -5,8 +5,8 @@
 
 use super::pages::Page;
 use crate::model::AppName;
-use hyper::Request;
 use hyper::header::{HeaderMap, USER_AGENT};
+use hyper::{Method, Request};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 16 << 20;
 /// an app that has just booted takes no thousand connections at a time.
 const AT_ONCE: usize = 64;
 
-/// Nobody waits longer for others to be answered.
+/// So many more go whenever nobody has been answered for so long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// All apps' lines.
@@ -43,7 +43,14 @@ struct Line {
     told: bool,
     /// Its route is another one.
     news: watch::Sender<()>,
-    gate: Arc<Semaphore>,
+    gate: Arc<Gate>,
+}
+
+/// Where those go on who waited.
+struct Gate {
+    passes: Arc<Semaphore>,
+    /// When it was made wider last.
+    widened: Mutex<Instant>,
 }
 
 /// One request's place in a line; leaving it when dropped.
@@ -52,7 +59,7 @@ pub(super) struct Held {
     app: AppName,
     bytes: usize,
     news: watch::Receiver<()>,
-    gate: Arc<Semaphore>,
+    gate: Arc<Gate>,
 }
 
 impl Waiting {
@@ -65,7 +72,7 @@ impl Waiting {
             wake: false,
             told: false,
             news: watch::Sender::new(()),
-            gate: Arc::new(Semaphore::new(AT_ONCE)),
+            gate: Arc::default(),
         });
         if line.requests >= MOST || line.bytes + bytes > MOST_BYTES {
             return Err(Page::Backlog);
@@ -143,8 +150,31 @@ impl Held {
     /// Leaves the line when it is this one's turn to go on, which lasts until the pass
     /// is dropped.
     pub(super) async fn pass(self) -> Option<OwnedSemaphorePermit> {
-        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.gate).acquire_owned()).await;
-        turn.ok()?.ok()
+        let turn = Arc::clone(&self.gate.passes).acquire_owned();
+        let mut turn = std::pin::pin!(turn);
+        loop {
+            tokio::select! {
+                turn = &mut turn => return turn.ok(),
+                () = tokio::time::sleep(PATIENCE) => self.gate.widen(),
+            }
+        }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { passes: Arc::new(Semaphore::new(AT_ONCE)), widened: Mutex::new(Instant::now()) }
+    }
+}
+
+impl Gate {
+    /// Lets more through, unless another has just done so.
+    fn widen(&self) {
+        let mut widened = self.widened.lock().unwrap_or_else(PoisonError::into_inner);
+        if widened.elapsed() >= PATIENCE {
+            *widened = Instant::now();
+            self.passes.add_permits(AT_ONCE);
+        }
     }
 }
 
@@ -171,8 +201,12 @@ pub(super) fn size_of<B>(request: &Request<B>) -> usize {
 }
 
 /// Whether a request comes from a program that reads all of the web by turns, and says
-/// so: an app that such ones wake would never sleep.
-pub(super) fn is_crawler(headers: &HeaderMap) -> bool {
+/// so: an app that such ones wake would never sleep. What is more than reading is meant
+/// for the app alone, as Slack's commands are, whose sender calls itself a bot too.
+pub(super) fn is_crawler(method: &Method, headers: &HeaderMap) -> bool {
+    if method != Method::GET && method != Method::HEAD {
+        return false;
+    }
     let Some(agent) = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()) else { return false };
     let agent = agent.to_ascii_lowercase();
     let words = agent.split(|letter: char| !letter.is_ascii_alphanumeric());
@@ -203,6 +237,17 @@ mod tests {
         assert_eq!(waiting.enter(&app("shop"), 1).err(), Some(Page::Backlog));
         drop(large);
         assert!(waiting.enter(&app("shop"), 1).is_ok());
+    }
+
+    #[test]
+    fn a_bot_that_sends_something_is_no_crawler() {
+        let agent = HeaderMap::from_iter([(
+            USER_AGENT,
+            "Slackbot 1.0 (+https://api.slack.com/robots)".parse().unwrap(),
+        )]);
+        assert!(is_crawler(&Method::GET, &agent) && is_crawler(&Method::HEAD, &agent));
+        assert!(!is_crawler(&Method::POST, &agent));
+        assert!(!is_crawler(&Method::GET, &HeaderMap::new()));
     }
 
     #[tokio::test]

@@ -375,7 +375,7 @@ fn build_settings(file: super::file::Build) -> Result<BuildSettings, SettingsErr
         args,
         debian_mirror: file.debian_mirror.unwrap_or_else(|| "http://deb.debian.org/debian".to_owned()),
         timeout: duration("build.timeout", file.timeout.as_deref().unwrap_or("30m"))?,
-        silence: duration("build.silence", file.silence.as_deref().unwrap_or("10m"))?,
+        silence: duration("build.silence", file.silence.as_deref().unwrap_or("20m"))?,
     })
 }
 

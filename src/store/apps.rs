@@ -140,6 +140,7 @@ pub fn create(db: &Connection, name: &AppName, repository: &str, pools: &Pools) 
 pub fn remove(db: &Connection, id: AppId) -> Result<(), StoreError> {
     db.execute("DELETE FROM apps WHERE id = ?1", [id.0])?;
     super::facts::remove(db, &turn(id))?;
+    super::facts::remove(db, &first(id))?;
     super::config::caught_up(db, id)?;
     super::windows::forget_unrouted(db, id)?;
     super::facts::remove(db, &end(id))
@@ -153,6 +154,21 @@ pub fn set_ending(db: &Connection, id: AppId) -> Result<(), StoreError> {
 /// Whether an app is being removed.
 pub fn is_ending(db: &Connection, id: AppId) -> Result<bool, StoreError> {
     Ok(super::facts::get(db, &end(id))?.is_some())
+}
+
+/// Notes that what an app runs at its first deploy has run.
+pub fn set_begun(db: &Connection, id: AppId) -> Result<(), StoreError> {
+    super::facts::set(db, &first(id), "run")
+}
+
+/// Whether what an app runs at its first deploy has run, or it has been deployed without.
+pub fn is_begun(db: &Connection, id: AppId) -> Result<bool, StoreError> {
+    Ok(super::facts::get(db, &first(id))?.is_some() || super::releases::any_served(db, id)?)
+}
+
+/// The fact that what is run at the first deploy has run.
+fn first(id: AppId) -> String {
+    format!("first.{}", id.0)
 }
 
 /// The fact that an app is being removed.

@@ -64,10 +64,10 @@ async fn a_thousand_requests_wait_for_one_wake_and_all_are_answered() {
     let app = App::start(1).await;
     let limits = ProxyLimits { tell: Duration::from_secs(3600), ..ProxyLimits::default() };
     let (proxy, mut control) = with(limits, asleep()).await;
-    let clients = crowd(&proxy, 1_000);
+    let mut clients = crowd(&proxy, 1_000);
     assert_eq!(asked(&mut control).await, "blog");
     control.silence().await;
-    assert_eq!(clients.len(), 1_000);
+    assert!(clients.try_join_next().is_none(), "nobody is answered yet");
     control.change(2, &[("blog", Some(awake(&app)))]).await;
     let answers = clients.join_all().await;
     assert_eq!(answers.iter().filter(|answer| answer.contains("v1 GET /")).count(), 1_000);
@@ -205,9 +205,9 @@ async fn an_app_with_a_stream_or_a_tunnel_open_is_in_use() {
     while begun.elapsed() < Duration::from_millis(1_600) {
         assert_eq!(idle(&mut control).await, 0);
     }
+    let ended = Instant::now();
     end.send_replace(());
     assert!(client.await.unwrap().contains("data: 1"));
-    let ended = Instant::now();
     while idle(&mut control).await < 1 {
         assert!(ended.elapsed() < Duration::from_secs(10));
     }
@@ -271,7 +271,24 @@ async fn who_is_answered_before_the_app_wakes_nobody_and_keeps_nobody_awake() {
         }
     }
     assert!(proxy.get("blog.localhost").await.contains("v1 GET /"));
-    while idle(&mut control).await > 0 {}
+    let asked = Instant::now();
+    while idle(&mut control).await > 0 {
+        assert!(asked.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_asked_for_a_password_that_is_set_meanwhile() {
+    let (proxy, mut control) = with(ProxyLimits::default(), asleep()).await;
+    let clients = crowd(&proxy, 3);
+    asked(&mut control).await;
+    let mut guarded = asleep();
+    guarded.traffic.users =
+        vec![User { name: "alice".to_owned(), hash: PasswordHash::of("open sesame").unwrap().to_string() }];
+    control.change(2, &[("blog", Some(guarded))]).await;
+    for answer in clients.join_all().await {
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@ echo ready
 cat >/dev/null
 running() { "$paas" --data-dir "$home/data" status >/dev/null 2>&1; }
 pid=$(cat "$home/serve.pid" 2>/dev/null)
+# One that was told to end with us does so first.
+tries=0
+while kill -0 "${pid:-none}" 2>/dev/null && ! running && [ $tries -lt 50 ]; do tries=$((tries + 1)); sleep 0.1; done
 # One that lives and cannot answer, since its engine is on the way down, is
 # ended below; another beside it would only hide it.
 if ! kill -0 "${pid:-none}" 2>/dev/null && ! running && [ -f "$home/serve.sh" ]; then

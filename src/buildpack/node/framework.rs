@@ -74,7 +74,9 @@ pub(super) fn find(files: Files<'_>, manifest: &Manifest) -> Option<Served> {
     if manifest.depends("@adonisjs/core") && files.has("bin/server.ts") {
         let command = exec(&["/bin/sh", "-c", "cd build && exec node bin/server.js"]);
         let (name, env, output) = ("AdonisJS", HOST, Vec::new());
-        return Some(Served::Program(Program { name, command, env, output, insists: true }));
+        // The starter's own line runs what is not built.
+        let insists = manifest.script("start").is_none_or(|line| line.trim() == "node bin/server.js");
+        return Some(Served::Program(Program { name, command, env, output, insists }));
     }
     if manifest.depends("@nestjs/core") {
         return program("Nest", &["node", "dist/main"], &[]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use pep440_rs::Version;
+use pep440_rs::{Version, VersionSpecifiers};
 
 /// Extras that bring a server along: package, extra, server.
 const BROUGHT: [(&str, &str, &str); 6] = [
@@ -22,6 +22,8 @@ pub(super) struct Dependencies {
     pub names: BTreeSet<String>,
     /// Releases fixed by `==` or by a lock file.
     pub pins: BTreeMap<String, Version>,
+    /// The releases that requirements allow, of those that say.
+    pub ranges: BTreeMap<String, VersionSpecifiers>,
     /// Whether there may be more that no file states.
     pub open: bool,
 }
@@ -42,6 +44,18 @@ impl Dependencies {
         self.names.contains(name)
     }
 
+    /// Whether the newest release of a package that may be had is before a major one.
+    pub fn is_before(&self, name: &str, major: u64) -> bool {
+        let last = Version::new([major, 9999]);
+        match self.pins.get(name) {
+            Some(pin) => pin.release().first().is_some_and(|&first| first < major),
+            None => self
+                .ranges
+                .get(name)
+                .is_some_and(|range| !range.contains(&last) && !range.contains(&Version::new([major, 0]))),
+        }
+    }
+
     /// Adds a requirement as PEP 508 writes it: `Flask[async]==3.0.1; …`.
     pub fn require(&mut self, requirement: &str) {
         let Some(name) = name(requirement) else { return };
@@ -52,6 +66,12 @@ impl Dependencies {
         self.names.extend(BROUGHT.iter().filter(brings).map(|(_, _, server)| (*server).to_owned()));
         if let Some((_, version)) = plain.split_once("==") {
             self.pin(&name, version.trim_start_matches('='));
+        }
+        let range = plain.find(['<', '>', '~', '=', '!']).map(|at| &plain[at..]);
+        if let Some(Ok(range)) =
+            range.map(|range| VersionSpecifiers::from_str(range.trim().trim_end_matches(')')))
+        {
+            self.ranges.insert(name.clone(), range);
         }
         self.names.insert(name);
     }
@@ -75,6 +95,7 @@ impl Dependencies {
     pub fn merge(&mut self, other: Self) {
         self.names.extend(other.names);
         self.pins.extend(other.pins);
+        self.ranges.extend(other.ranges);
         self.open |= other.open;
     }
 }
@@ -107,6 +128,33 @@ mod tests {
         assert_eq!(name("django==4.2").as_deref(), Some("django"));
         assert_eq!(name("https://example.com/flask.whl"), None);
         assert_eq!(name("git+https://example.com/flask"), None);
+    }
+
+    #[test]
+    fn a_range_says_which_major_releases_there_may_be() {
+        let before = |requirement: &str| {
+            let mut found = Dependencies::default();
+            found.require(requirement);
+            found.is_before("connexion", 3)
+        };
+        for old in [
+            "connexion[swagger-ui]>=2.14,<3",
+            "connexion~=2.14",
+            "connexion (<=2.14.2)",
+            "connexion==2.14.1 ; a > 3",
+        ] {
+            assert!(before(old), "{old}");
+        }
+        for new in [
+            "connexion",
+            "connexion>=2",
+            "connexion[flask]>=3,<4",
+            "connexion==3.0.5",
+            "connexion<3.1",
+            "connexion @ git+https://a.example/b",
+        ] {
+            assert!(!before(new), "{new}");
+        }
     }
 
     #[test]

@@ -36,8 +36,7 @@ struct Framework {
 impl Framework {
     /// What serves it: Connexion was WSGI's until its third version.
     fn server(&self, dependencies: &Dependencies) -> Server {
-        let old = dependencies.pins.get("connexion").and_then(|version| version.release().first().copied());
-        let was_flask = self.module == "connexion" && old.is_some_and(|major| major < 3);
+        let was_flask = self.module == "connexion" && dependencies.is_before("connexion", 3);
         if was_flask { Server::Gunicorn } else { self.server }
     }
 }
@@ -164,7 +163,12 @@ pub(super) fn start(
     let unknown = !FRAMEWORKS.iter().any(|framework| search::makes(&sources, framework.classes));
     for framework in &FRAMEWORKS {
         // What is listed may bring it along: flask-restx has Flask.
-        let listed = framework.packages.iter().any(|name| dependencies.may_have(name))
+        // Classes with names of their own, or they would be another's: Falcon has an App, too.
+        let may_be = |name: &&str| match framework.module {
+            "connexion" => dependencies.has(name),
+            _ => dependencies.may_have(name),
+        };
+        let listed = framework.packages.iter().any(may_be)
             || !dependencies.is_empty() && search::imported(&sources, framework.module);
         let surely = framework.packages.iter().any(|name| dependencies.has(name));
         let functions = (unknown && surely) || search::makes(&sources, framework.classes);
