@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How long git may take to move the branch of a release that is ready.
-const MOVE: Duration = if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(60) };
+const MOVE: Duration = if cfg!(test) { Duration::from_secs(6) } else { Duration::from_secs(60) };
 
 /// What a hook brings.
 #[derive(Debug)]

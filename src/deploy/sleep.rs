@@ -206,6 +206,7 @@ impl Pipeline {
             Err(error) => {
                 tracing::warn!(app = %app.name, %error, "its route could not be published");
                 self.is_amiss(app.id);
+                self.publish_again(app.id).await;
             }
         }
         for overlap in [true, false] {

@@ -277,7 +277,7 @@ fn at_every_place(mishap: Mishap) {
     let sequences = Mutex::new(sequences);
     // Worlds mostly wait.
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..2 {
             scope.spawn(|| {
                 while let Some((before, command)) = { sequences.lock().unwrap().next() } {
                     at_every_place_of(&before, command, mishap);
