@@ -33,6 +33,13 @@ async fn asked(control: &mut Control) -> String {
     }
 }
 
+/// Nothing more comes for a while, but for the same once more: it is said again by turns.
+async fn says_no_more(control: &mut Control) {
+    while let Ok(said) = tokio::time::timeout(Duration::from_millis(200), control.next()).await {
+        assert!(matches!(said, FromProxy::Wake { .. }), "{said:?}");
+    }
+}
+
 /// For how many seconds the app is idle, as it is told next.
 async fn idle(control: &mut Control) -> u32 {
     loop {
@@ -66,7 +73,7 @@ async fn a_thousand_requests_wait_for_one_wake_and_all_are_answered() {
     let (proxy, mut control) = with(limits, asleep()).await;
     let mut clients = crowd(&proxy, 1_000);
     assert_eq!(asked(&mut control).await, "blog");
-    control.silence().await;
+    says_no_more(&mut control).await;
     assert!(clients.try_join_next().is_none(), "nobody is answered yet");
     control.change(2, &[("blog", Some(awake(&app)))]).await;
     let answers = clients.join_all().await;
@@ -121,7 +128,7 @@ async fn who_does_not_wake_in_time_is_said_to_be_late_and_no_release_is_blamed()
     The app was asleep and did not wake in time; try again.
     ");
     asked(&mut control).await;
-    control.silence().await;
+    says_no_more(&mut control).await;
     assert!(control.counted.is_empty(), "{:?}", control.counted);
 }
 
